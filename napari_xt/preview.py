@@ -1,0 +1,53 @@
+"""What a run would do, found out without running it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xt_backend.engine.spec import RunSpec
+    from xt_backend.model.card import ModelCard
+
+__all__ = ["Preview", "preview"]
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a run would do.
+
+    Attributes:
+        n_regions: Regions that would be scored.
+        region_um: Side of one of them.
+        area_mm2: What they cover together.
+        notes: What the user should know about tissue and ROI.
+    """
+
+    n_regions: int
+    region_um: float
+    area_mm2: float
+    notes: tuple[str, ...]
+
+    def in_words(self) -> str:
+        """One line for the panel."""
+        if not self.n_regions:
+            why = "; ".join(self.notes) or "no tissue was found"
+            return f"Nothing to score: {why}."
+        regions = "region" if self.n_regions == 1 else "regions"
+        line = f"{self.n_regions:,} {regions} of {self.region_um:g} µm, {self.area_mm2:.3g} mm²"
+        return f"{line}. {'; '.join(self.notes)}." if self.notes else f"{line}."
+
+
+def preview(spec: RunSpec, card: ModelCard) -> Preview:
+    """Choose the regions as the run would.
+
+    Raises:
+        XTError: The run would fail for this reason.
+    """
+    from xt_backend.engine.prepare import prepare
+
+    prepared = prepare(spec.slide, card.model_mpp, card.region_px, spec)
+    prepared.slide.close()
+    region_um = card.model_mpp * card.region_px
+    count = len(prepared.cells)
+    return Preview(count, region_um, count * (region_um / 1000) ** 2, tuple(prepared.notes))

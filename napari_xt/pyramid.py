@@ -1,0 +1,283 @@
+"""A slide as napari wants it: lazy levels over one shared, bounded cache of decoded tiles."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_xt.level import Level
+from napari_xt.pool import DaemonPool
+from napari_xt.tiles import TILE_PX, Source, TileCache, enlarge, halve, hatched_tile, plan_levels
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from xt_backend.slides import Slide, SlideInfo
+
+    Pixels = npt.NDArray[np.uint8]
+    Key = tuple[int, int, int]
+
+__all__ = ["Pyramid"]
+
+CACHE_BYTES = 384 * 2**20
+
+_SMALLEST_PART_PX = 128
+"""How closely an unreadable place is narrowed down before it is hatched."""
+
+_PALE = 232
+
+
+class Pyramid:
+    """The levels of one slide for the viewer.
+
+    Levels that the file lacks (one level only, a large coarsest level, wide gaps) are made by
+    halving, tile by tile, when they are looked at. All levels share one cache of decoded tiles.
+    `close` lets go of the file, the threads and the cache; a later read opens them again.
+
+    A viewer may set `patience_s` and `on_arrival`: reads then wait no longer than that, show
+    what is late from a coarser level or in pale grey, and tell when it has arrived.
+
+    Args:
+        path: Slide file or DICOM folder.
+        cache_bytes: Upper bound of the decoded tiles that are kept.
+        threads: Threads that read tiles side by side.
+
+    Attributes:
+        info: What is known of the slide.
+        patience_s: How long a read may take; None waits for everything.
+        on_arrival: Called in a reading thread when a late tile has come.
+
+    Raises:
+        SlideError: The slide can't be opened.
+    """
+
+    def __init__(self, path: Path, *, cache_bytes: int = CACHE_BYTES, threads: int = 2) -> None:
+        self.path = Path(path)
+        self.cache = TileCache(cache_bytes)
+        self.patience_s: float | None = None
+        self.on_arrival: Callable[[], None] | None = None
+        self._lock = threading.Lock()
+        self._in_flight: dict[Key, Future[Pixels]] = {}
+        self._late: set[Key] = set()
+        self._begun: dict[Key, Pixels] = {}
+        self._resources = _Resources(threads)
+        self._closer = weakref.finalize(self, self._resources.release)
+        self.info: SlideInfo = self._slide().info
+        self._sources: list[Source] = plan_levels(self.info.level_dimensions)
+
+    @property
+    def levels(self) -> list[Level]:
+        """The levels, finest first. They hold the pyramid, it does not hold them."""
+        return [
+            Level(self, index, source.width_px, source.height_px)
+            for index, source in enumerate(self._sources)
+        ]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a file handle is held now."""
+        return self._resources.slide is not None
+
+    def close(self) -> None:
+        """Let go of the file handle, the threads and the decoded tiles."""
+        self._resources.release()
+        self.cache.clear()
+
+    def read(self, index: int, x0_px: int, y0_px: int, x1_px: int, y1_px: int) -> Pixels:
+        """Read a box of level `index`, given in that level's px and inside it.
+
+        Returns:
+            (y1_px - y0_px, x1_px - x0_px, 3) uint8.
+        """
+        keys = [
+            (index, row, column)
+            for row in range(y0_px // TILE_PX, -(-y1_px // TILE_PX))
+            for column in range(x0_px // TILE_PX, -(-x1_px // TILE_PX))
+        ]
+        out = np.empty((y1_px - y0_px, x1_px - x0_px, 3), np.uint8)
+        waiting: list[tuple[Key, Future[Pixels]]] = []
+        for key in keys:
+            tile = self.cache.get(key)
+            if tile is None:
+                waiting.append((key, self._request(key)))
+            else:
+                _paste(tile, key[1] * TILE_PX - y0_px, key[2] * TILE_PX - x0_px, out)
+        deadline = None if self.patience_s is None else time.monotonic() + self.patience_s
+        for key, future in waiting:
+            tile = self._await(key, future, deadline)
+            _paste(tile, key[1] * TILE_PX - y0_px, key[2] * TILE_PX - x0_px, out)
+        return out
+
+    def _await(self, key: Key, future: Future[Pixels], deadline: float | None) -> Pixels:
+        if deadline is None:
+            return future.result()
+        patience = 0.0 if key in self._late else deadline - time.monotonic()
+        try:
+            return future.result(max(0.0, patience))
+        except TimeoutError:
+            with self._lock:
+                if key in self._in_flight:
+                    self._late.add(key)
+                    return self._stand_in(*key)
+        return future.result()
+
+    def _stand_in(self, index: int, row: int, column: int) -> Pixels:
+        """What a late tile looks like meanwhile: as far as it is, or coarser, else pale."""
+        begun = self._begun.get((index, row, column))
+        if begun is not None:
+            return halve(begun)
+        wanted = self._sources[index]
+        height = min(TILE_PX, wanted.height_px - row * TILE_PX)
+        width = min(TILE_PX, wanted.width_px - column * TILE_PX)
+        for coarser in range(index + 1, len(self._sources)):
+            scale = wanted.width_px / self._sources[coarser].width_px
+            y, x = int(row * TILE_PX / scale), int(column * TILE_PX / scale)
+            tile = self.cache.peek((coarser, y // TILE_PX, x // TILE_PX))
+            if tile is not None:
+                return enlarge(tile[y % TILE_PX :, x % TILE_PX :], scale, width, height)
+        return np.full((height, width, 3), _PALE, np.uint8)
+
+    def _request(self, key: Key) -> Future[Pixels]:
+        with self._lock:
+            future = self._in_flight.get(key)
+            if future is None:
+                pool = self._resources.pool(slow=self._sources[key[0]].native is None)
+                future = pool.submit(self._decode_and_keep, key)
+                self._in_flight[key] = future
+        return future
+
+    def _decode_and_keep(self, key: Key) -> Pixels:
+        stopped = self._resources.stopped
+        try:
+            tile, whole = self._decode(key, stopped, show=True)
+            # What could not be read is not kept: a share that comes back is read again.
+            if whole:
+                self.cache.put(key, tile)
+            return tile
+        finally:
+            with self._lock:
+                self._in_flight.pop(key, None)
+                self._begun.pop(key, None)
+            self._tell(key)
+            self._late.discard(key)
+
+    def _tell(self, key: Key) -> None:
+        if key in self._late and self.on_arrival is not None:
+            self.on_arrival()
+
+    def _decode(self, key: Key, stopped: threading.Event, *, show: bool) -> tuple[Pixels, bool]:
+        """Pixels of a tile, and whether all of it could be read.
+
+        Args:
+            key: Level, row and column of the tile.
+            stopped: Set when nobody waits any more.
+            show: Whether a tile that takes long may be shown half done.
+        """
+        index, row, column = key
+        source = self._sources[index]
+        x0, y0 = column * TILE_PX, row * TILE_PX
+        width, height = min(TILE_PX, source.width_px - x0), min(TILE_PX, source.height_px - y0)
+        if source.native is not None:
+            return self._read_native(source.native, x0, y0, width, height)
+        below = self._sources[source.finer]
+        x1, y1 = min(2 * (x0 + width), below.width_px), min(2 * (y0 + height), below.height_px)
+        block = np.full((y1 - 2 * y0, x1 - 2 * x0, 3), _PALE, np.uint8)
+        if show:
+            self._begun[key] = block
+        whole = True
+        # In this thread: asking the pool and waiting inside the pool would lock it up.
+        for finer_row in range(2 * y0 // TILE_PX, -(-y1 // TILE_PX)):
+            for finer_column in range(2 * x0 // TILE_PX, -(-x1 // TILE_PX)):
+                if stopped.is_set():
+                    return halve(block), False
+                part = self._finer((source.finer, finer_row, finer_column), stopped)
+                top, left = finer_row * TILE_PX - 2 * y0, finer_column * TILE_PX - 2 * x0
+                _paste(part[0], top, left, block)
+                whole &= part[1]
+                if show:
+                    self._tell(key)
+        return halve(block), whole
+
+    def _finer(self, key: Key, stopped: threading.Event) -> tuple[Pixels, bool]:
+        tile = self.cache.get(key)
+        if tile is not None:
+            return tile, True
+        tile, whole = self._decode(key, stopped, show=False)
+        # Native tiles are quick to read again; keeping them would push out what is looked at.
+        if whole and self._sources[key[0]].native is None:
+            self.cache.put(key, tile)
+        return tile, whole
+
+    def _read_native(
+        self, level: int, x0: int, y0: int, width: int, height: int
+    ) -> tuple[Pixels, bool]:
+        from xt_backend.errors import SlideError
+
+        try:
+            return self._slide().read_level(level, x0, y0, width, height), True
+        except SlideError:
+            if max(width, height) <= _SMALLEST_PART_PX:
+                return hatched_tile(x0, y0, width, height), False
+        out = np.empty((height, width, 3), np.uint8)
+        step = max(width, height) // 2
+        for top in range(0, height, step):
+            for left in range(0, width, step):
+                part, _ = self._read_native(
+                    level, x0 + left, y0 + top, min(step, width - left), min(step, height - top)
+                )
+                _paste(part, top, left, out)
+        return out, False
+
+    def _slide(self) -> Slide:
+        return self._resources.open(self.path)
+
+
+class _Resources:
+    """What has to be given back: file handle and threads. Apart, so that a finalizer holds it."""
+
+    def __init__(self, threads: int) -> None:
+        self.slide: Slide | None = None
+        self.stopped = threading.Event()
+        self._threads = threads
+        self._pools: dict[bool, DaemonPool] = {}
+        self._lock = threading.Lock()
+
+    def open(self, path: Path) -> Slide:
+        from xt_backend.slides import open_slide
+
+        with self._lock:
+            if self.slide is None:
+                self.slide = open_slide(path)
+            return self.slide
+
+    def pool(self, *, slow: bool) -> DaemonPool:
+        """Halved levels may take many reads a tile; they have threads of their own."""
+        with self._lock:
+            if slow not in self._pools:
+                self._pools[slow] = DaemonPool(self._threads, "xt-halves" if slow else "xt-tiles")
+            return self._pools[slow]
+
+    def release(self) -> None:
+        with self._lock:
+            pools, self._pools = self._pools, {}
+            slide, self.slide = self.slide, None
+            self.stopped.set()
+            self.stopped = threading.Event()
+        for pool in pools.values():
+            pool.shut_down()
+        if slide is not None:
+            slide.close()
+
+
+def _paste(tile: Pixels, top: int, left: int, out: Pixels) -> None:
+    """Copy the part of `tile` that lies inside `out` when put at (top, left)."""
+    y0, x0 = max(top, 0), max(left, 0)
+    y1, x1 = min(top + tile.shape[0], out.shape[0]), min(left + tile.shape[1], out.shape[1])
+    out[y0:y1, x0:x1] = tile[y0 - top : y1 - top, x0 - left : x1 - left]

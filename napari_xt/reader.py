@@ -1,0 +1,102 @@
+"""napari's reader for slides: files, DICOM folders, and finished runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    LayerData = tuple[Any, dict[str, Any], str]
+    ReadFunction = Callable[[str | Sequence[str]], list[LayerData]]
+
+__all__ = ["get_reader", "get_result_reader", "read_slide"]
+
+SLIDE_ONLY_SUFFIXES = frozenset(
+    {".svs", ".ndpi", ".scn", ".mrxs", ".bif", ".vms", ".vmu", ".svslide"}
+)
+"""Nothing else has these names, so a file that can't be opened is told about, not passed on."""
+
+_DICOM_SUFFIX = ".dcm"
+
+
+def get_reader(path: str | Sequence[str]) -> ReadFunction | None:
+    """Take slides that OpenSlide knows, decline everything else.
+
+    Args:
+        path: One path; stacks of files are declined.
+
+    Returns:
+        Function that reads the path, or None for plain images and unknown files.
+    """
+    if not isinstance(path, str):
+        if len(path) != 1:
+            return None
+        path = path[0]
+    return _read_paths if _is_slide(Path(path)) else None
+
+
+def get_result_reader(path: str | Sequence[str]) -> ReadFunction | None:
+    """Take the score map of a finished run, ``*.run.h5``."""
+    from xt_backend.keys import RunFile
+
+    paths = [path] if isinstance(path, str) else list(path)
+    if any(not name.endswith(RunFile.SCORE_MAP) for name in paths):
+        return None
+    return _read_results
+
+
+def read_slide(path: Path) -> list[LayerData]:
+    """Open a slide as one multiscale layer in um.
+
+    Raises:
+        SlideError: The slide can't be opened; the text says why.
+    """
+    from napari_xt.handles import watch_current_viewer
+    from napari_xt.layers import slide_layer
+    from napari_xt.pyramid import Pyramid
+
+    pyramid = Pyramid(path)
+    watch_current_viewer(pyramid)
+    if pyramid.info.mpp is None:
+        _tell_missing_mpp(pyramid.info.name, pyramid.info.mpp_problem)
+    return [slide_layer(pyramid)]
+
+
+def _read_paths(path: str | Sequence[str]) -> list[LayerData]:
+    paths = [path] if isinstance(path, str) else path
+    return [layer for name in paths for layer in read_slide(Path(name))]
+
+
+def _read_results(path: str | Sequence[str]) -> list[LayerData]:
+    from napari_xt.layers import score_map_layers
+    from xt_backend.store import ScoreMap
+
+    paths = [path] if isinstance(path, str) else path
+    return [layer for name in paths for layer in score_map_layers(ScoreMap.load(Path(name)))]
+
+
+def _is_slide(path: Path) -> bool:
+    if path.is_dir():
+        first = next(
+            (item for item in sorted(path.iterdir()) if item.suffix.lower() == _DICOM_SUFFIX), None
+        )
+        return first is not None and _known_to_openslide(first)
+    if path.suffix.lower() in SLIDE_ONLY_SUFFIXES:
+        return True
+    return path.is_file() and _known_to_openslide(path)
+
+
+def _known_to_openslide(path: Path) -> bool:
+    import openslide
+
+    return openslide.OpenSlide.detect_format(path) is not None
+
+
+def _tell_missing_mpp(name: str, problem: str) -> None:
+    from napari.utils.notifications import show_warning
+
+    show_warning(
+        f"{name}: {problem or 'the file states no pixel size'}. It is shown in pixels; enter its "
+        "pixel size in the Run xT panel to score it."
+    )

@@ -1,0 +1,194 @@
+"""Drives runs of the backend for one widget: events arrive in the main thread, in order."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from xt_backend.errors import EngineError, XTError
+
+if TYPE_CHECKING:
+    from xt_backend.backend import Backend
+    from xt_backend.engine.events import Event
+    from xt_backend.engine.spec import RunSpec
+    from xt_backend.store import ScoreMap
+
+__all__ = ["Session"]
+
+POLL_MS = 30
+CANCEL_PATIENCE_S = 0.7
+"""A cancelled run that has not answered by then is shown as it stands and left to end alone."""
+
+CLOSE_PATIENCE_S = 3.0
+
+
+@dataclass
+class _Run:
+    run_id: str
+    inbox: queue.SimpleQueue[Event] = field(default_factory=queue.SimpleQueue)
+    thread: threading.Thread | None = None
+    cancelled_at: float | None = None
+    latest: ScoreMap | None = None
+
+
+class Session(QObject):
+    """One run at a time, none of it in the window's thread.
+
+    A plain daemon thread waits for the backend, a timer hands its events on in the main thread;
+    of several partial maps that have piled up only the newest is handed on. `close` ends
+    everything at once; a later `start` opens a new backend.
+
+    Args:
+        make_backend: Makes the backend with the first run.
+        parent: Owner in the sense of Qt.
+    """
+
+    planned = Signal(object)
+    progressed = Signal(object)
+    finished = Signal(object)
+    failed = Signal(object)
+
+    def __init__(self, make_backend: Callable[[], Backend], parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._make_backend = make_backend
+        self._backend: Backend | None = None
+        self._run: _Run | None = None
+        self._left_alone: threading.Thread | None = None
+        self._timer = QTimer(self)
+        self._timer.setInterval(POLL_MS)
+        self._timer.timeout.connect(self._poll)
+
+    @property
+    def running(self) -> bool:
+        """Whether a run is going on."""
+        return self._run is not None
+
+    @property
+    def cancelling(self) -> bool:
+        """Whether the run was cancelled and has not answered yet."""
+        return self._run is not None and self._run.cancelled_at is not None
+
+    def start(self, spec: RunSpec) -> None:
+        """Start a run; the session must be idle.
+
+        Raises:
+            EngineError: A run is still going on.
+        """
+        if self._run is not None:
+            raise EngineError("A run is going on already", "Cancel it first")
+        if self._left_alone is not None and self._left_alone.is_alive():
+            # An earlier cancelled run still hangs in its last batch: this one shall not queue.
+            self._end_backend(wait=False)
+        if self._backend is None:
+            self._backend = self._make_backend()
+        run = _Run(spec.run_id)
+        run.thread = threading.Thread(
+            target=_pump, args=(self._backend, spec, run.inbox), name="xt-run", daemon=True
+        )
+        self._run = run
+        run.thread.start()
+        self._timer.start()
+
+    def cancel(self) -> None:
+        """Stop the run after the batch in hand; `finished` follows within a second."""
+        run, backend = self._run, self._backend
+        if run is None or backend is None or run.cancelled_at is not None:
+            return
+        run.cancelled_at = time.monotonic()
+        threading.Thread(target=_keep_cancelling, args=(backend, run), daemon=True).start()
+
+    def close(self) -> None:
+        """End the run and the backend process now; nothing more is told."""
+        self._timer.stop()
+        self._run = None
+        self._end_backend(wait=True)
+
+    def _end_backend(self, *, wait: bool) -> None:
+        backend, self._backend = self._backend, None
+        self._left_alone = None
+        if backend is None:
+            return
+        closer = threading.Thread(target=backend.close, name="xt-close", daemon=True)
+        closer.start()
+        if wait:
+            closer.join(CLOSE_PATIENCE_S)
+
+    def _poll(self) -> None:
+        from xt_backend.engine.events import RegionsScored, RunFailed, RunFinished, RunPlanned
+
+        run = self._run
+        if run is None:
+            self._timer.stop()
+            return
+        newest: RegionsScored | None = None
+        while self._run is run:
+            try:
+                event = run.inbox.get_nowait()
+            except queue.Empty:
+                break
+            if isinstance(event, RegionsScored):
+                newest = event
+                run.latest = event.score_map
+                continue
+            if isinstance(event, RunPlanned):
+                run.latest = event.score_map
+                self.planned.emit(event)
+            elif isinstance(event, RunFinished):
+                self._end(run)
+                self.finished.emit(event)
+            elif isinstance(event, RunFailed):
+                self._end(run)
+                if run.cancelled_at is not None:
+                    self.finished.emit(RunFinished(run.run_id, run.latest, cancelled=True))
+                else:
+                    self.failed.emit(event.error)
+        if self._run is not run:
+            return
+        if newest is not None:
+            self.progressed.emit(newest)
+        if run.cancelled_at is not None and self._run is run:
+            self._answer_cancel(run, run.cancelled_at)
+
+    def _answer_cancel(self, run: _Run, cancelled_at: float) -> None:
+        from xt_backend.engine.events import RunFinished
+
+        if time.monotonic() - cancelled_at < CANCEL_PATIENCE_S:
+            return
+        self._left_alone = run.thread
+        self._end(run)
+        self.finished.emit(RunFinished(run.run_id, run.latest, cancelled=True))
+
+    def _end(self, run: _Run) -> None:
+        if self._run is run:
+            self._run = None
+            self._timer.stop()
+
+
+def _keep_cancelling(backend: Backend, run: _Run) -> None:
+    """Cancel until the run has ended: one that is just being handed over is not known yet.
+
+    In a thread of its own, since the backend answers late while its process starts.
+    """
+    while run.thread is not None and run.thread.is_alive():
+        backend.cancel(run.run_id)
+        run.thread.join(POLL_MS / 1000)
+
+
+def _pump(backend: Backend, spec: RunSpec, inbox: queue.SimpleQueue[Event]) -> None:
+    """Carry a run's events from the backend to the inbox."""
+    from xt_backend.engine.events import RunFailed
+
+    try:
+        for event in backend.submit(spec):
+            inbox.put(event)
+    except XTError as error:
+        inbox.put(RunFailed(spec.run_id, error))
+    except Exception as error:
+        failure = EngineError(f"Unexpected {type(error).__name__}: {error}", "Run again")
+        inbox.put(RunFailed(spec.run_id, failure))

@@ -1,0 +1,133 @@
+"""napari with a slide and the result of a run: what `napari-xt view` opens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xt_backend.errors import InputNotFoundError, OutputConflictError, UsageError
+from xt_backend.keys import PRODUCT, RunFile
+
+if TYPE_CHECKING:
+    import napari
+
+    from xt_backend.slides import SlideInfo
+    from xt_backend.store import ScoreMap
+
+__all__ = ["find_result", "open_view", "save_screenshot"]
+
+WIDGET = "Run xT"
+PAINT_PATIENCE_MS = 500
+
+
+def open_view(slide: Path, run_dir: Path | None = None, *, show: bool = True) -> napari.Viewer:
+    """Open napari with a slide, the panel `Run xT`, and the slide's result if there is one.
+
+    The caller starts the event loop with `napari.run()`.
+
+    Args:
+        slide: Slide file or DICOM folder.
+        run_dir: Folder that `napari-xt score` wrote, or one ``.run.h5`` file of it.
+        show: Whether the window is shown at once.
+
+    Raises:
+        SlideError: The slide can't be opened.
+        UsageError: The run holds no result of this slide.
+    """
+    from napari_xt.pyramid import Pyramid
+
+    with_result = None
+    if run_dir is not None:
+        pyramid = Pyramid(slide)
+        pyramid.close()
+        with_result = find_result(run_dir, pyramid.info)
+    import napari
+
+    from napari_xt.handles import watch_viewer
+    from napari_xt.reader import read_slide
+
+    viewer = napari.Viewer(title=f"{PRODUCT}: {Path(slide).name}", show=show)
+    watch_viewer(viewer)
+    for data, options, _ in read_slide(Path(slide)):
+        viewer.add_image(data, **options)
+    _, panel = viewer.window.add_plugin_dock_widget(PRODUCT, WIDGET)
+    if with_result is not None:
+        panel.show_result(with_result)
+    return viewer
+
+
+def find_result(run_dir: Path, info: SlideInfo) -> ScoreMap:
+    """The score map of a slide in a run.
+
+    Args:
+        run_dir: Folder of a run, or a ``.run.h5`` file.
+        info: The slide that it must belong to.
+
+    Raises:
+        InputNotFoundError: There is no such folder, or no result of this slide in it.
+        OutputConflictError: The result belongs to another slide.
+        StoreError: The result can't be read.
+    """
+    from xt_backend.store import ScoreMap
+
+    run_dir = Path(run_dir)
+    if run_dir.is_file():
+        score_map = ScoreMap.load(run_dir)
+        _check_same(score_map, info)
+        return score_map
+    if not run_dir.is_dir():
+        raise InputNotFoundError(f"There is no run {run_dir}", "Give a folder that `score` wrote")
+    files = sorted(run_dir.glob(f"*{RunFile.SCORE_MAP}"))
+    stem = Path(info.name).stem
+    files.sort(key=lambda file: not file.name.startswith(stem))
+    for file in files:
+        score_map = ScoreMap.load(file)
+        if score_map.slide_name == info.name and _same_size(score_map, info):
+            return score_map
+    if len(files) == 1:
+        # Runs with --pseudonymise keep no file name.
+        score_map = ScoreMap.load(files[0])
+        _check_same(score_map, info)
+        return score_map
+    raise InputNotFoundError(
+        f"{run_dir.name} holds no result of {info.name} ({len(files)} others)",
+        "Name the slide's .run.h5 file, or score the slide first",
+    )
+
+
+def save_screenshot(
+    viewer: napari.Viewer, path: Path, *, width_px: int = 1500, height_px: int = 900
+) -> None:
+    """Save a picture of the whole window.
+
+    Args:
+        viewer: What is photographed.
+        path: PNG file.
+        width_px: Width of the window.
+        height_px: Height of the window.
+
+    Raises:
+        UsageError: The size makes no sense.
+    """
+    if width_px < 1 or height_px < 1:
+        raise UsageError(f"A picture of {width_px} x {height_px} px", "Give a size above 0")
+    from qtpy.QtCore import QEventLoop, QTimer
+
+    viewer.window.resize(width_px, height_px)
+    loop = QEventLoop()
+    QTimer.singleShot(PAINT_PATIENCE_MS, loop.quit)
+    loop.exec_() if hasattr(loop, "exec_") else loop.exec()
+    viewer.screenshot(str(path), canvas_only=False, flash=False)
+
+
+def _same_size(score_map: ScoreMap, info: SlideInfo) -> bool:
+    return (score_map.width_px, score_map.height_px) == (info.width_px, info.height_px)
+
+
+def _check_same(score_map: ScoreMap, info: SlideInfo) -> None:
+    if not _same_size(score_map, info):
+        raise OutputConflictError(
+            f"The result is of a slide with {score_map.width_px} x {score_map.height_px} px, "
+            f"{info.name} has {info.width_px} x {info.height_px} px",
+            "Give the slide and its own result",
+        )

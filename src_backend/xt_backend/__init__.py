@@ -1,0 +1,64 @@
+"""xT on whole-slide images: the engine behind napari-xt, for scripts.
+
+Names are loaded on first use: importing the package loads neither torch nor OpenSlide.
+
+Example:
+    >>> import xt_backend as xt  # doctest: +SKIP
+    >>> run = xt.score("slide.svs", model="context-demo")  # doctest: +SKIP
+    >>> run.slides[["slide", "status", "fraction_reactive"]]  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .backend import Backend
+    from .batch import Run, features, score
+    from .engine import RegionsScored, RunFailed, RunFinished, RunPlanned, RunSpec
+    from .errors import XTError
+    from .slides import Slide, open_slide
+    from .store import ScoreMap
+
+_HOMES = {
+    "Backend": "backend",
+    "RegionsScored": "engine.events",
+    "Run": "batch",
+    "RunFailed": "engine.events",
+    "RunFinished": "engine.events",
+    "RunPlanned": "engine.events",
+    "RunSpec": "engine.spec",
+    "ScoreMap": "store",
+    "Slide": "slides",
+    "XTError": "errors",
+    "features": "batch",
+    "open_slide": "slides",
+    "score": "batch",
+}
+
+__all__ = [
+    "Backend",
+    "RegionsScored",
+    "Run",
+    "RunFailed",
+    "RunFinished",
+    "RunPlanned",
+    "RunSpec",
+    "ScoreMap",
+    "Slide",
+    "XTError",
+    "features",
+    "open_slide",
+    "score",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,5 @@
+"""Where runs are worked off: in this process, or in one of its own."""
+
+from .backend import Backend
+
+__all__ = ["Backend"]

@@ -1,0 +1,112 @@
+"""The one door through which the window and scripts ask for runs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Protocol
+
+from xt_backend.engine.events import Event
+from xt_backend.engine.spec import RunSpec
+
+__all__ = ["Backend"]
+
+
+class Worker(Protocol):
+    """What works runs off."""
+
+    def submit(self, spec: RunSpec) -> Iterator[Event]:
+        """Start a run and yield its events."""
+
+    def cancel(self, run_id: str) -> None:
+        """Ask a run to stop; unknown or finished ids are ignored."""
+
+    def close(self) -> None:
+        """Stop everything."""
+
+
+class InProcessWorker:
+    """Runs in the thread that iterates the events; nothing happens between two of them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cancelled: set[str] = set()
+        self._closed = False
+        self._engine: object | None = None
+
+    def submit(self, spec: RunSpec) -> Iterator[Event]:
+        """Run in the caller's thread."""
+        from xt_backend.engine import Engine
+
+        with self._lock:
+            if self._engine is None:
+                self._engine = Engine()
+            engine = self._engine
+        assert isinstance(engine, Engine)
+        try:
+            yield from engine.run(
+                spec, cancelled=lambda: self._closed or spec.run_id in self._cancelled
+            )
+        finally:
+            self._cancelled.discard(spec.run_id)
+
+    def cancel(self, run_id: str) -> None:
+        """Stop a run after its batch in hand."""
+        self._cancelled.add(run_id)
+
+    def close(self) -> None:
+        """Stop every run after its batch in hand."""
+        self._closed = True
+
+
+class Backend:
+    """Takes runs and tells how they go.
+
+    Args:
+        process: Work in a process of its own, so that a crash or full memory there never takes
+            this one along. It is started with the first run as a module of its own, which also
+            works from unguarded scripts, notebooks and IPython.
+
+    Example:
+        >>> from xt_backend import Backend, RunSpec  # doctest: +SKIP
+        >>> with Backend() as backend:  # doctest: +SKIP
+        ...     for event in backend.submit(RunSpec(slide="a.svs", model="context-demo")):
+        ...         print(type(event).__name__)
+    """
+
+    def __init__(self, process: bool = False) -> None:
+        self._worker: Worker
+        if process:
+            from .process import ProcessWorker
+
+            self._worker = ProcessWorker()
+        else:
+            self._worker = InProcessWorker()
+
+    def submit(self, spec: RunSpec) -> Iterator[Event]:
+        """Run one slide.
+
+        Yields `RunPlanned`, any number of `RegionsScored`, then one of `RunFinished` and
+        `RunFailed`. With a process, runs submitted while another is going wait for their turn.
+        """
+        return self._worker.submit(spec)
+
+    def cancel(self, run_id: str) -> None:
+        """Ask a run to stop after the batch in hand; its last event is `RunFinished`."""
+        self._worker.cancel(run_id)
+
+    def close(self) -> None:
+        """Cancel what is going on and end the process, if there is one."""
+        self._worker.close()
+
+    def __enter__(self) -> Backend:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,91 @@
+"""What makes two runs the same run: the configuration that results depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from xt_backend.config import CommonOptions, ScoreOptions
+from xt_backend.errors import InputNotFoundError
+
+__all__ = ["differences", "digest", "score_configuration", "versions"]
+
+_NO_RESULT = {"batch_size", "workers", "cache", "use_cache", "offline", "device", "precision"}
+"""Options that change how a result is reached but not the result, or that are resolved first."""
+
+_PACKAGES = (
+    "napari-xt",
+    "torch",
+    "timm",
+    "numpy",
+    "openslide-python",
+    "openslide-bin",
+    "pillow",
+    "scikit-image",
+    "h5py",
+)
+
+
+def score_configuration(
+    options: ScoreOptions, model_name: str, model_sha256: str, device: str, precision: str
+) -> dict[str, Any]:
+    """Configuration of a `score` run, without any path.
+
+    Files among the options (ROI, tissue) stand as the sha256 of their content.
+    """
+    return {
+        "command": "score",
+        "model": {"name": model_name, "sha256": model_sha256},
+        "options": plain_options(options),
+        "device": device.split(":")[0],
+        "precision": precision,
+    }
+
+
+def plain_options(options: CommonOptions) -> dict[str, Any]:
+    """Options that results depend on, as JSON; files as content hashes."""
+    values = options.model_dump(mode="json", exclude=set(_NO_RESULT))
+    if isinstance(options.roi, Path):
+        values["roi"] = _content(options.roi, "--roi")
+    if options.tissue not in ("auto", "all"):
+        values["tissue"] = _content(Path(options.tissue), "--tissue")
+    return values
+
+
+def _content(path: Path, flag: str) -> str:
+    if not path.is_file():
+        raise InputNotFoundError(f"There is no file {path}", f"Check {flag}")
+    return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+
+def digest(configuration: dict[str, Any]) -> str:
+    """sha256 of a configuration."""
+    text = json.dumps(configuration, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def differences(found: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[str]:
+    """Where two configurations differ, as ``name: found X, asked for Y``."""
+    lines = []
+    for key in sorted(found.keys() | wanted.keys()):
+        a, b = found.get(key), wanted.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            lines.append(f"{prefix}{key}: found {a!r}, asked for {b!r}")
+    return lines
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that numbers depend on."""
+    found = {"python": platform.python_version(), "system": platform.system()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

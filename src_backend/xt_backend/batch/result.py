@@ -1,0 +1,79 @@
+"""What a batch leaves in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xt_backend.keys import RunFile, SlideStatus
+from xt_backend.outputs import SlideRow, regions_frame, slides_frame
+from xt_backend.store import ScoreMap
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Run"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished (or interrupted) batch.
+
+    Attributes:
+        rows: One per input, in the order of the inputs.
+        classes: Names of the model's classes.
+        folder: Run directory; None when nothing was written.
+        score_maps: By slide id, when there is no folder.
+        interrupted: Some slides were not reached.
+        seen_nan: Some region has no number though it was encoded.
+    """
+
+    rows: tuple[SlideRow, ...]
+    classes: tuple[str, ...]
+    folder: Path | None
+    score_maps: dict[str, ScoreMap] = field(default_factory=dict)
+    interrupted: bool = False
+    seen_nan: bool = False
+
+    @property
+    def slides(self) -> pd.DataFrame:
+        """One row per input: the columns of slides.csv."""
+        return slides_frame(self.rows, self.classes)
+
+    @property
+    def regions(self) -> pd.DataFrame:
+        """One row per selected region of every slide that is done.
+
+        Slide id, box in level-0 px, status, label and probabilities.
+        """
+        import pandas as pd
+
+        frames = []
+        for row in self.rows:
+            if row.status == SlideStatus.FAILED:
+                continue
+            frame = regions_frame(self.score_map(row.id))
+            frame.insert(0, "id", row.id)
+            frames.append(frame)
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+    def score_map(self, slide_id: str) -> ScoreMap:
+        """The score map of a slide that is done.
+
+        Raises:
+            KeyError: The slide failed or is not in this run.
+        """
+        if slide_id in self.score_maps:
+            return self.score_maps[slide_id]
+        if self.folder is None or not (self.folder / f"{slide_id}{RunFile.SCORE_MAP}").is_file():
+            raise KeyError(slide_id)
+        return ScoreMap.load(self.folder / f"{slide_id}{RunFile.SCORE_MAP}")
+
+    @property
+    def exit_code(self) -> int:
+        """0 all done; 3 some rows failed or held NaN; 130 interrupted."""
+        if self.interrupted:
+            return 130
+        failed = any(row.status == SlideStatus.FAILED for row in self.rows)
+        return 3 if failed or self.seen_nan else 0

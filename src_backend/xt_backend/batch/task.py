@@ -1,0 +1,187 @@
+"""One slide of a batch: score it, write its files, say how it went."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from xt_backend.config import CommonOptions, ScoreOptions
+from xt_backend.engine import Engine, Event, RunFailed, RunFinished, RunSpec
+from xt_backend.errors import OutputError, SlideError
+from xt_backend.keys import Encoding, RunFile, SlideStatus
+from xt_backend.outputs import (
+    SlideRow,
+    without_folders,
+    write_geojson,
+    write_overlay,
+    write_regions_csv,
+    write_regions_parquet,
+)
+from xt_backend.slides import Thumbnail, open_slide
+from xt_backend.store import ScoreMap
+
+from .folder import RunFolder
+from .inputs import InputRow
+
+__all__ = ["Interrupted", "Outcome", "Task", "failed_row", "run_task"]
+
+OptionsType = TypeVar("OptionsType", bound=CommonOptions)
+
+OVERLAY_PX = 1600
+
+
+class Interrupted(Exception):
+    """The user or the system asked to stop; not an error of the run."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A row of the inputs with the identifier of its outputs.
+
+    Attributes:
+        slide_id: Unique in the run; the stem of its files.
+    """
+
+    source: InputRow
+    slide_id: str
+
+    @property
+    def name(self) -> str:
+        """File name, the only thing of the path that outputs may show."""
+        return self.source.path.name
+
+    def own_options(self, options: OptionsType) -> OptionsType:
+        """The batch's options with what the manifest says of this slide."""
+        own = {"slide_mpp": self.source.slide_mpp, "roi": self.source.roi}
+        return options.model_copy(update={k: v for k, v in own.items() if v is not None})
+
+    def spec(self, model: str, options: ScoreOptions) -> RunSpec:
+        """What the engine is asked to do for this slide."""
+        values = self.own_options(options).model_dump()
+        return RunSpec(**values, slide=self.source.path, model=model, slide_id=self.slide_id)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a task went."""
+
+    row: SlideRow
+    score_map: ScoreMap | None = None
+    seen_nan: bool = False
+
+
+def run_task(
+    task: Task,
+    model: str,
+    options: ScoreOptions,
+    folder: RunFolder | None,
+    engine: Engine,
+    on_event: Callable[[Event], None] = lambda event: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Score a slide; write its files into `folder` when there is one.
+
+    Idempotent: a slide that is finished in `folder` under the same configuration is taken from
+    there. Whatever is wrong with the slide ends in a failed row.
+
+    Raises:
+        Interrupted: `cancelled` said so before the end.
+        OutputError: The output cannot be written; the batch cannot go on.
+    """
+    source = task.source
+    if source.problem:
+        return Outcome(failed_row(task, source.problem))
+    try:
+        with open_slide(source.path) as slide:
+            identity = slide.identity()
+    except SlideError as error:
+        return Outcome(failed_row(task, str(error)))
+    if folder is not None and (found := folder.finished(task.slide_id, identity)) is not None:
+        return Outcome(_row(task, found, {}, 0, Encoding.HIT), found, _has_nan(found))
+    last: Event | None = None
+    for event in engine.run(task.spec(model, options), cancelled):
+        on_event(event)
+        last = event
+    if isinstance(last, RunFailed):
+        if isinstance(last.error, OutputError):
+            raise last.error
+        return Outcome(failed_row(task, str(last.error)))
+    if not isinstance(last, RunFinished):
+        raise RuntimeError(f"a run ended with {type(last).__name__}")
+    if last.cancelled:
+        raise Interrupted
+    score_map = last.score_map
+    if folder is not None:
+        stamp = {"configuration": folder.digest, "slide_identity": identity}
+        score_map = replace(score_map, run_meta={**score_map.run_meta, **stamp})
+        try:
+            _write(task, score_map, options, folder)
+        except SlideError as error:
+            return Outcome(failed_row(task, str(error)))
+    row = _row(task, score_map, last.seconds, last.encoded_regions, last.cache)
+    return Outcome(row, score_map, _has_nan(score_map))
+
+
+def _write(task: Task, score_map: ScoreMap, options: ScoreOptions, folder: RunFolder) -> None:
+    """Write all files of a slide; the score map last, since it says that they are there."""
+
+    def path(suffix: str) -> Path:
+        return folder.file(task.slide_id, suffix)
+
+    write_regions_csv(path(RunFile.REGIONS_CSV), score_map)
+    write_geojson(path(RunFile.GEOJSON), score_map)
+    with open_slide(task.source.path) as slide:
+        thumbnail: Thumbnail = slide.thumbnail(OVERLAY_PX)
+    write_overlay(
+        path(RunFile.OVERLAY_PNG), score_map, thumbnail.rgb, thumbnail.scale_x, thumbnail.scale_y
+    )
+    if "parquet" in options.layouts:
+        write_regions_parquet(path(RunFile.PARQUET), score_map)
+    score_map.save(path(RunFile.SCORE_MAP))
+
+
+def failed_row(task: Task, reason: str) -> SlideRow:
+    """The row of a slide that could not be worked on; no folder is named in it."""
+    return SlideRow(
+        row=task.source.row,
+        slide=task.name,
+        id=task.slide_id,
+        status=SlideStatus.FAILED,
+        reason=without_folders(reason, [task.source.path]),
+    )
+
+
+def _row(
+    task: Task, score_map: ScoreMap, seconds: dict[str, float], encoded: int, cache: str
+) -> SlideRow:
+    return SlideRow.from_score_map(
+        score_map,
+        task.source.row,
+        reason=_warning(score_map) if len(score_map) else _empty_reason(score_map),
+        seconds_read=seconds.get("read", 0.0),
+        seconds_encode=seconds.get("encode", 0.0),
+        seconds_context=seconds.get("context", 0.0),
+        seconds_total=seconds.get("total", 0.0),
+        encoded_regions=encoded,
+        cache=str(cache),
+    )
+
+
+def _empty_reason(score_map: ScoreMap) -> str:
+    notes = [str(note) for note in score_map.run_meta.get("notes", ())]
+    return "; ".join(notes) or "no tissue was found"
+
+
+def _warning(score_map: ScoreMap) -> str:
+    notes = []
+    if score_map.n_failed:
+        notes.append(f"{score_map.n_failed} regions could not be read")
+    if score_map.n_nan:
+        notes.append(f"{score_map.n_nan} regions have no number (NaN)")
+    return "; ".join(notes)
+
+
+def _has_nan(score_map: ScoreMap) -> bool:
+    return score_map.n_nan > 0

@@ -1,0 +1,85 @@
+"""The command `napari-xt`: one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated
+
+import click
+import typer
+
+from xt_backend.errors import XTError
+from xt_backend.keys import PRODUCT, RESEARCH_USE
+
+from .console import complain, print_json
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name=PRODUCT,
+    help=f"xT on whole-slide images: score slides, export features, train. {RESEARCH_USE}",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import version
+
+    print(f"{PRODUCT} {version(PRODUCT)}. {RESEARCH_USE}")
+    raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Log details to stderr.")
+    ] = False,
+) -> None:
+    """Options before the command."""
+    del version
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO if verbose else logging.ERROR,
+        format="%(levelname)s %(name)s: %(message)s",
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; always ends in `SystemExit` with a documented code."""
+    from . import commands  # noqa: F401  registers them
+
+    wants_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = app(args=arguments, prog_name=PRODUCT, standalone_mode=False)
+    except XTError as error:
+        complain(str(error))
+        if wants_json:
+            detail = {"type": type(error).__name__, "cause": error.cause, "way_out": error.way_out}
+            print_json({"error": detail})
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        complain("Interrupted.")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+    except OSError as error:
+        complain(f"{error.strerror or error}. Check permissions and free space.")
+        sys.exit(5)
+    except Exception as error:
+        logging.getLogger(__name__).info("unexpected", exc_info=True)
+        complain(f"Unexpected {type(error).__name__}: {error}. Please report it; -v shows details.")
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)

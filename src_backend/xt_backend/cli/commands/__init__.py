@@ -1,0 +1,16 @@
+"""One module a command; importing this package registers them all."""
+
+from . import doctor, evaluate, export, features, info, models, sample, score, train, view
+
+__all__ = [
+    "doctor",
+    "evaluate",
+    "export",
+    "features",
+    "info",
+    "models",
+    "sample",
+    "score",
+    "train",
+    "view",
+]

@@ -1,0 +1,167 @@
+"""``napari-xt doctor``"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import typer
+
+from xt_backend.config import cache_folder
+from xt_backend.errors import XTError
+
+from ..app import app
+from ..console import print_json, say
+from ..options import Json
+
+OPENSLIDE_MINIMUM = (4, 0, 1)
+FREE_SPACE_GIB = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor.
+
+    Attributes:
+        state: ``ok``, ``warning`` (optional or to be watched) or ``missing`` (needed).
+    """
+
+    topic: str
+    state: str
+    text: str
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Check this installation: versions, device, OpenSlide, napari, free space, models."""
+    findings = [check() for check in _CHECKS]
+    if json:
+        print_json({"findings": [asdict(item) for item in findings]})
+    else:
+        for item in findings:
+            say(f"{item.state:>8}  {item.topic:<10} {item.text}")
+    if any(item.state == "missing" for item in findings):
+        raise typer.Exit(2)
+
+
+def _python() -> Finding:
+    return Finding("python", "ok", sys.version.split()[0])
+
+
+def _torch() -> Finding:
+    try:
+        import torch
+    except ImportError as error:
+        return Finding("torch", "missing", f"cannot be imported: {error}")
+    return Finding("torch", "ok", torch.__version__)
+
+
+def _device() -> Finding:
+    try:
+        from xt_backend.engine import choose_device
+
+        device = choose_device()
+    except (ImportError, XTError) as error:
+        return Finding("device", "missing", str(error))
+    state = "ok" if device.kind != "cpu" else "warning"
+    return Finding("device", state, f"{device.name}, {device.precision} ({device.reason})")
+
+
+def _openslide() -> Finding:
+    try:
+        import openslide
+    except (ImportError, OSError) as error:
+        return Finding("openslide", "missing", f"cannot be loaded: {error}")
+    found = openslide.__library_version__
+    numbers = tuple(int(part) for part in found.split("-")[0].split(".")[:3])
+    if numbers < OPENSLIDE_MINIMUM:
+        return Finding(
+            "openslide",
+            "missing",
+            f"{found}: older than 4.0.1, which fixes CVE-2026-48977 (crafted slides can write to "
+            "memory). Install openslide-bin>=4.0.1",
+        )
+    return Finding("openslide", "ok", found)
+
+
+def _napari() -> Finding:
+    try:
+        found = version("napari")
+    except PackageNotFoundError:
+        return Finding("napari", "warning", 'not installed; pip install "napari-xt[all]"')
+    bindings = []
+    for name in ("PySide6", "PyQt6", "PyQt5"):
+        try:
+            bindings.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    if not bindings:
+        return Finding("napari", "warning", f"{found}, but no Qt; pip install pyside6")
+    return Finding("napari", "ok", f"{found} with {', '.join(bindings)}")
+
+
+def _display() -> Finding:
+    if sys.platform.startswith("linux") and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ):
+        return Finding("display", "warning", "none; napari needs one (or xvfb-run)")
+    import ctypes.util
+
+    if sys.platform.startswith("linux") and ctypes.util.find_library("GL") is None:
+        return Finding("display", "warning", "no OpenGL library; apt-get install libgl1 libegl1")
+    return Finding("display", "ok", "found")
+
+
+def _space() -> Finding:
+    folder = cache_folder()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free / 2**30
+    state = "ok" if free >= FREE_SPACE_GIB else "warning"
+    return Finding("cache", state, f"{free:.0f} GiB free for region features in {folder}")
+
+
+def _models() -> Finding:
+    from xt_backend.model import list_models
+
+    try:
+        names = [item.name for item in list_models()]
+    except XTError as error:
+        return Finding("models", "missing", str(error))
+    if not names:
+        return Finding("models", "missing", "no bundled model; reinstall napari-xt")
+    return Finding("models", "ok", ", ".join(names))
+
+
+def _extras() -> Finding:
+    wanted = {"train": "scikit-learn", "parquet": "pyarrow", "mamba": "mamba-ssm"}
+    found = []
+    for extra, package in wanted.items():
+        try:
+            found.append(f"{extra} ({package} {version(package)})")
+        except PackageNotFoundError:
+            found.append(f"{extra} not installed")
+    return Finding("extras", "ok", ", ".join(found))
+
+
+def _offline() -> Finding:
+    forced = os.environ.get("HF_HUB_OFFLINE")
+    text = "HF_HUB_OFFLINE is set: local weights only" if forced else "downloads only when asked"
+    return Finding("network", "ok", text)
+
+
+_CHECKS: tuple[Callable[[], Finding], ...] = (
+    _python,
+    _torch,
+    _device,
+    _openslide,
+    _napari,
+    _display,
+    _space,
+    _models,
+    _extras,
+    _offline,
+)

@@ -1,0 +1,74 @@
+"""``napari-xt evaluate``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import options as flags
+from ..app import app
+from ..console import print_json, say
+from ..metrics import metrics_table
+from ..progress import stage_bars
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Option(help="Name of a known model, or a model file.")],
+    slides: Annotated[Path, typer.Option(help="Folder of slides.")],
+    annotations: Annotated[
+        Path | None, typer.Option(help="Folder with one QuPath GeoJSON a slide [default: slides].")
+    ] = None,
+    compare_context: Annotated[
+        bool | None,
+        typer.Option("--compare-context", help="Also measure the region-only head."),
+    ] = None,
+    bootstrap: Annotated[int | None, typer.Option(help="Resamples behind the intervals.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the resampling [default: 0].")] = None,
+    slide_mpp: flags.SlideMpp = None,
+    accept_objective_mpp: flags.AcceptObjectiveMpp = None,
+    allow_upsample: flags.AllowUpsample = None,
+    tissue: flags.Tissue = None,
+    device: flags.Device = None,
+    cache: flags.Cache = None,
+    no_cache: flags.NoCache = None,
+    offline: flags.Offline = None,
+    config: flags.Config = None,
+    json: flags.Json = False,
+) -> None:
+    """Measure a model on annotated slides: F1, AUROC and calibration with 95 % intervals."""
+    from xt_backend.training import EvaluateSpec
+    from xt_backend.training import evaluate as run
+
+    spec = flags.merge_options(
+        EvaluateSpec,
+        config,
+        {
+            "model": model,
+            "slides": slides,
+            "annotations": annotations,
+            "compare_context": compare_context,
+            "bootstrap": bootstrap,
+            "seed": seed,
+            "slide_mpp": slide_mpp,
+            "accept_objective_mpp": accept_objective_mpp,
+            "allow_upsample": allow_upsample,
+            "tissue": tissue,
+            "device": device,
+            "cache": cache,
+            "no_cache": no_cache,
+            "offline": offline,
+        },
+    )
+    with stage_bars(not json) as progress:
+        report = run(spec, progress)
+    if json:
+        print_json(report.to_dict())
+        return
+    for note in report.notes:
+        say(note)
+    for slide, reason in report.failed.items():
+        say(f"{slide}: FAILED. {reason}")
+    say(metrics_table(report.context, report.region_only))

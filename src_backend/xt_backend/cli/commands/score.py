@@ -1,0 +1,132 @@
+"""``napari-xt score``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xt_backend.config import ScoreOptions
+from xt_backend.keys import SlideStatus
+
+from .. import options as flags
+from ..app import app
+from ..console import note, print_json, progress_bar, say
+from ..interrupt import listening
+from ..progress import RunBar
+from ..rows import summary
+
+if TYPE_CHECKING:
+    from xt_backend.batch import Batch, Run
+
+
+@app.command()
+def score(
+    inputs: flags.Inputs,
+    model: Annotated[str, typer.Option(help="Name of a known model, or a model file.")],
+    out: Annotated[Path, typer.Option(help="Run directory; resumed when it holds this run.")],
+    slide_mpp: flags.SlideMpp = None,
+    model_mpp: flags.ModelMpp = None,
+    accept_objective_mpp: flags.AcceptObjectiveMpp = None,
+    allow_upsample: flags.AllowUpsample = None,
+    roi: flags.Roi = None,
+    tissue: flags.Tissue = None,
+    device: flags.Device = None,
+    precision: flags.Precision = None,
+    batch_size: flags.BatchSize = None,
+    context: Annotated[
+        str | None, typer.Option(help="on, or off: predict from each region alone [default: on].")
+    ] = None,
+    cache: flags.Cache = None,
+    no_cache: flags.NoCache = None,
+    stride: flags.Stride = None,
+    workers: flags.Workers = None,
+    max_failed_fraction: flags.MaxFailedFraction = None,
+    max_pixels: flags.MaxPixels = None,
+    layouts: Annotated[
+        list[str] | None, typer.Option(help="Files beside the usual ones: parquet.")
+    ] = None,
+    offline: flags.Offline = None,
+    config: flags.Config = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done.")
+    ] = False,
+    json: flags.Json = False,
+) -> int:
+    """Score slides: one row per input in slides.csv, and files per slide.
+
+    Exit codes: 0 all done; 2 bad usage; 3 finished, but some slides failed; 5 cannot write;
+    130 interrupted.
+    """
+    given: dict[str, Any] = {
+        "slide_mpp": slide_mpp,
+        "model_mpp": model_mpp,
+        "accept_objective_mpp": accept_objective_mpp,
+        "allow_upsample": allow_upsample,
+        "roi": roi,
+        "tissue": tissue,
+        "device": device,
+        "precision": precision,
+        "batch_size": batch_size,
+        "context": None if context is None else flags.on_off("--context", context),
+        "cache": cache,
+        "no_cache": no_cache,
+        "stride": stride,
+        "workers": workers,
+        "max_failed_fraction": max_failed_fraction,
+        "max_pixels": max_pixels,
+        "layouts": tuple(layouts) if layouts else None,
+        "offline": offline,
+    }
+    chosen = flags.merge_options(ScoreOptions, config, given)
+    from xt_backend.batch import Batch, dry_run_rows
+
+    batch = Batch(inputs, model, None if dry_run else out, chosen)
+    if dry_run:
+        _show_plan(dry_run_rows(batch), json)
+        return 0
+    if not json:
+        note(f"device: {batch.device.name}, {batch.device.precision} ({batch.device.reason})")
+        for path, reason in batch.inputs.passed_over:
+            note(f"passed over {path.name}: {reason}")
+    with listening() as stop, progress_bar(not json) as bar:
+        shown = RunBar(bar, len(batch.tasks))
+        run = batch.run(shown.on_event, shown.on_outcome, stop)
+    _show(batch, run, out, json)
+    return stop.exit_code if run.interrupted else run.exit_code
+
+
+def _show_plan(rows: list[dict[str, Any]], json: bool) -> None:
+    if json:
+        print_json({"slides": rows})
+        return
+    for row in rows:
+        if row["status"] == SlideStatus.FAILED:
+            say(f"{row['slide']}: cannot be scored. {row['reason']}")
+            continue
+        say(
+            f"{row['slide']}: {row['n_regions']} regions ({row['n_cached']} cached) at "
+            f"{row['slide_mpp']:.4g} um/px from {row['mpp_source']}; "
+            f"{row['reason'] or 'tissue found'}"
+        )
+
+
+def _show(batch: Batch, run: Run, out: Path, json: bool) -> None:
+    from xt_backend.outputs import slide_values
+
+    counts = {status: sum(row.status == status for row in run.rows) for status in SlideStatus}
+    if json:
+        print_json(
+            {
+                "out": str(out),
+                "slides": [slide_values(row, batch.classes) for row in run.rows],
+                "counts": {str(status): count for status, count in counts.items()},
+                "interrupted": run.interrupted,
+            }
+        )
+        return
+    for row in run.rows:
+        say(f"{row.slide}: {summary(row)}")
+    said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    say(f"{said}. Table: {out / 'slides.csv'}")

@@ -1,0 +1,119 @@
+"""``napari-xt train``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from xt_backend.errors import UsageError
+
+from .. import options as flags
+from ..app import app
+from ..console import print_json, say
+from ..metrics import metrics_table
+from ..progress import stage_bars
+
+
+@app.command()
+def train(
+    slides: Annotated[Path, typer.Option(help="Folder of slides.")],
+    out: Annotated[Path, typer.Option(help="Model file to write, .safetensors.")],
+    annotations: Annotated[
+        Path | None, typer.Option(help="Folder with one QuPath GeoJSON a slide [default: slides].")
+    ] = None,
+    val: Annotated[
+        Path | None, typer.Option(help="Folder of validation slides [default: a share of slides].")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The model's name [default: from out].")] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Comma-separated, in order [default: all annotated].")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="region.")] = None,
+    region_encoder: Annotated[
+        str | None, typer.Option(help="timm name [default: tf_efficientnet_lite0].")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="pretrained, random or a safetensors file.")
+    ] = None,
+    context: Annotated[
+        str | None,
+        typer.Option(help="mamba2, transformer-xl, attention or none [default: mamba2]."),
+    ] = None,
+    model_mpp: flags.ModelMpp = None,
+    region_px: Annotated[int | None, typer.Option(help="Side of a region [default: 128].")] = None,
+    min_fraction: Annotated[
+        list[str] | None,
+        typer.Option(help="CLASS=F: the true label is CLASS where it covers at least F."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the slides.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same model [default: 0].")] = None,
+    slide_mpp: flags.SlideMpp = None,
+    accept_objective_mpp: flags.AcceptObjectiveMpp = None,
+    allow_upsample: flags.AllowUpsample = None,
+    tissue: flags.Tissue = None,
+    device: flags.Device = None,
+    cache: flags.Cache = None,
+    no_cache: flags.NoCache = None,
+    offline: flags.Offline = None,
+    config: flags.Config = None,
+    json: flags.Json = False,
+) -> None:
+    """Train a model on annotated slides, on cached features of a frozen region encoder."""
+    from xt_backend.training import TrainSpec
+    from xt_backend.training import train as run
+
+    given: dict[str, Any] = {
+        "slides": slides,
+        "out": out,
+        "annotations": annotations,
+        "val": val,
+        "name": name,
+        "classes": tuple(part.strip() for part in classes.split(",")) if classes else None,
+        "task": task,
+        "region_encoder": region_encoder,
+        "weights": weights,
+        "context": context,
+        "model_mpp": model_mpp,
+        "region_px": region_px,
+        "min_fraction": _fractions(min_fraction),
+        "epochs": epochs,
+        "seed": seed,
+        "slide_mpp": slide_mpp,
+        "accept_objective_mpp": accept_objective_mpp,
+        "allow_upsample": allow_upsample,
+        "tissue": tissue,
+        "device": device,
+        "cache": cache,
+        "no_cache": no_cache,
+        "offline": offline,
+    }
+    spec = flags.merge_options(TrainSpec, config, given)
+    with stage_bars(not json) as progress:
+        result = run(spec, progress)
+    if json:
+        print_json(result.to_dict())
+        return
+    for note in result.notes:
+        say(note)
+    say(
+        f"Trained on {len(result.train_slides)} slides; on {len(result.val_slides)} kept back:"
+    )
+    say(metrics_table(result.context, result.region_only))
+    say(f"Model: {out}")
+
+
+def _fractions(given: list[str] | None) -> dict[str, float] | None:
+    if given is None:
+        return None
+    fractions = {}
+    for item in given:
+        name, _, value = item.partition("=")
+        try:
+            fractions[name.strip()] = float(value)
+        except ValueError as error:
+            raise UsageError(
+                f"--min-fraction: '{item}' is not CLASS=F", "Write for example tumour=0.1"
+            ) from error
+    return fractions

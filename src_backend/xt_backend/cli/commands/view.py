@@ -1,0 +1,30 @@
+"""``napari-xt view``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from xt_backend.errors import InputNotFoundError, UsageError
+
+from ..app import app
+
+
+@app.command()
+def view(
+    slide: Annotated[Path, typer.Argument(help="Slide file or DICOM folder.")],
+    run_dir: Annotated[Path | None, typer.Argument(help="Folder that `score` wrote.")] = None,
+) -> None:
+    """Open napari with a slide and, when given, its results."""
+    from importlib import import_module
+    from importlib.util import find_spec
+
+    for path in (slide, run_dir):
+        if path is not None and not path.exists():
+            raise InputNotFoundError(f"There is no file or folder {path}", "Check the path")
+    if find_spec("napari") is None:
+        raise UsageError("napari is not installed", 'Install it with: pip install "napari-xt[all]"')
+    # By name: nothing below the window may depend on it.
+    import_module("napari_xt.view").open_view(slide, run_dir)

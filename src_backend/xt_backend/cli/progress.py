@@ -1,0 +1,83 @@
+"""A run's events as progress bars."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.progress import Progress, TaskID
+
+from .console import progress_bar
+
+if TYPE_CHECKING:
+    from xt_backend.batch import Outcome, Task
+    from xt_backend.engine import Event
+    from xt_backend.training import Progress as StageProgress
+    from xt_backend.training import ProgressCallback
+
+__all__ = ["RunBar", "stage_bars"]
+
+
+class RunBar:
+    """One bar for the regions of the slide in hand and, with several slides, one for them.
+
+    Args:
+        n_slides: Slides of the batch.
+    """
+
+    def __init__(self, bar: Progress, n_slides: int) -> None:
+        self._bar = bar
+        self._slides: TaskID | None = (
+            bar.add_task("slides", total=n_slides) if n_slides > 1 else None
+        )
+        self._regions: TaskID | None = None
+
+    def on_event(self, task: Task, event: Event) -> None:
+        """Show an event of the run of `task`."""
+        from xt_backend.engine import RegionsScored, RunPlanned
+
+        if isinstance(event, RunPlanned):
+            self._drop()
+            self._regions = self._bar.add_task(task.name, total=event.n_regions)
+        elif isinstance(event, RegionsScored) and self._regions is not None:
+            self._bar.update(
+                self._regions,
+                completed=event.done,
+                rate=event.regions_per_s,
+                description=f"{task.name} context" if event.stage == "context" else task.name,
+            )
+
+    def on_outcome(self, task: Task, outcome: Outcome) -> None:
+        """A slide is done, failed or empty."""
+        del task, outcome
+        self._drop()
+        if self._slides is not None:
+            self._bar.advance(self._slides)
+
+    def _drop(self) -> None:
+        if self._regions is not None:
+            self._bar.remove_task(self._regions)
+            self._regions = None
+
+
+@contextmanager
+def stage_bars(enabled: bool) -> Iterator[ProgressCallback]:
+    """Bars for training and evaluation: one for each stage, with rate and time left."""
+    with progress_bar(enabled) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def show(progress: StageProgress) -> None:
+            if progress.stage not in tasks:
+                for done in tasks.values():
+                    bar.update(done, visible=False)
+                tasks[progress.stage] = bar.add_task(progress.stage, total=None)
+            bar.update(
+                tasks[progress.stage],
+                completed=progress.done,
+                total=progress.total or None,
+                description=f"{progress.stage} {progress.message}".strip(),
+                visible=True,
+            )
+
+        yield show

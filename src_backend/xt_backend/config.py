@@ -1,0 +1,182 @@
+"""Options of a run: defaults, checks, and reading them from YAML."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import InputNotFoundError, UsageError
+
+__all__ = [
+    "CommonOptions",
+    "FeatureOptions",
+    "ScoreOptions",
+    "cache_folder",
+    "load_yaml",
+    "offline",
+]
+
+MAX_CONFIG_BYTES = 1_000_000
+CACHE_VARIABLE = "NAPARI_XT_CACHE"
+
+
+def cache_folder() -> Path:
+    """Folder of the region stores: ``$NAPARI_XT_CACHE``, else the user's cache folder."""
+    named = os.environ.get(CACHE_VARIABLE)
+    if named:
+        return Path(named)
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("napari-xt", appauthor=False)) / "regions"
+
+
+def offline() -> bool:
+    """Whether the environment forbids downloads (``HF_HUB_OFFLINE``)."""
+    return os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
+
+
+class CommonOptions(BaseModel):
+    """What every command that reads slides understands.
+
+    Attributes:
+        slide_mpp: Pixel size of the slides in um/px, over whatever the files say.
+        accept_objective_mpp: Take 10 / objective power where the file has no pixel size.
+        allow_upsample: Also take slides more than 1.2 times coarser than the model.
+        tissue: ``auto``, ``all`` (everything inside the slide's bounds) or a GeoJSON file.
+        roi: GeoJSON file (QuPath frame) or geometry in level-0 px that limits the regions.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        batch_size: Regions handed to the encoder at once; never changes results.
+        stride_px: Step between regions at model mpp; the region size when None.
+        cache: Folder of the region stores; None takes `cache_folder()`.
+        use_cache: False keeps nothing and reuses nothing.
+        max_failed_fraction: A slide fails when more of its regions are unreadable.
+        max_pixels: Slides with more level-0 pixels are refused.
+        workers: Reader threads; 0 reads in the encoding thread.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
+
+    slide_mpp: float | None = None
+    accept_objective_mpp: bool = False
+    allow_upsample: bool = False
+    tissue: str = "auto"
+    roi: Path | dict[str, Any] | None = None
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    batch_size: Annotated[int, Field(ge=1, le=4096)] | None = None
+    stride_px: Annotated[int, Field(ge=1)] | None = None
+    cache: Path | None = None
+    use_cache: bool = True
+    max_failed_fraction: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
+    max_pixels: Annotated[int, Field(ge=1)] = 400_000_000_000
+    workers: Annotated[int, Field(ge=0, le=64)] = 2
+    offline: bool = False
+
+    @classmethod
+    def checked(cls, values: dict[str, Any]) -> Self:
+        """Make options from plain values.
+
+        Raises:
+            UsageError: An unknown option or a wrong value, named.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "options"
+            raise UsageError(
+                f"{where}: {first['msg']} (got {first.get('input')!r})", "Correct this option"
+            ) from error
+
+    def cache_dir(self) -> Path | None:
+        """Folder of the region stores, or None when nothing is to be kept."""
+        if not self.use_cache:
+            return None
+        return self.cache if self.cache is not None else cache_folder()
+
+
+class ScoreOptions(CommonOptions):
+    """Options of ``score``.
+
+    Attributes:
+        model_mpp: Pixel size of a converted model whose file states none, um/px.
+        context: False predicts from each region alone (the region-only head).
+        layouts: Files written beside those that are always written.
+    """
+
+    model_mpp: Annotated[float, Field(gt=0)] | None = None
+    context: bool = True
+    layouts: tuple[Literal["parquet"], ...] = ()
+
+
+class FeatureOptions(CommonOptions):
+    """Options of ``features``.
+
+    Attributes:
+        model_mpp: Pixel size at which regions are read, um/px.
+        region_px: Side of a region at `model_mpp`.
+        input_px: Side of what the encoder takes at once; `region_px` when None.
+        tokens_per_region: k of k x k tokens per region.
+        weights: ``pretrained``, ``random`` (seeded) or a safetensors file.
+    """
+
+    model_mpp: Annotated[float, Field(gt=0)] = 0.5
+    region_px: Annotated[int, Field(ge=8, le=16384)] = 256
+    input_px: Annotated[int, Field(ge=8)] | None = None
+    tokens_per_region: Annotated[int, Field(ge=1)] = 1
+    weights: str = "pretrained"
+    layout: Literal["xt"] = "xt"
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Safe YAML without aliases, so nested ones cannot blow up memory."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not allowed in a configuration")
+        return super().compose_node(parent, index)
+
+
+def load_yaml(path: Path, known: set[str]) -> dict[str, Any]:
+    """Read options from a YAML file.
+
+    Args:
+        path: File with a mapping of option names (with ``-`` or ``_``) to values.
+        known: Option names that the command has, with underscores.
+
+    Raises:
+        InputNotFoundError: There is no such file.
+        UsageError: Too large, no mapping, unknown keys, tags or aliases.
+    """
+    if not path.is_file():
+        raise InputNotFoundError(f"There is no configuration file {path}", "Check --config")
+    if path.stat().st_size > MAX_CONFIG_BYTES:
+        raise UsageError(
+            f"The configuration file {path.name} is over {MAX_CONFIG_BYTES} bytes",
+            "A configuration holds options only",
+        )
+    try:
+        loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UsageError(
+            f"{path.name} is not plain YAML: {line}", "See the docs page on options"
+        ) from error
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        raise UsageError(
+            f"{path.name} holds no mapping of options", "Write one `name: value` a line"
+        )
+    options: dict[str, Any] = {}
+    for key, value in loaded.items():
+        name = str(key).replace("-", "_")
+        if name not in known:
+            listed = ", ".join(sorted(known))
+            raise UsageError(f"{path.name}: unknown option '{key}'", f"Known are: {listed}")
+        options[name] = value
+    return options

@@ -1,0 +1,60 @@
+"""Read, encode, add context, predict: one slide through one model.
+
+Names are loaded on first use: the window needs the events without paying for torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .device import Device, choose_device
+    from .encoder import BatchEncoder
+    from .events import Event, RegionsScored, RunFailed, RunFinished, RunPlanned
+    from .extract import Extracted, extract, open_store
+    from .prepare import Prepared, prepare
+    from .run import Engine
+    from .spec import RunSpec
+
+_HOMES = {
+    "BatchEncoder": "encoder",
+    "Device": "device",
+    "Engine": "run",
+    "Event": "events",
+    "Extracted": "extract",
+    "Prepared": "prepare",
+    "RegionsScored": "events",
+    "RunFailed": "events",
+    "RunFinished": "events",
+    "RunPlanned": "events",
+    "RunSpec": "spec",
+    "choose_device": "device",
+    "extract": "extract",
+    "open_store": "extract",
+    "prepare": "prepare",
+}
+
+__all__ = [
+    "BatchEncoder",
+    "Device",
+    "Engine",
+    "Event",
+    "Extracted",
+    "Prepared",
+    "RegionsScored",
+    "RunFailed",
+    "RunFinished",
+    "RunPlanned",
+    "RunSpec",
+    "choose_device",
+    "extract",
+    "open_store",
+    "prepare",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

@@ -1,0 +1,123 @@
+"""Runs a region encoder over uint8 batches on one device."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from xt_backend.errors import OutOfMemoryError
+from xt_backend.model import RegionEncoder
+
+from .device import Device, prepare_cpu
+
+__all__ = ["BatchEncoder"]
+
+_log = logging.getLogger(__name__)
+
+NUMERICS_SCHEMA = 1
+
+_COMPUTE_BATCH = {"cpu": 8, "mps": 32, "cuda": 64}
+"""Regions that go through the network together. Fixed by device kind and padded up, never the
+user's batch size, so that results do not depend on it."""
+
+
+class BatchEncoder:
+    """Region encoder on a device, with one padded batch shape.
+
+    Args:
+        region_encoder: Maps (B, 3, R, R) uint8 to (B, k*k, D).
+        device: Where and how precisely to compute.
+
+    Attributes:
+        seconds: Wall time spent encoding so far.
+        n_encoded: Regions encoded so far, padding not counted.
+    """
+
+    def __init__(self, region_encoder: RegionEncoder, device: Device) -> None:
+        if device.kind == "cpu":
+            prepare_cpu()
+        self.device = device
+        self._net = region_encoder.to(device.name).to(memory_format=torch.channels_last).eval()
+        self._batch = _COMPUTE_BATCH[device.kind]
+        self.seconds = 0.0
+        self.n_encoded = 0
+
+    def numerics(self) -> dict[str, Any]:
+        """What the features depend on besides pixels: part of the region store's key."""
+        return {
+            **self._net.numerics(),
+            "backend": f"torch-{self.device.kind}",
+            "precision": self.device.precision,
+            "schema": NUMERICS_SCHEMA,
+        }
+
+    @property
+    def token_shape(self) -> tuple[int, int]:
+        """(k*k, D) of one region."""
+        return self._net.tokens_per_region**2, self._net.dim
+
+    def encode(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
+        """Encode regions.
+
+        Args:
+            pixels: (n, R, R, 3) uint8, any n.
+
+        Returns:
+            (n, k*k, D) float16. The same row gives the same bytes in any company.
+
+        Raises:
+            OutOfMemoryError: Even one region does not fit on the device.
+        """
+        start = time.perf_counter()
+        parts = [
+            self._encode_padded(pixels[first : first + self._batch])
+            for first in range(0, len(pixels), self._batch)
+        ]
+        self.seconds += time.perf_counter() - start
+        self.n_encoded += len(pixels)
+        return np.concatenate(parts)
+
+    def _encode_padded(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
+        n = len(pixels)
+        batch = torch.empty(
+            (self._batch, *pixels.shape[1:]), dtype=torch.uint8, pin_memory=self._pin
+        )
+        batch[:n] = torch.from_numpy(np.ascontiguousarray(pixels))
+        batch[n:] = batch[:1]
+        return self._forward(batch)[:n].cpu().numpy()
+
+    @property
+    def _pin(self) -> bool:
+        return self.device.kind == "cuda"
+
+    def _forward(self, batch: torch.Tensor) -> torch.Tensor:
+        """Encode (b, R, R, 3); on out of memory halve this batch only, down to one region."""
+        try:
+            return self._compute(batch)
+        except torch.OutOfMemoryError as error:
+            if len(batch) == 1:
+                raise OutOfMemoryError(
+                    f"One region of {batch.shape[1]} px does not fit into the memory of "
+                    f"{self.device.name}",
+                    "Use --device cpu, a smaller model, or free the device's memory",
+                ) from error
+        if self.device.kind == "cuda":
+            torch.cuda.empty_cache()
+        half = len(batch) // 2
+        _log.warning("out of memory with %d regions, going on with %d", len(batch), half)
+        return torch.cat([self._forward(batch[:half]), self._forward(batch[half:])])
+
+    def _compute(self, batch: torch.Tensor) -> torch.Tensor:
+        images = batch.to(self.device.name, non_blocking=True).permute(0, 3, 1, 2)
+        low = self.device.precision != "fp32"
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.kind, self.device.dtype, enabled=low),
+        ):
+            tokens: torch.Tensor = self._net(images)
+        return tokens.to(torch.float16)

@@ -1,0 +1,89 @@
+"""What a run tells while it works: plain data that crosses process borders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from xt_backend.errors import XTError
+from xt_backend.store import ScoreMap
+
+__all__ = ["Event", "RegionsScored", "RunFailed", "RunFinished", "RunPlanned"]
+
+
+@dataclass(frozen=True)
+class RunPlanned:
+    """The slide is open, its regions are chosen, nothing is encoded yet.
+
+    Attributes:
+        run_id: Names the run in `Backend.cancel`.
+        score_map: All rows ``skipped``, all logits NaN.
+        n_regions: Regions that were selected.
+        n_cached: How many of them are already in the region store.
+        device: For example ``cpu`` or ``cuda:0``.
+        device_reason: Why this device, in words.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
+        notes: What the user should know (tissue kind, store problems).
+    """
+
+    run_id: str
+    score_map: ScoreMap
+    n_regions: int
+    n_cached: int
+    device: str
+    device_reason: str
+    precision: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RegionsScored:
+    """Some more regions are encoded; the map holds the region-only prediction so far.
+
+    Attributes:
+        done: Regions with a result, cached ones and unreadable ones included.
+        total: Regions that were selected.
+        regions_per_s: Encoding rate since the start; 0.0 before the first batch.
+        seconds_left: Estimate; None before there is a rate.
+        score_map: Partial map; its `logits` are those of the region-only head.
+        stage: ``encode``, or ``context`` once the context encoder starts.
+    """
+
+    run_id: str
+    done: int
+    total: int
+    regions_per_s: float
+    seconds_left: float | None
+    score_map: ScoreMap
+    stage: Literal["encode", "context"] = "encode"
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    """The run ended by itself or was cancelled.
+
+    Attributes:
+        score_map: The prediction; partial and region-only when cancelled.
+        cancelled: True after `Backend.cancel`.
+        seconds: Time by stage: read (summed over threads), encode, context, total.
+        encoded_regions: How many regions went through the region encoder.
+        cache: ``hit``, ``partial`` or ``miss``.
+    """
+
+    run_id: str
+    score_map: ScoreMap
+    cancelled: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+    encoded_regions: int = 0
+    cache: str = "miss"
+
+
+@dataclass(frozen=True)
+class RunFailed:
+    """The run cannot go on; `error` says why and what to do."""
+
+    run_id: str
+    error: XTError
+
+
+Event: TypeAlias = RunPlanned | RegionsScored | RunFinished | RunFailed

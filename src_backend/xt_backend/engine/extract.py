@@ -1,0 +1,154 @@
+"""Features of a slide's regions: from the region store, else read, encoded and stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from xt_backend.keys import RegionStatus
+from xt_backend.slides import Lattice, Reader, Slide
+from xt_backend.store import RegionStore, StoreKey
+
+from .encoder import BatchEncoder
+from .prepare import Prepared
+
+__all__ = ["BLOCK_ROWS", "Extracted", "extract", "open_store"]
+
+BLOCK_ROWS = 256
+"""Regions in a shard of the store: what a kill can lose."""
+
+CACHED_ROWS = 8192
+"""Stored regions handed on at once, to bound memory."""
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """Some regions with their features.
+
+    Attributes:
+        rows: (n,) int64, places in the list of cells.
+        features: (n, k*k, D) float16; zeros where status is not scored.
+        status: (n,) uint8 of `RegionStatus`.
+        cached: Whether they came out of the store.
+    """
+
+    rows: npt.NDArray[np.int64]
+    features: npt.NDArray[np.float16]
+    status: npt.NDArray[np.uint8]
+    cached: bool
+
+
+class _Block:
+    """Encoded rows that wait to be stored together."""
+
+    def __init__(self, store: RegionStore | None) -> None:
+        self._store = store
+        self._parts: list[
+            tuple[npt.NDArray[np.int32], npt.NDArray[np.float16], npt.NDArray[np.uint8]]
+        ] = []
+        self._n = 0
+
+    def add(
+        self,
+        cells: npt.NDArray[np.int32],
+        features: npt.NDArray[np.float16],
+        status: npt.NDArray[np.uint8],
+    ) -> None:
+        if self._store is None or not len(cells):
+            return
+        self._parts.append((cells, features, status))
+        self._n += len(cells)
+        if self._n >= BLOCK_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._store is None or not self._parts:
+            return
+        cells, features, status = (np.concatenate(part) for part in zip(*self._parts, strict=True))
+        self._parts, self._n = [], 0
+        self._store.append(cells, features, status)
+
+
+def open_store(
+    prepared: Prepared, encoder: BatchEncoder, folder: Path | None
+) -> RegionStore | None:
+    """The region store of a slide under an encoder's numerics; None without a folder."""
+    if folder is None:
+        return None
+    numerics = encoder.numerics()
+    lattice = {**prepared.lattice.to_dict(), "input_px": numerics["input_px"]}
+    key = StoreKey(prepared.slide.identity(), lattice, numerics)
+    return RegionStore.open(folder, key)
+
+
+def extract(
+    slide: Slide,
+    lattice: Lattice,
+    cells: npt.NDArray[np.int32],
+    encoder: BatchEncoder,
+    store: RegionStore | None,
+    *,
+    workers: int = 2,
+    batch_size: int = 16,
+    cancelled: Callable[[], bool] = lambda: False,
+    on_read: Callable[[float], None] = lambda seconds: None,
+) -> Iterator[Extracted]:
+    """Yield the features of every cell, stored ones first, each cell once.
+
+    Stops early when `cancelled`; what was encoded by then is stored.
+
+    Args:
+        slide: Open.
+        lattice: Of the slide.
+        cells: (n, 2) int32 (col, row).
+        encoder: On its device.
+        store: Where features are kept; None keeps nothing.
+        workers: Reader threads.
+        batch_size: Regions read and encoded between two looks at `cancelled`.
+        cancelled: Asked after every batch.
+        on_read: Told the reader's seconds, summed over its threads, at the end.
+    """
+    missing = np.arange(len(cells), dtype=np.int64)
+    if store is not None:
+        left = []
+        for first in range(0, len(cells), CACHED_ROWS):
+            rows = missing[first : first + CACHED_ROWS]
+            features, status, found = store.load(cells[rows])
+            if found.any():
+                yield Extracted(rows[found], features[found], status[found], cached=True)
+            left.append(rows[~found])
+        missing = np.concatenate(left) if left else missing
+    if not len(missing) or cancelled():
+        return
+    block = _Block(store)
+    reader = Reader(slide, lattice, cells[missing], batch_size=batch_size, threads=workers)
+    try:
+        for batch in reader:
+            rows = missing[batch.rows]
+            good = batch.status != RegionStatus.READ_ERROR
+            encoded = encoder.encode(batch.pixels[good]) if good.any() else None
+            if encoded is not None:
+                block.add(cells[rows[good]], encoded, batch.status[good])
+            features = _spread(encoded, good)
+            yield Extracted(rows, features, batch.status, cached=False)
+            if cancelled():
+                break
+    finally:
+        reader.close()
+        on_read(reader.seconds_read)
+        block.flush()
+
+
+def _spread(
+    encoded: npt.NDArray[np.float16] | None, good: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float16]:
+    """Put the encoded rows in their places, zeros elsewhere."""
+    if encoded is None:
+        return np.zeros((len(good), 0, 0), np.float16)
+    features = np.zeros((len(good), *encoded.shape[1:]), np.float16)
+    features[good] = encoded
+    return features

@@ -1,0 +1,152 @@
+"""From a slide file to the regions that will be encoded: mpp, tissue, ROI, lattice, cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from xt_backend.config import CommonOptions
+from xt_backend.errors import AnnotationError, InputNotFoundError, UnsupportedSlideError
+from xt_backend.slides import (
+    Lattice,
+    Slide,
+    SlideMpp,
+    Thumbnail,
+    Tissue,
+    check_scale,
+    everything,
+    find_tissue,
+    open_slide,
+    read_shapes,
+    tissue_from_shapes,
+)
+
+__all__ = ["Prepared", "prepare"]
+
+THUMBNAIL_PX = 2048
+"""Long side of the thumbnail that tissue is looked for on."""
+
+
+@dataclass
+class Prepared:
+    """An open slide with the regions chosen on it.
+
+    Attributes:
+        slide: Open; the holder closes it.
+        mpp: Pixel size in use.
+        tissue: Where tissue is, and why it was judged so.
+        lattice: All region places.
+        cells: (n, 2) int32 (col, row) of the selected ones, raster order.
+        notes: What the user should know.
+    """
+
+    slide: Slide
+    mpp: SlideMpp
+    thumbnail: Thumbnail
+    tissue: Tissue
+    lattice: Lattice
+    cells: npt.NDArray[np.int32]
+    notes: list[str]
+
+
+def prepare(path: Path, model_mpp: float, region_px: int, options: CommonOptions) -> Prepared:
+    """Open a slide and choose its regions.
+
+    Args:
+        path: Slide file or DICOM folder.
+        model_mpp: Pixel size at which regions are read, um/px.
+        region_px: Side of a region at `model_mpp`.
+        options: Pixel size, tissue, ROI and limits.
+
+    Raises:
+        SlideError: The slide cannot be opened, has no usable pixel size, is too coarse, too large
+            or no bright-field image.
+        AnnotationError: The ROI or tissue file cannot be used.
+    """
+    slide = open_slide(path, options.slide_mpp, accept_objective_mpp=options.accept_objective_mpp)
+    try:
+        return _choose(slide, model_mpp, region_px, options)
+    except BaseException:
+        slide.close()
+        raise
+
+
+def _choose(slide: Slide, model_mpp: float, region_px: int, options: CommonOptions) -> Prepared:
+    info = slide.info
+    pixels = info.width_px * info.height_px
+    if pixels > options.max_pixels:
+        raise UnsupportedSlideError(
+            f"{info.name} declares {info.width_px} x {info.height_px} px, over the limit of "
+            f"{options.max_pixels} pixels",
+            "Raise --max-pixels if the slide really is that large",
+        )
+    mpp = slide.require_mpp()
+    check_scale(mpp.value, model_mpp, options.allow_upsample)
+    notes = []
+    thumbnail = slide.thumbnail(THUMBNAIL_PX)
+    tissue = _tissue(slide, thumbnail, mpp, options.tissue)
+    if tissue.reason:
+        notes.append(tissue.reason)
+    x_px, y_px, width_px, height_px = info.bounds_px
+    lattice = Lattice(
+        origin_px=(x_px, y_px),
+        extent_px=(width_px, height_px),
+        region_px=region_px,
+        stride_px=options.stride_px or region_px,
+        model_mpp=model_mpp,
+        slide_mpp=(mpp.x, mpp.y),
+    )
+    roi = _roi(slide, options.roi)
+    cells = lattice.select(tissue.mask, tissue.scale_x, tissue.scale_y, roi)
+    if roi is not None and not len(cells):
+        notes.append("the region of interest holds no tissue")
+    return Prepared(slide, mpp, thumbnail, tissue, lattice, cells, notes)
+
+
+def _tissue(slide: Slide, thumbnail: Thumbnail, mpp: SlideMpp, asked: str) -> Tissue:
+    info = slide.info
+    if asked == "auto":
+        return find_tissue(thumbnail, slide_mpp=mpp.value)
+    if asked == "all":
+        return everything(info.width_px, info.height_px, info.bounds_px)
+    path = Path(asked)
+    if not path.is_file():
+        raise InputNotFoundError(
+            f"There is no tissue file {asked}", "Use auto, all, or a GeoJSON file"
+        )
+    shapes = read_shapes(path, offset_px=slide.info.bounds_px[:2])
+    return tissue_from_shapes(shapes, info.width_px, info.height_px)
+
+
+def _roi(slide: Slide, asked: Path | dict[str, object] | None) -> BaseGeometry | None:
+    if asked is None:
+        return None
+    if isinstance(asked, dict):
+        try:
+            geometry = shapely.from_geojson(_as_json(asked))
+        except (shapely.errors.GEOSException, TypeError, ValueError) as error:
+            raise AnnotationError(
+                f"The region of interest is no GeoJSON geometry: {error}",
+                "Draw it again, or give a GeoJSON file",
+            ) from error
+        if not geometry.is_valid:
+            geometry = shapely.make_valid(geometry)
+    else:
+        if not asked.is_file():
+            raise InputNotFoundError(f"There is no ROI file {asked}", "Check --roi")
+        shapes = read_shapes(asked, offset_px=slide.info.bounds_px[:2])
+        geometry = shapely.union_all([shape.geometry for shape in shapes])
+    if geometry.is_empty or geometry.area == 0:
+        raise AnnotationError("The region of interest has no area", "Draw a closed shape")
+    return geometry
+
+
+def _as_json(geometry: dict[str, object]) -> str:
+    import json
+
+    return json.dumps(geometry)

@@ -1,0 +1,309 @@
+"""One slide through one model: the generator that the window, scripts and batches share."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from xt_backend.errors import (
+    EngineError,
+    ModelError,
+    SlideChangedError,
+    TooManyFailedRegionsError,
+    XTError,
+)
+from xt_backend.keys import Encoding, RegionStatus
+from xt_backend.model import XT, find_model, load_model
+from xt_backend.store import RegionStore, ScoreMap
+
+from .device import Device, choose_device
+from .encoder import BatchEncoder
+from .events import Event, RegionsScored, RunFailed, RunFinished, RunPlanned
+from .extract import extract, open_store
+from .prepare import Prepared, prepare
+from .spec import RunSpec
+
+__all__ = ["Engine"]
+
+_log = logging.getLogger(__name__)
+
+EVENT_INTERVAL_S = 0.2
+"""Partial maps are sent at most this often."""
+
+READ_BATCH = 16
+
+
+class Engine:
+    """Keeps the last model loaded and runs slides through it, one after another."""
+
+    def __init__(self) -> None:
+        self._loaded: tuple[tuple[Any, ...], XT] | None = None
+
+    def model(self, name: str, device: Device) -> XT:
+        """Load a model by name or path, or take the one in memory."""
+        path = find_model(name)
+        stat = path.stat()
+        key = (path, stat.st_mtime_ns, stat.st_size, device.name)
+        if self._loaded is None or self._loaded[0] != key:
+            self._loaded = None  # frees the old one before the new one is loaded
+            self._loaded = (key, load_model(path).to(device.name))
+        return self._loaded[1]
+
+    def run(self, spec: RunSpec, cancelled: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+        """Score one slide.
+
+        Yields `RunPlanned`, any number of `RegionsScored`, then exactly one of `RunFinished`
+        and `RunFailed`. Nothing is raised but programming errors.
+
+        Args:
+            spec: What is asked for.
+            cancelled: Asked after every read batch.
+        """
+        try:
+            yield from _Run(self, spec, cancelled).events()
+        except XTError as error:
+            yield RunFailed(spec.run_id, error)
+        except MemoryError:
+            yield RunFailed(
+                spec.run_id,
+                EngineError("The machine ran out of memory", "Close other programs, or use --roi"),
+            )
+        except Exception as error:
+            _log.exception("run failed")
+            yield RunFailed(
+                spec.run_id,
+                EngineError(
+                    f"Unexpected {type(error).__name__}: {error}",
+                    "Please report this with the log; other slides are not affected",
+                ),
+            )
+
+
+class _Run:
+    """The state of one run."""
+
+    def __init__(self, engine: Engine, spec: RunSpec, cancelled: Callable[[], bool]) -> None:
+        self._engine = engine
+        self._spec = spec
+        self._cancelled = cancelled
+        self._started = time.perf_counter()
+        self._seconds = {"read": 0.0, "encode": 0.0, "context": 0.0}
+
+    def events(self) -> Iterator[Event]:
+        spec = self._spec
+        device = choose_device(spec.device, spec.precision)
+        self._model = self._engine.model(spec.model, device)
+        card = self._model.card
+        model_mpp = card.model_mpp or spec.model_mpp
+        if model_mpp is None:
+            raise ModelError(f"Model {card.name} states no pixel size", "Give --model-mpp")
+        prepared = prepare(spec.slide, model_mpp, card.region_px, spec)
+        with prepared.slide:
+            encoder = BatchEncoder(self._model.region_encoder, device)
+            store = open_store(prepared, encoder, spec.cache_dir())
+            notes = [*prepared.notes, *(store.problems if store else [])]
+            n_cached = int(store.has(prepared.cells).sum()) if store else 0
+            score_map = self._blank_map(prepared, device)
+            yield RunPlanned(
+                run_id=spec.run_id,
+                score_map=score_map,
+                n_regions=len(prepared.cells),
+                n_cached=n_cached,
+                device=device.name,
+                device_reason=device.reason,
+                precision=device.precision,
+                notes=tuple(notes),
+            )
+            yield from self._score(prepared, encoder, store, score_map, n_cached)
+
+    def _blank_map(self, prepared: Prepared, device: Device) -> ScoreMap:
+        spec, card, info = self._spec, self._model.card, prepared.slide.info
+        n, n_classes = len(prepared.cells), len(card.classes)
+        return ScoreMap(
+            slide_id=spec.slide_id or Path(info.name).stem,
+            slide_name=info.name,
+            width_px=info.width_px,
+            height_px=info.height_px,
+            bounds_px=info.bounds_px,
+            has_bounds=info.has_bounds,
+            slide_mpp=(prepared.mpp.x, prepared.mpp.y),
+            mpp_source=prepared.mpp.source,
+            lattice=prepared.lattice,
+            classes=card.class_names,
+            colors=tuple(item.color for item in card.classes),
+            task=card.task,
+            temperature=card.temperature,
+            thresholds=dict(card.thresholds),
+            cells=prepared.cells,
+            status=np.full(n, RegionStatus.SKIPPED, np.uint8),
+            logits=np.full((n, n_classes), np.nan, np.float32),
+            region_only_logits=np.full((n, n_classes), np.nan, np.float32),
+            slide_logits=None,
+            partial=True,
+            model_name=card.name,
+            model_sha256=card.state_sha256,
+            run_meta={
+                "context": spec.context,
+                "device": device.name,
+                "device_reason": device.reason,
+                "precision": device.precision,
+                "tissue": prepared.tissue.kind,
+                "notes": list(prepared.notes),
+            },
+        )
+
+    def _score(
+        self,
+        prepared: Prepared,
+        encoder: BatchEncoder,
+        store: RegionStore | None,
+        blank: ScoreMap,
+        n_cached: int,
+    ) -> Iterator[Event]:
+        spec, rows = self._spec, _Rows(blank)
+        done, encoded, last_event = 0, 0, 0.0
+        encode_started = time.perf_counter()
+
+        def on_read(seconds: float) -> None:
+            self._seconds["read"] += seconds
+
+        for part in extract(
+            prepared.slide,
+            prepared.lattice,
+            blank.cells,
+            encoder,
+            store,
+            workers=spec.workers,
+            batch_size=spec.batch_size or READ_BATCH,
+            cancelled=self._cancelled,
+            on_read=on_read,
+        ):
+            good = part.status != RegionStatus.READ_ERROR
+            rows.status[part.rows] = part.status
+            if good.any():
+                rows.keep(self._model, part.rows[good], part.features[good])
+            done += len(part.rows)
+            encoded += 0 if part.cached else int(good.sum())
+            now = time.perf_counter()
+            if now - last_event >= EVENT_INTERVAL_S:
+                last_event = now
+                yield self._progress(rows.map(), done, n_cached, now - encode_started)
+        self._seconds["encode"] = encoder.seconds
+        cancelled = self._cancelled() and done < len(blank)
+        if not cancelled:
+            self._check_failures(prepared, rows.status)
+            seconds = time.perf_counter() - encode_started
+            yield self._progress(rows.map(), done, n_cached, seconds, context=True)
+            self._predict(rows)
+            if prepared.slide.has_changed():
+                raise SlideChangedError(
+                    f"{prepared.slide.info.name} changed while it was being scored",
+                    "Score it again when the file is at rest",
+                )
+        self._seconds["total"] = time.perf_counter() - self._started
+        yield RunFinished(
+            run_id=spec.run_id,
+            score_map=rows.map(partial=cancelled),
+            cancelled=cancelled,
+            seconds=dict(self._seconds),
+            encoded_regions=encoded,
+            cache=str(_cache_use(n_cached, encoded)),
+        )
+
+    def _predict(self, rows: _Rows) -> None:
+        """Predict all regions together, in the order of the cells: the same bytes every time."""
+        scored = np.isin(rows.status, (RegionStatus.OK, RegionStatus.EDGE))
+        if rows.tokens is None or not scored.any():
+            return
+        start = time.perf_counter()
+        positions = rows.blank.lattice.centres_um(rows.blank.cells[scored])
+        with torch.inference_mode():
+            prediction = self._model.predict_reduced(
+                rows.tokens[torch.from_numpy(scored)], torch.from_numpy(positions)
+            )
+        rows.region_only[scored] = prediction.region_only_logits.cpu().numpy()
+        on = self._spec.context
+        shown = prediction.logits if on else prediction.region_only_logits
+        rows.logits[scored] = shown.cpu().numpy()
+        slide = prediction.slide_logits if on else prediction.region_only_slide_logits
+        rows.slide_logits = None if slide is None else slide.cpu().numpy()
+        self._seconds["context"] = time.perf_counter() - start
+
+    def _check_failures(self, prepared: Prepared, status: npt.NDArray[np.uint8]) -> None:
+        n_failed = int((status == RegionStatus.READ_ERROR).sum())
+        if len(status) and n_failed / len(status) > self._spec.max_failed_fraction:
+            raise TooManyFailedRegionsError(
+                f"{n_failed} of {len(status)} regions of {prepared.slide.info.name} "
+                "could not be read",
+                "Get the slide again, or raise --max-failed-fraction",
+            )
+
+    def _progress(
+        self, score_map: ScoreMap, done: int, n_cached: int, seconds: float, context: bool = False
+    ) -> RegionsScored:
+        fresh = max(0, done - n_cached)
+        rate = fresh / seconds if fresh and seconds > 0 else 0.0
+        total = len(score_map)
+        return RegionsScored(
+            run_id=self._spec.run_id,
+            done=done,
+            total=total,
+            regions_per_s=rate,
+            seconds_left=(total - done) / rate if rate else None,
+            score_map=score_map,
+            stage="context" if context else "encode",
+        )
+
+
+class _Rows:
+    """The rows of a score map while they fill; `map` takes a copy as it stands.
+
+    Attributes:
+        tokens: (n, k*k, p) float32 whitened features; what context needs, far smaller than the
+            features, so that memory hardly grows with the slide.
+    """
+
+    def __init__(self, blank: ScoreMap) -> None:
+        self.blank = blank
+        self.status = blank.status.copy()
+        self.logits = blank.logits.copy()
+        self.region_only = blank.region_only_logits.copy()
+        self.slide_logits: npt.NDArray[np.float32] | None = None
+        self.tokens: torch.Tensor | None = None
+
+    def keep(
+        self, model: XT, rows: npt.NDArray[np.int64], features: npt.NDArray[np.float16]
+    ) -> None:
+        """Take features in, and show what the region-only head makes of them."""
+        with torch.inference_mode():
+            tokens = model.reduce(torch.from_numpy(features).to(model.device, torch.float32))
+            logits = model.region_only(tokens).cpu().numpy()
+        if self.tokens is None:
+            self.tokens = torch.zeros((len(self.blank), *tokens.shape[1:]))
+        self.tokens[torch.from_numpy(rows)] = tokens.cpu()
+        self.region_only[rows] = logits
+        self.logits[rows] = logits
+
+    def map(self, partial: bool = True) -> ScoreMap:
+        return replace(
+            self.blank,
+            status=self.status.copy(),
+            logits=self.logits.copy(),
+            region_only_logits=self.region_only.copy(),
+            slide_logits=self.slide_logits,
+            partial=partial,
+        )
+
+
+def _cache_use(n_cached: int, encoded: int) -> Encoding:
+    if encoded == 0:
+        return Encoding.HIT if n_cached else Encoding.MISS
+    return Encoding.PARTIAL if n_cached else Encoding.MISS

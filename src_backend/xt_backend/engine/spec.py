@@ -1,0 +1,32 @@
+"""What one run is asked to do."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+from pydantic import Field
+
+from xt_backend.config import ScoreOptions
+
+__all__ = ["RunSpec"]
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex
+
+
+class RunSpec(ScoreOptions):
+    """One slide, one model, and the options of `ScoreOptions`.
+
+    Attributes:
+        slide: Slide file or DICOM folder.
+        model: Name of a known model or a model file.
+        run_id: Names the run in events and in `Backend.cancel`.
+        slide_id: Identifier used in outputs; the file's stem when empty.
+    """
+
+    slide: Path
+    model: str
+    run_id: str = Field(default_factory=_new_id)
+    slide_id: str = ""

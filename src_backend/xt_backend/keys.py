@@ -1,0 +1,141 @@
+"""The one place for file names, dataset names, attribute names and schema versions."""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+
+__all__ = [
+    "DEFAULT_COLORS",
+    "PRODUCT",
+    "RESEARCH_USE",
+    "AnyH5",
+    "Encoding",
+    "FeaturesH5",
+    "RegionStatus",
+    "RunFile",
+    "RunH5",
+    "SlideStatus",
+    "StoreH5",
+]
+
+PRODUCT = "napari-xt"
+RESEARCH_USE = "For research use only. Not a medical device; not for diagnosis."
+DEFAULT_COLORS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#f0e442",
+    "#56b4e9",
+    "#e69f00",
+    "#cc79a7",
+    "#000000",
+)
+"""Class colours that colour-blind people can tell apart (Okabe and Ito), in the order of use."""
+
+
+class RegionStatus(IntEnum):
+    """What became of one selected region. Background never gets a row."""
+
+    OK = 0
+    EDGE = 1
+    """Partly outside the slide; scored, and counted as ok."""
+    READ_ERROR = 2
+    """Its pixels could not be read; not scored."""
+    SKIPPED = 3
+    """Selected but not done: cancelled or failed."""
+
+    @property
+    def label(self) -> str:
+        """The word used in files and windows, e.g. ``read_error``."""
+        return self.name.lower()
+
+    @property
+    def scored(self) -> bool:
+        """Whether the region has logits."""
+        return self in (RegionStatus.OK, RegionStatus.EDGE)
+
+
+class SlideStatus(StrEnum):
+    """The `status` column of slides.csv."""
+
+    DONE = "done"
+    FAILED = "failed"
+    EMPTY = "empty"
+
+
+class AnyH5:
+    """What every HDF5 file of ours has."""
+
+    ATTR_DIGEST = "content_sha256"
+
+
+class RunFile:
+    """Names inside a run directory; `<id>` is put before those that start with a dot."""
+
+    SLIDES_CSV = "slides.csv"
+    RUN_JSON = "run.json"
+    LOCAL_JSON = "local.json"
+    SCORE_MAP = ".run.h5"
+    REGIONS_CSV = ".regions.csv"
+    GEOJSON = ".geojson"
+    OVERLAY_PNG = ".overlay.png"
+    PARQUET = ".regions.parquet"
+    FEATURES = ".features.h5"
+    PARTIAL = ".partial"
+    BAD = ".bad"
+
+
+class StoreH5:
+    """Region store: one HDF5 shard per finished block of work (DESIGN section 6)."""
+
+    SCHEMA = 1
+    FEATURES = "features"
+    CELL = "cell"
+    STATUS = "status"
+    ATTR_SCHEMA = "napari_xt_store_schema"
+    ATTR_KEY = "key"
+    ATTR_KEY_DIGEST = "key_digest"
+    ATTR_VERSION = "napari_xt_version"
+    ATTR_ROWS = "rows"
+    ATTR_COMPLETE = "complete"
+    INDEX = "index.json"
+    SHARD_SUFFIX = ".h5"
+
+
+class RunH5:
+    """The score map `<id>.run.h5`."""
+
+    SCHEMA = 1
+    ATTR_SCHEMA = "napari_xt_run_schema"
+    ATTR_VERSION = "napari_xt_version"
+    ATTR_META = "meta"
+    CELL = "cell"
+    STATUS = "status"
+    LOGITS = "logits"
+    PROBABILITIES = "probabilities"
+    REGION_ONLY_LOGITS = "region_only_logits"
+    SLIDE_LOGITS = "slide_logits"
+
+
+class FeaturesH5:
+    """The feature export of layout ``xt``, `<id>.features.h5`."""
+
+    SCHEMA = 1
+    ATTR_SCHEMA = "napari_xt_features_schema"
+    ATTR_MPP = "model_mpp"
+    ATTR_REGION_PX = "region_px"
+    ATTR_LATTICE = "lattice"
+    ATTR_NUMERICS = "numerics"
+    FEATURES = "features"
+    COORDS = "coords"
+    BOXES = "boxes"
+    CELL = "cell"
+    STATUS = "status"
+
+
+class Encoding(StrEnum):
+    """How a run used the region store (the `cache` column)."""
+
+    HIT = "hit"
+    PARTIAL = "partial"
+    MISS = "miss"

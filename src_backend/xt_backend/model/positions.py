@@ -1,0 +1,119 @@
+"""Places of tokens on the glass: their encoding and their reading order."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from xt_backend.errors import ModelError
+
+__all__ = ["DEFAULT_WAVELENGTHS_UM", "reading_order", "sincos_2d", "token_positions_um"]
+
+DEFAULT_WAVELENGTHS_UM = (256.0, 65536.0)
+"""Shortest and longest wave of the position encoding.
+
+Two 128 um regions (256 px at 0.5 um/px) make one period of the shortest, so neighbours differ as
+much as they can; the longest is about the length of the glass, so that no two places of a slide
+look the same.
+"""
+
+# Places that differ by less than this in y are read as one row (in x: one column). The odd shift
+# keeps places on round numbers away from the borders between two rows.
+_ROW_UM = 0.5
+_ROW_SHIFT = 0.137
+
+
+def sincos_2d(
+    positions_um: Tensor,
+    dim: int,
+    wavelengths_um: tuple[float, float] = DEFAULT_WAVELENGTHS_UM,
+) -> Tensor:
+    """Encode places as sines and cosines of x and y.
+
+    Args:
+        positions_um: (..., 2) x, y in um.
+        dim: Size of the encoding. dim // 4 waves per axis, their lengths spaced geometrically;
+            up to three zeros fill the rest.
+        wavelengths_um: Shortest and longest wave.
+
+    Returns:
+        (..., dim): sin x, cos x, sin y, cos y, each with all waves from short to long; float64
+        where the device has it, so that far places lose no phase.
+
+    Raises:
+        ModelError: dim is below 4.
+    """
+    waves = dim // 4
+    if waves == 0:
+        raise ModelError(
+            f"Positions need a context dimension of at least 4, not {dim}",
+            "use a larger dim or positions='none'",
+        )
+    dtype = torch.float32 if positions_um.device.type == "mps" else torch.float64
+    shortest, longest = wavelengths_um
+    steps = torch.arange(waves, dtype=dtype, device=positions_um.device) / max(waves - 1, 1)
+    lengths = shortest * (longest / shortest) ** steps
+    phase = positions_um.to(dtype).unsqueeze(-1) * (2 * math.pi / lengths)
+    encoded = torch.cat([phase.sin(), phase.cos()], dim=-1).flatten(-2)
+    return torch.nn.functional.pad(encoded, (0, dim - 4 * waves))
+
+
+def token_positions_um(centres_um: Tensor, tokens_per_region: int, region_um: float) -> Tensor:
+    """Centres of the k x k tokens of each region.
+
+    Args:
+        centres_um: (..., N, 2) x, y of the regions' centres.
+        tokens_per_region: k.
+        region_um: Side of a region in um.
+
+    Returns:
+        (..., N * k * k, 2), region after region, raster order inside each.
+    """
+    k = tokens_per_region
+    if k == 1:
+        return centres_um
+    along = (torch.arange(k, dtype=centres_um.dtype, device=centres_um.device) + 0.5) / k - 0.5
+    rows, columns = torch.meshgrid(along, along, indexing="ij")
+    offsets = torch.stack([columns, rows], dim=-1).reshape(k * k, 2) * region_um
+    return (centres_um.unsqueeze(-2) + offsets).flatten(-3, -2)
+
+
+def reading_order(
+    positions_um: Tensor,
+    padding_mask: Tensor | None = None,
+    *,
+    columns: bool = False,
+    backward: bool = False,
+) -> Tensor:
+    """The order in which a sequence model reads tokens.
+
+    Rows from top to bottom, each from left to right; with `columns` the columns from left to
+    right, each from top to bottom; with `backward` the same from its end. Tokens at one place
+    keep their order (reversed when backward). Padding comes last, always.
+
+    Args:
+        positions_um: (B, L, 2) x, y.
+        padding_mask: (B, L) bool, True = padding.
+        columns: Read columns, not rows.
+        backward: Read from the end.
+
+    Returns:
+        (B, L) int64 indices into L.
+    """
+    places = torch.floor(positions_um / _ROW_UM + _ROW_SHIFT)
+    x, y = places[..., 0], places[..., 1]
+    minor, major = (y, x) if columns else (x, y)
+    order = minor.argsort(dim=1, stable=True)
+    order = order.gather(1, major.gather(1, order).argsort(dim=1, stable=True))
+    length = positions_um.shape[1]
+    n_valid = torch.full((positions_um.shape[0], 1), length, device=positions_um.device)
+    if padding_mask is not None:
+        padded = padding_mask.gather(1, order).to(torch.uint8)
+        order = order.gather(1, padded.argsort(dim=1, stable=True))
+        n_valid = (~padding_mask).sum(dim=1, keepdim=True)
+    if backward:
+        steps = torch.arange(length, device=positions_um.device).expand_as(order)
+        order = order.gather(1, torch.where(steps < n_valid, n_valid - 1 - steps, steps))
+    return order

@@ -1,0 +1,272 @@
+"""The region encoder: from the pixels of a region to its k x k tokens."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import JsonValue, ValidationError
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
+
+from xt_backend.errors import ModelError, UsageError
+from xt_backend.model.backbone import (
+    Architecture,
+    FeatureMap,
+    create_backbone,
+    find_architecture,
+)
+from xt_backend.model.card import EncoderInfo, ModelCard
+from xt_backend.model.seeding import seeded
+from xt_backend.model.state import state_sha256
+from xt_backend.model.weights import load_weights
+
+__all__ = ["RegionEncoder", "build_region_encoder", "encoder_from_card"]
+
+
+class RegionEncoder(nn.Module):
+    """Cuts regions into sub-regions, encodes each, stitches the maps and pools them to tokens.
+
+    In eval mode after construction.
+
+    Args:
+        backbone: The vision backbone.
+        region_px: Side of a region.
+        input_px: Side of a sub-region; m = region_px / input_px of them lie along a side.
+        tokens_per_region: k.
+        mean: Subtracted from RGB in 0 to 1.
+        std: Divides RGB after that.
+        info: For the model card.
+        native_px: The backbone's own input size, for messages.
+
+    Attributes:
+        dim: Size D of a token.
+
+    Raises:
+        ModelError: The sizes do not fit each other or the backbone.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        region_px: int,
+        input_px: int,
+        tokens_per_region: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        info: EncoderInfo,
+        native_px: int | None = None,
+    ) -> None:
+        super().__init__()
+        _check_sizes(region_px, input_px)
+        self.backbone = backbone
+        self.region_px = region_px
+        self.input_px = input_px
+        self.tokens_per_region = tokens_per_region
+        self.info = info
+        self._map = FeatureMap(backbone, input_px, info.name, native_px)
+        self.dim = self._map.dim
+        stitched = self._map.side * (region_px // input_px)
+        if not 1 <= tokens_per_region <= stitched:
+            raise ModelError(
+                f"{tokens_per_region} x {tokens_per_region} tokens cannot be pooled from a map of "
+                f"{stitched} x {stitched}",
+                f"use tokens_per_region 1 to {stitched}",
+            )
+        # Not persistent: the card holds them.
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.eval()
+
+    def forward(self, regions: Tensor) -> Tensor:
+        """Encode regions.
+
+        Args:
+            regions: (B, 3, R, R) RGB with R = region_px; uint8, or float already normalised.
+
+        Returns:
+            (B, k * k, D) float, raster order.
+
+        Raises:
+            UsageError: Another shape.
+        """
+        maps = self.feature_maps(regions)
+        return adaptive_avg_pool2d(maps, self.tokens_per_region).flatten(2).transpose(1, 2)
+
+    def feature_maps(self, regions: Tensor) -> Tensor:
+        """The stitched last maps: (B, 3, R, R) to (B, D, m * h, m * h)."""
+        side = self.region_px
+        if regions.ndim != 4 or regions.shape[1:] != (3, side, side):
+            raise UsageError(f"regions must be (B, 3, {side}, {side}), not {tuple(regions.shape)}")
+        m, s = side // self.input_px, self.input_px
+        if regions.shape[0] == 0:
+            h = self._map.side * m
+            return self.mean.new_zeros(0, self.dim, h, h)
+        parts = regions.reshape(-1, 3, m, s, m, s).permute(0, 2, 4, 1, 3, 5).reshape(-1, 3, s, s)
+        maps = self._map(self.backbone, self.normalise(parts))
+        _, dim, h, w = maps.shape
+        maps = maps.reshape(-1, m, m, dim, h, w).permute(0, 3, 1, 4, 2, 5)
+        return maps.reshape(-1, dim, m * h, m * w)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """uint8 RGB to what the backbone wants; float only changes to its dtype."""
+        if images.dtype == torch.uint8:
+            images = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
+        return images.to(next(self.backbone.parameters()).dtype)
+
+    def numerics(self) -> dict[str, JsonValue]:
+        """What decides the values of the tokens, for the key of the region store.
+
+        `info.sha256` is trusted: call `refresh_sha256` after the weights have changed.
+        """
+        return {
+            "encoder": self.info.name,
+            "encoder_args": dict(self.info.backbone_args),
+            "weights_sha256": self.info.sha256,
+            "input_px": self.input_px,
+            "region_px": self.region_px,
+            "tokens_per_region": self.tokens_per_region,
+            "mean": [round(value, 7) for value in self.mean.flatten().tolist()],
+            "std": [round(value, 7) for value in self.std.flatten().tolist()],
+        }
+
+    def refresh_sha256(self, **changes: Any) -> EncoderInfo:
+        """Hash the weights anew and keep the result in `info`.
+
+        Args:
+            changes: Other fields of `info` that change, e.g. ``source="trained"``.
+        """
+        changes["sha256"] = state_sha256(self)
+        self.info = self.info.model_copy(update=changes)
+        return self.info
+
+    @torch.no_grad()
+    def round_to_half(self) -> None:
+        """Round all weight matrices and kernels to values that float16 can hold.
+
+        Done before the first feature is computed, this halves the model file at no loss: what
+        `save_model` finds to be float16 values is stored as such, and loaded as the same float32.
+        """
+        for parameter in self.parameters():
+            rounded = parameter.to(torch.float16).to(parameter.dtype)
+            if parameter.ndim >= 2 and bool(rounded.isfinite().all()):
+                parameter.copy_(rounded)
+        self.refresh_sha256()
+
+
+def build_region_encoder(
+    name: str,
+    *,
+    region_px: int,
+    input_px: int | None = None,
+    tokens_per_region: int = 1,
+    weights: str | os.PathLike[str] = "pretrained",
+    seed: int = 0,
+    revision: str | None = None,
+    backbone_args: Mapping[str, JsonValue] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    offline: bool | None = None,
+) -> RegionEncoder:
+    """Build a region encoder.
+
+    Args:
+        name: Any timm model, ``hf-hub:owner/name[@revision]``, or a registered backbone.
+        region_px: Side of a region at model mpp.
+        input_px: Side of a sub-region. None takes the backbone's own size where the region is a
+            multiple of it, else the whole region.
+        tokens_per_region: k; a region gives k x k tokens.
+        weights: ``pretrained``, ``random`` (seeded: the same sha256 every time) or a file.
+        seed: For ``random``.
+        revision: Commit to take from the hub.
+        backbone_args: Further arguments of the architecture, plain JSON values.
+        mean: Of RGB in 0 to 1, where the weights' own is not to be taken.
+        std: Likewise.
+        offline: True never uses the network; None asks HF_HUB_OFFLINE.
+
+    Returns:
+        The encoder in eval mode.
+
+    Raises:
+        InputNotFoundError: The weights file does not exist.
+        ModelError: Unknown name, sizes that do not fit, or weights that cannot be had.
+    """
+    weights = weights if weights in ("pretrained", "random") else Path(weights)
+    online = offline if weights != "random" else True
+    architecture = find_architecture(name, backbone_args, revision=revision, offline=online)
+    if input_px is None:
+        native = architecture.native_px
+        input_px = native if native and region_px % native == 0 else region_px
+    _check_sizes(region_px, input_px)
+    info = _info(architecture)
+    with seeded(None):
+        backbone = create_backbone(architecture, input_px)
+    origin = load_weights(backbone, architecture, weights, seed=seed, offline=offline)
+    encoder = RegionEncoder(
+        backbone,
+        region_px=region_px,
+        input_px=input_px,
+        tokens_per_region=tokens_per_region,
+        mean=mean or architecture.mean,
+        std=std or architecture.std,
+        info=info,
+        native_px=architecture.native_px,
+    )
+    encoder.refresh_sha256(
+        source=origin.source,
+        revision=origin.revision,
+        licence=origin.licence,
+        citation=origin.citation,
+    )
+    return encoder
+
+
+def encoder_from_card(card: ModelCard) -> RegionEncoder:
+    """The encoder that a card describes, its weights still to be loaded.
+
+    Nothing is fetched: the card names an architecture, never an address.
+
+    Raises:
+        ModelError: This version of timm does not know it, or the sizes do not fit.
+    """
+    info = card.region_encoder
+    architecture = find_architecture(info.name, info.backbone_args, offline=True)
+    with seeded(None):
+        backbone = create_backbone(architecture, card.input_px)
+    return RegionEncoder(
+        backbone,
+        region_px=card.region_px,
+        input_px=card.input_px,
+        tokens_per_region=card.tokens_per_region,
+        mean=card.mean,
+        std=card.std,
+        info=info,
+        native_px=architecture.native_px,
+    )
+
+
+def _info(architecture: Architecture) -> EncoderInfo:
+    try:
+        return EncoderInfo(name=architecture.name, backbone_args=architecture.args)
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ModelError(
+            f"Arguments of {architecture.name} cannot be used: {problem}",
+            "give plain numbers, texts and lists that describe the architecture only",
+        ) from error
+
+
+def _check_sizes(region_px: int, input_px: int) -> None:
+    if input_px < 1 or region_px < 1 or region_px % input_px:
+        raise ModelError(
+            f"A region of {region_px} px is not a multiple of the encoder's input of {input_px} px",
+            f"use a region_px of {max(input_px, 1)}, {2 * max(input_px, 1)}, ... or another "
+            "input_px",
+        )

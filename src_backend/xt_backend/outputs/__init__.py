@@ -1,0 +1,44 @@
+"""Everything that leaves: tables, QuPath GeoJSON, pictures, run files; made from score maps."""
+
+from __future__ import annotations
+
+from xt_backend.outputs.features_h5 import FeatureTable, write_features_h5
+from xt_backend.outputs.frames import regions_frame, slide_values, slides_frame
+from xt_backend.outputs.geojson import write_geojson
+from xt_backend.outputs.names import pseudonym_ids, safe_ids, without_folders
+from xt_backend.outputs.overlay import overlay_image, write_overlay
+from xt_backend.outputs.palette import default_colors, rgb
+from xt_backend.outputs.parquet import write_regions_parquet
+from xt_backend.outputs.regions_csv import write_regions_csv
+from xt_backend.outputs.run_json import read_json, write_local_json, write_run_json
+from xt_backend.outputs.slides_csv import (
+    SlideRow,
+    read_slides_csv,
+    slides_csv_columns,
+    write_slides_csv,
+)
+
+__all__ = [
+    "FeatureTable",
+    "SlideRow",
+    "default_colors",
+    "overlay_image",
+    "pseudonym_ids",
+    "read_json",
+    "read_slides_csv",
+    "regions_frame",
+    "rgb",
+    "safe_ids",
+    "slide_values",
+    "slides_csv_columns",
+    "slides_frame",
+    "without_folders",
+    "write_features_h5",
+    "write_geojson",
+    "write_local_json",
+    "write_overlay",
+    "write_regions_csv",
+    "write_regions_parquet",
+    "write_run_json",
+    "write_slides_csv",
+]

@@ -1,0 +1,223 @@
+"""``slides.csv``: exactly one line per input, whatever became of it."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from xt_backend.errors import StoreCorruptError, StoreError
+from xt_backend.keys import SlideStatus
+from xt_backend.outputs.text import escape_cell, from_visible, unescape_cell, visible
+from xt_backend.store.publish import publish
+from xt_backend.store.score_map import ScoreMap
+
+__all__ = ["SlideRow", "read_slides_csv", "slides_csv_columns", "write_slides_csv"]
+
+_PROB, _FRACTION = "prob_", "fraction_"
+_TEXT = ("slide", "id", "status", "reason", "mpp_source", "predicted", "cache")
+_INTEGERS = ("row", "width_px", "height_px", "n_regions", "n_failed_regions", "encoded_regions")
+_BEFORE = (
+    "row",
+    "slide",
+    "id",
+    "status",
+    "reason",
+    "slide_mpp",
+    "mpp_source",
+    "width_px",
+    "height_px",
+    "n_regions",
+    "n_failed_regions",
+    "predicted",
+)
+_AFTER = (
+    "seconds_read",
+    "seconds_encode",
+    "seconds_context",
+    "seconds_total",
+    "encoded_regions",
+    "cache",
+)
+
+
+@dataclass(frozen=True)
+class SlideRow:
+    """One line of slides.csv. None and "" are written as empty cells.
+
+    Attributes:
+        row: Place among the inputs.
+        slide: File name, or the id where names are kept out.
+        id: Name of the slide's outputs.
+        status: done, failed or empty.
+        reason: Why it failed or is empty; no folders.
+        slide_mpp: um/px of level 0, mean of x and y.
+        mpp_source: Where `slide_mpp` comes from.
+        width_px: Width of level 0.
+        height_px: Height of level 0.
+        n_regions: Number of selected regions.
+        n_failed_regions: How many of them could not be read.
+        predicted: Predicted class; slide models only.
+        probabilities: By class; slide models only.
+        fractions: Share of scored tissue area by class; region and dense models only.
+        seconds_read: Seconds spent waiting for pixels.
+        seconds_encode: Seconds in the region encoder.
+        seconds_context: Seconds in the context encoder and heads.
+        seconds_total: Seconds from opening to the last output.
+        encoded_regions: Regions that were not in the region store.
+        cache: hit, partial or miss.
+    """
+
+    row: int
+    slide: str
+    id: str
+    status: SlideStatus
+    reason: str = ""
+    slide_mpp: float | None = None
+    mpp_source: str = ""
+    width_px: int | None = None
+    height_px: int | None = None
+    n_regions: int | None = None
+    n_failed_regions: int | None = None
+    predicted: str = ""
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    fractions: Mapping[str, float] = field(default_factory=dict)
+    seconds_read: float | None = None
+    seconds_encode: float | None = None
+    seconds_context: float | None = None
+    seconds_total: float | None = None
+    encoded_regions: int | None = None
+    cache: str = ""
+
+    @classmethod
+    def from_score_map(cls, score_map: ScoreMap, row: int, **others: Any) -> SlideRow:
+        """The line of a slide that was scored.
+
+        Args:
+            score_map: Its result.
+            row: Place among the inputs.
+            **others: Further attributes: reason, seconds, encoded_regions, cache.
+        """
+        probabilities = score_map.slide_probabilities
+        by_slide = probabilities is not None
+        return cls(
+            row=row,
+            slide=score_map.slide_name,
+            id=score_map.slide_id,
+            status=SlideStatus.DONE if len(score_map) else SlideStatus.EMPTY,
+            slide_mpp=sum(score_map.slide_mpp) / 2,
+            mpp_source=score_map.mpp_source,
+            width_px=score_map.width_px,
+            height_px=score_map.height_px,
+            n_regions=len(score_map),
+            n_failed_regions=score_map.n_failed,
+            predicted=score_map.slide_label,
+            probabilities=(
+                {}
+                if probabilities is None
+                else dict(zip(score_map.classes, probabilities.tolist(), strict=True))
+            ),
+            fractions={} if by_slide else score_map.fractions(),
+            **others,
+        )
+
+
+def slides_csv_columns(classes: Sequence[str]) -> list[str]:
+    """The header for a model's classes."""
+    return [
+        *_BEFORE,
+        *(_PROB + visible(name) for name in classes),
+        *(_FRACTION + visible(name) for name in classes),
+        *_AFTER,
+    ]
+
+
+def write_slides_csv(path: Path, rows: Sequence[SlideRow], classes: Sequence[str]) -> None:
+    """Publish slides.csv.
+
+    Text that a spreadsheet would run as a formula, and characters that cannot be seen, are
+    escaped; `read_slides_csv` takes that back.
+
+    Args:
+        path: Where it should go.
+        rows: In the order to be written.
+        classes: The model's classes, in its order.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    with (
+        publish(path) as temp,
+        open(temp, "w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(slides_csv_columns(classes))
+        for row in rows:
+            writer.writerow(
+                [_cell(getattr(row, name)) for name in _BEFORE]
+                + [_cell(row.probabilities.get(name)) for name in classes]
+                + [_cell(row.fractions.get(name)) for name in classes]
+                + [_cell(getattr(row, name)) for name in _AFTER]
+            )
+
+
+def read_slides_csv(path: Path) -> tuple[list[SlideRow], tuple[str, ...]]:
+    """Read what `write_slides_csv` wrote.
+
+    Returns:
+        The rows, and the classes. Numbers that are not finite come back as None.
+
+    Raises:
+        StoreCorruptError: It is no slides.csv.
+        StoreError: It cannot be read.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            header, *lines = list(csv.reader(file, strict=True))
+    except OSError as error:
+        raise StoreError(
+            f"{path.name} cannot be read ({error.strerror})", "Check the path and its permissions"
+        ) from error
+    except (ValueError, csv.Error) as error:
+        raise _corrupt(path, str(error)) from error
+    classes = tuple(
+        from_visible(name.removeprefix(_PROB)) for name in header if name.startswith(_PROB)
+    )
+    if header != slides_csv_columns(classes):
+        raise _corrupt(path, "its columns are others")
+    rows = []
+    for number, line in enumerate(lines, start=2):
+        try:
+            rows.append(_parse(dict(zip(header, line, strict=True)), classes))
+        except ValueError as error:
+            raise _corrupt(path, f"line {number}: {error}") from error
+    return rows, classes
+
+
+def _parse(cells: Mapping[str, str], classes: Sequence[str]) -> SlideRow:
+    values: dict[str, Any] = {}
+    for name in (*_BEFORE, *_AFTER):
+        if name in _TEXT:
+            values[name] = unescape_cell(cells[name])
+        elif cells[name]:
+            values[name] = int(cells[name]) if name in _INTEGERS else float(cells[name])
+    values["status"] = SlideStatus(values["status"])
+    for name, prefix in (("probabilities", _PROB), ("fractions", _FRACTION)):
+        texts = {c: cells[prefix + visible(c)] for c in classes}
+        values[name] = {c: float(text) for c, text in texts.items() if text}
+    return SlideRow(**values)
+
+
+def _cell(value: str | int | float | None) -> str:
+    if isinstance(value, str):
+        return escape_cell(value)
+    return "" if value is None or not math.isfinite(value) else repr(value)
+
+
+def _corrupt(path: Path, why: str) -> StoreCorruptError:
+    return StoreCorruptError(
+        f"{path.name} is not a slides.csv of napari-xt ({why})", "Name the folder of a run"
+    )

@@ -1,0 +1,128 @@
+"""Sample slides with truth, written to a folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from xt_backend.errors import NoSpaceError, OutputError, UsageError
+from xt_backend.samples.annotations import geojson_bytes, mask_png_bytes, truth_mask
+from xt_backend.samples.layout import MPP, draw_layout
+from xt_backend.samples.pyramid import write_pyramid
+from xt_backend.samples.render import Renderer
+
+__all__ = ["Sample", "write_samples"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The files of one sample slide.
+
+    Args:
+        slide: Pyramidal TIFF, 0.5 um/px.
+        annotations: QuPath GeoJSON in level-0 px.
+        truth: Mask, one pixel per 8 x 8 level-0 px.
+    """
+
+    slide: Path
+    annotations: Path
+    truth: Path
+
+
+def write_samples(
+    out: Path,
+    n: int = 1,
+    size_px: int | tuple[int, int] = 4096,
+    seed: int = 0,
+    progress: Callable[[float], None] | None = None,
+) -> list[Sample]:
+    """Write sample slides with annotations and truth masks.
+
+    A slide depends on the seed, its number and its size only: the same bytes every time with
+    the same versions of the libraries, however many are asked for.
+
+    Args:
+        out: Folder; made if missing. Files of the same names are replaced.
+        n: Number of slides.
+        size_px: Side, or (width, height), of each slide; at least 1024.
+        seed: Not negative.
+        progress: Called with the number of slides done, e.g. 1.25.
+
+    Returns:
+        One entry per slide, `sample_<seed>_<number>`.
+
+    Raises:
+        UsageError: `n`, `size_px` or `seed` is out of range.
+        OutputError: The files cannot be written.
+    """
+    width_px, height_px = (size_px, size_px) if isinstance(size_px, int) else size_px
+    if n < 1 or seed < 0:
+        raise UsageError(
+            f"{n} slides with seed {seed}", "Ask for at least one slide and a seed of 0 or more"
+        )
+    samples = []
+    for number in range(n):
+        layout = draw_layout(width_px, height_px, (seed, number))
+        name = f"sample_{seed}_{number}"
+        sample = Sample(*(out / f"{name}{end}" for end in (".tiff", ".geojson", ".truth.png")))
+        renderer = Renderer.seeded(layout, (seed, number))
+        with _published(out, sample.slide) as partial:
+            write_pyramid(
+                partial,
+                _told(renderer.strips(), number, height_px, progress),
+                width_px,
+                height_px,
+                mpp=(MPP, MPP),
+            )
+        with _published(out, sample.annotations) as partial:
+            partial.write_bytes(geojson_bytes(layout, name))
+        with _published(out, sample.truth) as partial:
+            partial.write_bytes(mask_png_bytes(truth_mask(layout)))
+        samples.append(sample)
+    return samples
+
+
+def _told(
+    strips: Iterator[npt.NDArray[np.uint8]],
+    number: int,
+    height_px: int,
+    progress: Callable[[float], None] | None,
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """The strips of slide `number`, each reported once it has been written."""
+    done = 0
+    for strip in strips:
+        yield strip
+        done += len(strip)
+        if progress is not None:
+            progress(number + done / height_px)
+
+
+@contextmanager
+def _published(folder: Path, path: Path) -> Iterator[Path]:
+    """A path to write to, which takes its final name when all went well."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise NoSpaceError(
+                f"no space left to write {path.name}", "Free some space or choose another folder"
+            ) from error
+        raise OutputError(
+            f"{path.name} cannot be written ({error.strerror})", "Choose another folder"
+        ) from error
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

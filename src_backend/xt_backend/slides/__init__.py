@@ -1,0 +1,74 @@
+"""Slides: opening, pixel size, tissue, region places, reading.
+
+Names are loaded on first use: who needs only the lattice loads neither OpenSlide nor SciPy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .discover import Discovery, find_slides
+    from .info import SlideInfo
+    from .lattice import Lattice
+    from .mpp import SlideMpp, check_mpp, check_scale
+    from .reader import Reader, RegionBatch
+    from .shapes import Shape, read_shapes, repair
+    from .slide import Slide, open_slide
+    from .thumbnail import Thumbnail
+    from .tissue import Tissue, everything, find_tissue, tissue_from_shapes
+
+_HOMES = {
+    "Discovery": "discover",
+    "Lattice": "lattice",
+    "Reader": "reader",
+    "RegionBatch": "reader",
+    "Shape": "shapes",
+    "Slide": "slide",
+    "SlideInfo": "info",
+    "SlideMpp": "mpp",
+    "Thumbnail": "thumbnail",
+    "Tissue": "tissue",
+    "check_mpp": "mpp",
+    "check_scale": "mpp",
+    "everything": "tissue",
+    "find_slides": "discover",
+    "find_tissue": "tissue",
+    "open_slide": "slide",
+    "read_shapes": "shapes",
+    "repair": "shapes",
+    "tissue_from_shapes": "tissue",
+}
+
+__all__ = [
+    "Discovery",
+    "Lattice",
+    "Reader",
+    "RegionBatch",
+    "Shape",
+    "Slide",
+    "SlideInfo",
+    "SlideMpp",
+    "Thumbnail",
+    "Tissue",
+    "check_mpp",
+    "check_scale",
+    "everything",
+    "find_slides",
+    "find_tissue",
+    "open_slide",
+    "read_shapes",
+    "repair",
+    "tissue_from_shapes",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

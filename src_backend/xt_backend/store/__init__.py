@@ -1,0 +1,42 @@
+"""Everything that napari-xt writes and reads back itself: region stores, score maps, publishing."""
+
+from __future__ import annotations
+
+from xt_backend.store.cache import StoreInfo, disk_use, list_stores, remove_store
+from xt_backend.store.h5 import H5Reader, content_digest, h5_image, open_checked
+from xt_backend.store.plain import (
+    Difference,
+    canonical_json,
+    differences,
+    plain_json,
+    writer_version,
+)
+from xt_backend.store.publish import make_folder, publish, publish_bytes, sweep_partials
+from xt_backend.store.region_store import RegionStore
+from xt_backend.store.score_map import ScoreMap
+from xt_backend.store.store_index import store_folder
+from xt_backend.store.store_key import StoreKey
+
+__all__ = [
+    "Difference",
+    "H5Reader",
+    "RegionStore",
+    "ScoreMap",
+    "StoreInfo",
+    "StoreKey",
+    "canonical_json",
+    "content_digest",
+    "differences",
+    "disk_use",
+    "h5_image",
+    "list_stores",
+    "make_folder",
+    "open_checked",
+    "plain_json",
+    "publish",
+    "publish_bytes",
+    "remove_store",
+    "store_folder",
+    "sweep_partials",
+    "writer_version",
+]

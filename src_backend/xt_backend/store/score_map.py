@@ -1,0 +1,339 @@
+"""The score map: the result of one run on one slide, as plain data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xt_backend.errors import UsageError
+from xt_backend.keys import RegionStatus, RunH5
+from xt_backend.slides.lattice import Lattice
+from xt_backend.store.h5 import h5_image, open_checked
+from xt_backend.store.labels import probabilities_of, winners
+from xt_backend.store.plain import plain_json, writer_version
+from xt_backend.store.publish import publish_bytes
+from xt_backend.store.shard import check_schema
+
+__all__ = ["ScoreMap"]
+
+_BUDGET_BYTES = 4 << 30
+_SCORED = [int(status) for status in RegionStatus if status.scored]
+_ARRAYS = ("cells", "status", "logits", "region_only_logits", "slide_logits")
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreMap:
+    """What became of every selected region of a slide.
+
+    Rows without a score, and rows in which any logit is not finite, hold NaN throughout: they
+    have no label and are never drawn as a class.
+
+    Attributes:
+        slide_id: Name of the slide in all outputs.
+        slide_name: The slide's file name, or `slide_id` where names are kept out.
+        width_px: Width of level 0.
+        height_px: Height of level 0.
+        bounds_px: x, y, width, height of the slide's bounds, level-0 px.
+        has_bounds: Whether the file states bounds.
+        slide_mpp: (x, y) um/px of level 0.
+        mpp_source: Where `slide_mpp` comes from.
+        lattice: The places of the regions.
+        classes: Names of the C classes.
+        colors: "#rrggbb" of each class.
+        task: "region" or "slide".
+        temperature: What logits are divided by before the softmax.
+        thresholds: Decision threshold (0 to 1) by class name; most classes have none.
+        cells: (n, 2) int32 of (col, row).
+        status: (n,) uint8, `RegionStatus`.
+        logits: (n, C) float32, with context.
+        region_only_logits: (n, C) float32, without context.
+        slide_logits: (C,) float32 of the whole slide, None for region models.
+        partial: Whether the run was not finished.
+        model_name: Name of the model.
+        model_sha256: SHA-256 of its weights.
+        run_meta: Further plain values about the run, brought into JSON's terms; of paths only
+            the last name is kept.
+
+    Raises:
+        UsageError: Values that do not fit each other.
+    """
+
+    slide_id: str
+    slide_name: str
+    width_px: int
+    height_px: int
+    bounds_px: tuple[int, int, int, int]
+    has_bounds: bool
+    slide_mpp: tuple[float, float]
+    mpp_source: str
+    lattice: Lattice
+    classes: tuple[str, ...]
+    colors: tuple[str, ...]
+    task: str
+    temperature: float
+    thresholds: Mapping[str, float]
+    cells: npt.NDArray[np.int32]
+    status: npt.NDArray[np.uint8]
+    logits: Floats
+    region_only_logits: Floats
+    slide_logits: Floats | None
+    partial: bool
+    model_name: str
+    model_sha256: str
+    run_meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n, n_classes = len(self.cells), len(self.classes)
+        shapes = {
+            "cells": (n, 2),
+            "status": (n,),
+            "logits": (n, n_classes),
+            "region_only_logits": (n, n_classes),
+            "slide_logits": (n_classes,),
+        }
+        dtypes = {"cells": np.int32, "status": np.uint8}
+        for name in _ARRAYS:
+            value = getattr(self, name)
+            if value is None and name == "slide_logits":
+                continue
+            value = np.asarray(value, dtypes.get(name, np.float32))
+            if value.shape != shapes[name]:
+                raise UsageError(
+                    f"{name} has shape {value.shape} for {n} regions and {n_classes} classes",
+                    f"Give {shapes[name]}",
+                )
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "run_meta", plain_json(self.run_meta, key="run_meta"))
+        self._check_values()
+        for name in ("logits", "region_only_logits"):
+            object.__setattr__(self, name, self._without_unscored(getattr(self, name)))
+        if self.slide_logits is not None and not np.isfinite(self.slide_logits).all():
+            object.__setattr__(self, "slide_logits", np.full(n_classes, np.nan, np.float32))
+
+    def _check_values(self) -> None:
+        if not 1 <= len(self.colors) == len(self.classes) == len(set(self.classes)):
+            raise UsageError(
+                f"{len(self.colors)} colours for the classes {self.classes}",
+                "Give distinct classes with one colour each",
+            )
+        if unknown := set(self.thresholds) - set(self.classes):
+            raise UsageError(
+                f"thresholds name the unknown classes {sorted(unknown)}",
+                f"Use {', '.join(self.classes)}",
+            )
+        if PurePosixPath(self.slide_name).name != self.slide_name:
+            raise UsageError("slide_name is more than a file name", "Leave its folder out")
+        if not np.isin(self.status, [int(status) for status in RegionStatus]).all():
+            raise UsageError("status holds unknown numbers", "Use RegionStatus")
+        places = (self.lattice.n_cols, self.lattice.n_rows)
+        if ((self.cells < 0) | (self.cells >= places)).any():
+            raise UsageError(
+                f"cells lie outside the lattice of {places}", "Use the lattice's cells"
+            )
+        if not self.temperature > 0:
+            raise UsageError(f"the temperature is {self.temperature}", "Give one above 0")
+
+    def _without_unscored(self, logits: Floats) -> Floats:
+        void = ~(np.isfinite(logits).all(axis=1) & self.scored)
+        if not void.any():
+            return logits
+        logits = logits.copy()
+        logits[void] = np.nan
+        return logits
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    @property
+    def scored(self) -> npt.NDArray[np.bool_]:
+        """(n,) bool: the status says that the region was scored (ok or edge)."""
+        return np.isin(self.status, _SCORED)
+
+    @property
+    def probabilities(self) -> Floats:
+        """(n, C) float32: softmax of logits / temperature, NaN where there is no score."""
+        return probabilities_of(self.logits, self.temperature)
+
+    @property
+    def region_only_probabilities(self) -> Floats:
+        """(n, C) float32: the same without context."""
+        return probabilities_of(self.region_only_logits, self.temperature)
+
+    @property
+    def slide_probabilities(self) -> Floats | None:
+        """(C,) float32 of the whole slide, None for region models."""
+        if self.slide_logits is None:
+            return None
+        probabilities: Floats = probabilities_of(self.slide_logits[None], self.temperature)[0]
+        return probabilities
+
+    @property
+    def slide_label(self) -> str:
+        """The predicted class of the whole slide, "" where there is none."""
+        probabilities = self.slide_probabilities
+        if probabilities is None:
+            return ""
+        winner = int(winners(probabilities[None], self._thresholds())[0])
+        return self.classes[winner] if winner >= 0 else ""
+
+    @property
+    def n_nan(self) -> int:
+        """Number of regions whose status says scored but whose logits were not finite."""
+        return int((self.scored & np.isnan(self.logits).any(axis=1)).sum())
+
+    @property
+    def n_failed(self) -> int:
+        """Number of regions that could not be read."""
+        return self.status_counts()[RegionStatus.READ_ERROR]
+
+    def status_counts(self) -> dict[RegionStatus, int]:
+        """Number of regions by status; every status is there."""
+        return {status: int((self.status == status).sum()) for status in RegionStatus}
+
+    def labels(self, *, region_only: bool = False) -> npt.NDArray[np.int32]:
+        """The predicted class of each region.
+
+        The most probable class; or, where the probability of a class with a threshold reaches
+        it, that class; of several such classes the one that is furthest above its threshold.
+
+        Args:
+            region_only: Label by the scores without context.
+
+        Returns:
+            (n,) int32, -1 where there is no score.
+        """
+        values = self.region_only_probabilities if region_only else self.probabilities
+        return winners(values, self._thresholds())
+
+    def fractions(self) -> dict[str, float]:
+        """Share of each class in the area of all labelled regions, NaN where there are none.
+
+        A region counts with the area of its box; overlapping regions count each.
+        """
+        boxes = self.lattice.boxes(self.cells)
+        area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        labels = self.labels()
+        labelled = labels >= 0
+        total = np.bincount(labels[labelled], area[labelled], minlength=len(self.classes))
+        with np.errstate(invalid="ignore"):
+            shares = total / total.sum()
+        return dict(zip(self.classes, shares.tolist(), strict=True))
+
+    def grid(self, values: npt.NDArray[Any], fill: float | None = None) -> npt.NDArray[Any]:
+        """Lay one value per region out on the lattice, one element per cell.
+
+        Args:
+            values: (n,) or (n, C), any type.
+            fill: Where there is no region; None for NaN, -1 (signed), the largest number
+                (unsigned) or False, by type.
+
+        Returns:
+            (lattice rows, lattice columns) or (rows, columns, C), type of `values`.
+        """
+        values = np.asarray(values)
+        if fill is None:
+            fill = _no_value(values.dtype)
+        shape = (self.lattice.n_rows, self.lattice.n_cols, *values.shape[1:])
+        grid = np.full(shape, fill, values.dtype)
+        grid[self.cells[:, 1], self.cells[:, 0]] = values
+        return grid
+
+    def with_rows(
+        self,
+        rows: npt.NDArray[np.intp],
+        status: npt.NDArray[np.uint8],
+        logits: Floats | None = None,
+        region_only_logits: Floats | None = None,
+    ) -> ScoreMap:
+        """A copy in which some rows are new; this one stays as it is.
+
+        Args:
+            rows: (m,) int, indices of the rows.
+            status: (m,) uint8.
+            logits: (m, C) float32, None to keep.
+            region_only_logits: (m, C) float32, None to keep.
+        """
+        changes: dict[str, Any] = {}
+        for name, value in {
+            "status": status,
+            "logits": logits,
+            "region_only_logits": region_only_logits,
+        }.items():
+            if value is not None:
+                changes[name] = getattr(self, name).copy()
+                changes[name][rows] = value
+        return replace(self, **changes)
+
+    def save(self, path: Path) -> None:
+        """Publish the score map as ``<id>.run.h5``. No path is in it; equal maps, equal bytes.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        datasets: dict[str, npt.NDArray[Any]] = {
+            RunH5.CELL: self.cells,
+            RunH5.STATUS: self.status,
+            RunH5.LOGITS: self.logits,
+            RunH5.PROBABILITIES: self.probabilities,
+            RunH5.REGION_ONLY_LOGITS: self.region_only_logits,
+        }
+        if self.slide_logits is not None:
+            datasets[RunH5.SLIDE_LOGITS] = self.slide_logits
+        meta = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _ARRAYS}
+        meta["lattice"] = self.lattice.to_dict()
+        attrs: dict[str, str | int | float] = {
+            RunH5.ATTR_SCHEMA: RunH5.SCHEMA,
+            RunH5.ATTR_VERSION: writer_version(),
+            RunH5.ATTR_META: json.dumps(meta),
+        }
+        publish_bytes(path, h5_image(datasets, attrs))
+
+    @classmethod
+    def load(cls, path: Path) -> ScoreMap:
+        """Read what `save` wrote.
+
+        Raises:
+            StoreVersionError: It was written by a newer version.
+            StoreCorruptError: It is damaged or no score map.
+            StoreError: It does not exist or may not be read.
+        """
+        with open_checked(path, _BUDGET_BYTES) as reader:
+            version = reader.attrs.get(RunH5.ATTR_VERSION)
+            check_schema(reader.name, reader.attr(RunH5.ATTR_SCHEMA, int), RunH5.SCHEMA, version)
+            data = {
+                name: reader.read(name, reader.dtypes[name], shape)
+                for name, shape in reader.shapes.items()
+            }
+            reader.check_digest(data)
+            try:
+                meta = json.loads(reader.attr(RunH5.ATTR_META, str))
+                for name in ("bounds_px", "slide_mpp", "classes", "colors"):
+                    meta[name] = tuple(meta[name])
+                return cls(
+                    **{**meta, "lattice": Lattice.from_dict(meta["lattice"])},
+                    cells=data[RunH5.CELL],
+                    status=data[RunH5.STATUS],
+                    logits=data[RunH5.LOGITS],
+                    region_only_logits=data[RunH5.REGION_ONLY_LOGITS],
+                    slide_logits=data.get(RunH5.SLIDE_LOGITS),
+                )
+            except (KeyError, TypeError, ValueError) as error:
+                raise reader.corrupt(f"is no score map ({error})") from error
+
+    def _thresholds(self) -> Floats:
+        """(C,) threshold by class, NaN where a class has none."""
+        return np.array([self.thresholds.get(name, np.nan) for name in self.classes], np.float32)
+
+
+def _no_value(dtype: np.dtype[Any]) -> float:
+    if dtype.kind == "u":
+        return int(np.iinfo(dtype).max)
+    return {"f": np.nan, "i": -1}.get(dtype.kind, 0)

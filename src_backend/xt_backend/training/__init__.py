@@ -1,0 +1,53 @@
+"""Training on annotated slides, and measuring how good a model is.
+
+Names are loaded when first used: specs and events need no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .evaluation import EvaluationReport, evaluate
+    from .events import Progress, ProgressCallback
+    from .fit import LossNotFiniteError
+    from .loop import TrainResult, train
+    from .metrics import Interval, Metrics
+    from .spec import EvaluateSpec, TrainSpec
+
+_HOMES = {
+    "EvaluateSpec": "spec",
+    "EvaluationReport": "evaluation",
+    "Interval": "metrics",
+    "LossNotFiniteError": "fit",
+    "Metrics": "metrics",
+    "Progress": "events",
+    "ProgressCallback": "events",
+    "TrainResult": "loop",
+    "TrainSpec": "spec",
+    "evaluate": "evaluation",
+    "train": "loop",
+}
+
+__all__ = [
+    "EvaluateSpec",
+    "EvaluationReport",
+    "Interval",
+    "LossNotFiniteError",
+    "Metrics",
+    "Progress",
+    "ProgressCallback",
+    "TrainResult",
+    "TrainSpec",
+    "evaluate",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value

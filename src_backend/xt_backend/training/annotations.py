@@ -1,0 +1,213 @@
+"""Which annotation file belongs to which slide, and which classes the files hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xt_backend.errors import AnnotationError, InputNotFoundError
+from xt_backend.slides import find_slides, read_shapes
+
+__all__ = [
+    "AnnotatedSlide",
+    "annotated_classes",
+    "class_colors",
+    "classes_in",
+    "pair_slides",
+    "read_colors",
+]
+
+SUFFIXES = (".geojson", ".json")
+
+PALETTE = (
+    "#e69f00",
+    "#56b4e9",
+    "#009e73",
+    "#cc79a7",
+    "#0072b2",
+    "#d55e00",
+    "#f0e442",
+    "#999999",
+)
+"""For classes whose annotations carry no colour: told apart with any colour vision."""
+
+
+@dataclass(frozen=True)
+class AnnotatedSlide:
+    """A slide and its annotations.
+
+    Attributes:
+        path: Slide file or DICOM folder.
+        annotations: GeoJSON file.
+    """
+
+    path: Path
+    annotations: Path
+
+    @property
+    def name(self) -> str:
+        """The slide's file name."""
+        return self.path.name
+
+
+def pair_slides(slides: Path, annotations: Sequence[Path]) -> list[AnnotatedSlide]:
+    """Find the slides of a folder and the annotation file of each, by its stem.
+
+    Args:
+        slides: Folder of slides, or one slide.
+        annotations: Folders that are searched in this order; in each the slide's own subfolder
+            comes first.
+
+    Returns:
+        One entry a slide, in the order of `find_slides`.
+
+    Raises:
+        InputNotFoundError: A folder does not exist.
+        AnnotationError: No slide at all, slides without a file (all are named), or two slides
+            with one stem.
+    """
+    for folder in (slides, *annotations):
+        if not folder.exists():
+            raise InputNotFoundError(f"There is no folder {folder}", "Check the path")
+    found = find_slides([slides]).slides
+    if not found:
+        raise AnnotationError(f"{slides} holds no slides", "Give the folder with the slides")
+    by_file: dict[Path, AnnotatedSlide] = {}
+    missing: list[str] = []
+    for path in found:
+        file = _find_file(path, slides, annotations)
+        if file is None:
+            missing.append(path.name)
+            continue
+        other = by_file.setdefault(file, AnnotatedSlide(path, file))
+        if other.path != path:
+            raise AnnotationError(
+                f"{other.name} and {path.name} have the same stem, so {file.name} would belong "
+                "to both",
+                "Rename one of them and its annotations",
+            )
+    if missing:
+        raise AnnotationError(
+            f"{len(missing)} of {len(found)} slides have no annotations: {_listed(missing)}",
+            f"Each slide needs <its name>{SUFFIXES[0]} in the annotations folder; "
+            "move slides without annotations elsewhere",
+        )
+    return list(by_file.values())
+
+
+def classes_in(slides: Iterable[AnnotatedSlide], wanted: Sequence[str] | None) -> tuple[str, ...]:
+    """Decide on the classes, and check all annotation files before any work.
+
+    Args:
+        slides: Of training and validation.
+        wanted: Names in the order of the model's outputs; None takes all that occur, sorted.
+
+    Raises:
+        AnnotationError: A file cannot be read, a class is unknown or never occurs, or there are
+            fewer than two.
+    """
+    files = annotated_classes(slides)
+    if wanted is None:
+        classes = tuple(files)
+    else:
+        classes = tuple(wanted)
+        if repeated := sorted({name for name in classes if classes.count(name) > 1}):
+            raise AnnotationError(f"Classes are named twice: {_listed(repeated)}", "See --classes")
+        if unknown := sorted(set(files) - set(classes)):
+            where = _listed([f"{name} (in {files[name]})" for name in unknown])
+            raise AnnotationError(
+                f"The annotations hold classes that --classes does not name: {where}",
+                "Name all of them, or remove these annotations",
+            )
+        if absent := [name for name in classes if name not in files]:
+            raise AnnotationError(
+                f"No annotation is of class {_listed(absent)}",
+                f"The annotations hold: {_listed(list(files)) or 'no class'}",
+            )
+    if len(classes) < 2:
+        raise AnnotationError(
+            f"The annotations hold {len(classes)} class(es): {_listed(classes) or 'none'}",
+            "A model needs at least two; in QuPath, set the class of every annotation",
+        )
+    return classes
+
+
+def annotated_classes(slides: Iterable[AnnotatedSlide]) -> dict[str, str]:
+    """Every class that occurs, sorted, with the name of the first file that holds it.
+
+    Raises:
+        AnnotationError: A file cannot be read.
+    """
+    files: dict[str, str] = {}
+    for slide in slides:
+        for shape in read_shapes(slide.annotations):
+            if shape.name is not None:
+                files.setdefault(shape.name, slide.annotations.name)
+    return dict(sorted(files.items()))
+
+
+def class_colors(classes: Sequence[str], files: Iterable[Path]) -> tuple[str, ...]:
+    """``#rrggbb`` of every class: the first colour in the files, else one of a fixed palette."""
+    found: dict[str, str] = {}
+    for file in files:
+        for name, color in read_colors(file).items():
+            found.setdefault(name, color)
+    spare = [color for color in PALETTE if color not in found.values()] or list(PALETTE)
+    missing = [name for name in classes if name not in found]
+    extra = {name: spare[index % len(spare)] for index, name in enumerate(missing)}
+    return tuple(found.get(name) or extra[name] for name in classes)
+
+
+def read_colors(path: Path) -> dict[str, str]:
+    """``#rrggbb`` by class name from a QuPath GeoJSON file; classes without a colour are left out.
+
+    QuPath writes a colour as ``[r, g, b]`` or, in older versions, as one packed number.
+    """
+    document = json.loads(path.read_text(encoding="utf-8-sig"))
+    features = document.get("features", [document]) if isinstance(document, dict) else document
+    colors: dict[str, str] = {}
+    for feature in features:
+        properties = feature.get("properties") if isinstance(feature, dict) else None
+        kind = properties.get("classification") if isinstance(properties, dict) else None
+        if not isinstance(kind, dict):
+            continue
+        parts = kind.get("names", [kind.get("name")])
+        color = _hex(kind.get("color", kind.get("colorRGB")))
+        if color is not None and isinstance(parts, list) and all(map(_is_text, parts)):
+            # A derived class is named as `read_shapes` names it.
+            colors.setdefault(": ".join(parts).strip(), color)
+    return colors
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _hex(color: Any) -> str | None:
+    if isinstance(color, int) and not isinstance(color, bool):
+        return f"#{color & 0xFFFFFF:06x}"
+    if not isinstance(color, list) or len(color) not in (3, 4):
+        return None
+    if not all(isinstance(part, int) and 0 <= part <= 255 for part in color):
+        return None
+    return "#" + "".join(f"{part:02x}" for part in color[:3])
+
+
+def _find_file(slide: Path, slides: Path, folders: Sequence[Path]) -> Path | None:
+    """The annotations of a slide: directly in a folder, or in the slide's subfolder of it."""
+    below = slide.parent.relative_to(slides) if slides.is_dir() and slide != slides else Path()
+    for folder in folders:
+        for place in dict.fromkeys((folder / below, folder)):
+            for suffix in SUFFIXES:
+                file = place / f"{slide.stem}{suffix}"
+                if file.is_file():
+                    return file
+    return None
+
+
+def _listed(names: Sequence[str], limit: int = 20) -> str:
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

@@ -1,0 +1,132 @@
+"""What training and evaluation are asked to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from xt_backend.config import CommonOptions
+
+__all__ = ["EvaluateSpec", "TrainSpec"]
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class TrainSpec(CommonOptions):
+    """One training on cached features; the defaults are the recipe of ``context-demo``.
+
+    Attributes:
+        slides: Folder of slides.
+        annotations: Folder with one QuPath GeoJSON a slide; `slides` when None.
+        out: Model file to write, ``.safetensors``.
+        task: What is predicted.
+        classes: Names in the order of the model's outputs; None takes all annotated, sorted.
+        val: Folder of validation slides; their annotations lie beside them or in `annotations`.
+            None keeps back `val_fraction` of the slides.
+        patients: CSV ``slide,patient``: slides of one patient stay on one side.
+        region_encoder: Name as in `list_region_encoders`.
+        weights: ``pretrained``, ``random`` (seeded) or a safetensors file.
+        model_mpp: Pixel size at which regions are read, um/px.
+        region_px: Side of a region at `model_mpp`.
+        input_px: Side of what the encoder takes at once; `region_px` when None.
+        tokens_per_region: k of k x k tokens per region.
+        components: Whitened principal components of the features that the model sees.
+        context: Kind of context encoder, as in `list_contexts`.
+        layers: Layers of the context encoder.
+        dim: Width of the context encoder.
+        context_options: Further arguments of the context encoder.
+        min_fraction: By class: the share of a region from which it gives the true label.
+        min_annotated_fraction: Regions annotated less are left out.
+        thresholds: Classes whose decision threshold is fitted on the validation slides; None takes
+            those of `min_fraction`, whose regions are mostly of another class.
+        epochs: Passes over the training slides, unless `patience` ends it earlier.
+        patience: Epochs without a better validation loss after which training ends.
+        slides_per_step: Slides that one step learns from.
+        lr: Largest learning rate.
+        weight_decay: Of AdamW, on weight matrices only.
+        class_balance: 0 counts all regions alike, 1 gives every class the same total weight.
+        label_smoothing: Share of the label that is spread over all classes.
+        token_dropout: Share of tokens blanked in a step.
+        token_noise: Standard deviation added to the whitened components.
+        region_only_weight: Weight of the region-only head's loss beside the context head's.
+        seed: Of everything random.
+        licence, citation, training_data, intended_use: For the model card.
+    """
+
+    slides: Path
+    out: Path
+    annotations: Path | None = None
+    task: Literal["region"] = "region"
+    classes: tuple[str, ...] | None = None
+    val: Path | None = None
+    val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    patients: Path | None = None
+    name: str | None = None
+
+    region_encoder: str = "tf_efficientnet_lite0"
+    weights: str = "pretrained"
+    model_mpp: Annotated[float, Field(gt=0.0)] = 1.0
+    region_px: Annotated[int, Field(ge=8, le=16384)] = 128
+    input_px: Annotated[int, Field(ge=8)] | None = None
+    tokens_per_region: Annotated[int, Field(ge=1)] = 1
+
+    components: Annotated[int, Field(ge=1)] = 24
+    context: str = "mamba2"
+    layers: Annotated[int, Field(ge=1, le=64)] = 4
+    dim: Annotated[int, Field(ge=8, le=4096)] = 64
+    context_options: dict[str, Any] = Field(default_factory=dict)
+
+    min_fraction: dict[str, Share] = Field(default_factory=dict)
+    min_annotated_fraction: Share = 0.3
+    thresholds: tuple[str, ...] | None = None
+
+    epochs: Annotated[int, Field(ge=1)] = 200
+    patience: Annotated[int, Field(ge=1)] = 60
+    slides_per_step: Annotated[int, Field(ge=1)] = 4
+    lr: Annotated[float, Field(gt=0.0)] = 2e-3
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.05
+    class_balance: Share = 0.5
+    label_smoothing: Share = 0.0
+    token_dropout: Share = 0.1
+    token_noise: Annotated[float, Field(ge=0.0)] = 0.3
+    region_only_weight: Annotated[float, Field(gt=0.0)] = 0.5
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    licence: str = ""
+    citation: str = ""
+    training_data: str = ""
+    intended_use: str = ""
+
+    @property
+    def fitted_thresholds(self) -> tuple[str, ...]:
+        """Classes whose decision threshold is fitted."""
+        return tuple(self.min_fraction) if self.thresholds is None else self.thresholds
+
+    @model_validator(mode="after")
+    def _check_classes(self) -> TrainSpec:
+        named = {*self.min_fraction, *self.fitted_thresholds}
+        if self.classes is not None and (unknown := sorted(named - set(self.classes))):
+            raise ValueError(f"min_fraction or thresholds name no class: {', '.join(unknown)}")
+        return self
+
+
+class EvaluateSpec(CommonOptions):
+    """One evaluation of a model on annotated slides.
+
+    Attributes:
+        model: Name of a known model or a model file.
+        slides: Folder of slides.
+        annotations: Folder with one QuPath GeoJSON a slide; `slides` when None.
+        compare_context: Also measure the region-only head.
+        bootstrap: Resamples behind the intervals; 0 leaves them out.
+        seed: Of the resampling.
+    """
+
+    model: str
+    slides: Path
+    annotations: Path | None = None
+    compare_context: bool = False
+    bootstrap: Annotated[int, Field(ge=0, le=100_000)] = 1000
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

@@ -1,0 +1,91 @@
+"""Which slides are kept back for validation: never two slides of one patient on both sides."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from xt_backend.errors import AnnotationError, InputNotFoundError
+
+__all__ = ["read_patients", "split_slides"]
+
+
+def split_slides(
+    slides: Sequence[str], patients: Mapping[str, str], val_fraction: float, seed: int
+) -> tuple[list[str], list[str]]:
+    """Divide slides into training and validation.
+
+    Args:
+        slides: Names; their order does not matter.
+        patients: Patient of a slide; a slide that is missing here is a patient of its own.
+        val_fraction: Share of the slides wanted for validation, 0 to 1. At least one patient
+            goes to each side, whatever the share.
+        seed: The same seed gives the same division.
+
+    Returns:
+        Sorted training slides, sorted validation slides.
+
+    Raises:
+        AnnotationError: Fewer than two patients: nothing can be kept apart.
+    """
+    groups: dict[str, list[str]] = {}
+    for slide in sorted(slides):
+        # The prefix keeps a slide's own name from meeting a patient of that name.
+        group = f"patient {patients[slide]}" if slide in patients else f"slide {slide}"
+        groups.setdefault(group, []).append(slide)
+    if len(groups) < 2:
+        raise AnnotationError(
+            f"{len(slides)} slide(s) of {len(groups)} patient(s) cannot be divided into training "
+            "and validation",
+            "Add annotated slides of other patients, or give validation slides with --val",
+        )
+    names = sorted(groups)
+    order = np.random.default_rng(seed).permutation(len(names))
+    wanted = val_fraction * len(slides)
+    val: list[str] = []
+    # The last patient always stays for training.
+    for index in order[:-1]:
+        members = groups[names[index]]
+        # Half a patient too many is closer to the share than half a patient too few.
+        if val and len(val) + len(members) / 2 > wanted:
+            break
+        val += members
+    chosen = set(val)
+    return [slide for slide in sorted(slides) if slide not in chosen], sorted(val)
+
+
+def read_patients(path: Path) -> dict[str, str]:
+    """Read the patient of every slide from a CSV file with columns ``slide`` and ``patient``.
+
+    Returns:
+        Patient by slide as the table names it; rows without a patient are left out.
+
+    Raises:
+        InputNotFoundError: There is no such file.
+        AnnotationError: A column is missing, or a slide has two patients.
+    """
+    if not path.is_file():
+        raise InputNotFoundError(f"There is no table {path}", "Check --patients")
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = csv.DictReader(file)
+        missing = {"slide", "patient"} - set(rows.fieldnames or ())
+        if missing:
+            raise AnnotationError(
+                f"{path.name} has no column {' and no column '.join(sorted(missing))}",
+                "Its first line must name the columns: slide,patient",
+            )
+        patients: dict[str, str] = {}
+        for row in rows:
+            patient = (row["patient"] or "").strip()
+            slide = (row["slide"] or "").strip()
+            if not patient or not slide:
+                continue
+            if patients.setdefault(slide, patient) != patient:
+                raise AnnotationError(
+                    f"{path.name} gives slide {slide} to patients {patients[slide]} and {patient}",
+                    "One slide belongs to one patient",
+                )
+    return patients

@@ -1,0 +1,158 @@
+"""Runs through the backend, in this process and in one of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.slides import tissue_image, write_tiff_slide
+
+from xt_backend import Backend, RegionsScored, RunFailed, RunFinished, RunPlanned, RunSpec
+from xt_backend.errors import BackendDiedError, ModelError, SlideOpenError
+from xt_backend.keys import RegionStatus
+
+
+@pytest.fixture(scope="module")
+def large_slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All tissue, 576 regions of the tiny model."""
+    image = tissue_image(3072, 3072, ((0, 0, 3072, 3072),))
+    return write_tiff_slide(tmp_path_factory.mktemp("large") / "large.tiff", image)
+
+
+def spec(slide: Path, model: Path, **options: object) -> RunSpec:
+    return RunSpec(slide=slide, model=str(model), **options)
+
+
+@pytest.mark.parametrize("process", [False, True])
+def test_events_come_in_order_and_end_with_the_whole_map(
+    process: bool, tissue_slide: Path, tiny_model: Path
+) -> None:
+    with Backend(process=process) as backend:
+        events = list(backend.submit(spec(tissue_slide, tiny_model)))
+    assert isinstance(events[0], RunPlanned)
+    assert events[0].n_regions == 16
+    assert events[0].device == "cpu"
+    assert events[0].device_reason
+    assert not events[0].score_map.scored.any()
+    assert all(isinstance(event, RegionsScored) for event in events[1:-1])
+    done = [event.done for event in events[1:-1]]
+    assert done == sorted(done)
+    last = events[-1]
+    assert isinstance(last, RunFinished)
+    assert last.score_map.scored.all()
+    assert not last.score_map.partial
+    assert last.encoded_regions == 16
+
+
+def test_a_process_gives_the_same_bytes(tissue_slide: Path, tiny_model: Path) -> None:
+    maps = []
+    for process in (False, True):
+        with Backend(process=process) as backend:
+            *_, last = backend.submit(spec(tissue_slide, tiny_model, use_cache=False))
+        assert isinstance(last, RunFinished)
+        maps.append(last.score_map)
+    assert maps[0].logits.tobytes() == maps[1].logits.tobytes()
+
+
+@pytest.mark.parametrize("process", [False, True])
+def test_errors_arrive_as_an_event_and_the_next_run_works(
+    process: bool, tissue_slide: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.svs"
+    broken.write_bytes(b"")
+    with Backend(process=process) as backend:
+        (failed,) = backend.submit(spec(broken, tiny_model))
+        assert isinstance(failed, RunFailed)
+        assert isinstance(failed.error, SlideOpenError)
+        assert failed.error.way_out
+        (failed,) = backend.submit(RunSpec(slide=tissue_slide, model="no-such-model"))
+        assert isinstance(failed, RunFailed)
+        assert isinstance(failed.error, ModelError)
+        *_, last = backend.submit(spec(tissue_slide, tiny_model))
+        assert isinstance(last, RunFinished)
+
+
+@pytest.mark.parametrize("process", [False, True])
+def test_cancel_keeps_exactly_what_was_encoded(
+    process: bool, large_slide: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    asked = spec(large_slide, tiny_model, cache=tmp_path)
+    last_partial = None
+    with Backend(process=process) as backend:
+        for event in backend.submit(asked):
+            if isinstance(event, RegionsScored):
+                last_partial = event
+                backend.cancel(asked.run_id)
+        assert isinstance(event, RunFinished)
+        assert event.cancelled
+        found = event.score_map
+        assert found.partial
+        n_scored = int(found.scored.sum())
+        assert 0 < n_scored < 576
+        assert last_partial is not None
+        assert n_scored >= last_partial.done
+        assert (found.status[~found.scored] == RegionStatus.SKIPPED).all()
+        assert np.isfinite(found.logits[found.scored]).all()
+        assert np.isnan(found.logits[~found.scored]).all()
+        *_, last = backend.submit(spec(large_slide, tiny_model, cache=tmp_path))
+    assert isinstance(last, RunFinished)
+    assert last.encoded_regions == 576 - n_scored
+    assert last.cache == "partial"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_a_killed_process_is_an_event_and_is_replaced(large_slide: Path, tiny_model: Path) -> None:
+    with Backend(process=True) as backend:
+        for event in backend.submit(spec(large_slide, tiny_model)):
+            if isinstance(event, RegionsScored):
+                os.kill(backend._worker.pid, signal.SIGKILL)
+        assert isinstance(event, RunFailed)
+        assert isinstance(event.error, BackendDiedError)
+        *_, last = backend.submit(spec(large_slide, tiny_model))
+        assert isinstance(last, RunFinished)
+
+
+def test_closing_mid_run_ends_the_process(large_slide: Path, tiny_model: Path) -> None:
+    backend = Backend(process=True)
+    events = backend.submit(spec(large_slide, tiny_model))
+    assert isinstance(next(events), RunPlanned)
+    child = backend._worker._child
+    backend.close()
+    assert child.poll() is not None
+
+
+def test_a_process_works_from_an_unguarded_script_and_dies_with_it(
+    large_slide: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        textwrap.dedent(
+            f"""
+            import os
+            from xt_backend import Backend, RegionsScored, RunSpec
+            backend = Backend(process=True)
+            for event in backend.submit(RunSpec(slide={str(large_slide)!r},
+                                                model={str(tiny_model)!r})):
+                if isinstance(event, RegionsScored):
+                    print(backend._worker.pid, flush=True)
+                    os._exit(7)
+            """
+        )
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 7, done.stderr
+    pid = int(done.stdout)
+    import psutil
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(pid).wait(timeout=10)
+    assert not psutil.pid_exists(pid)

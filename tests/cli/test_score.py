@@ -1,0 +1,239 @@
+"""`napari-xt score` as a user calls it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.slides import tissue_image, write_tiff_slide, write_tissue_slide
+
+from xt_backend.store import ScoreMap
+
+
+def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", "from xt_backend.cli import main; main()", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "200"},
+        timeout=240,
+    )
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "slides.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_slide_gives_all_files_of_the_contract(
+    tissue_slide: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    done = call("score", tissue_slide, "--model", tiny_model, "--out", out, "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["counts"] == {"done": 1, "failed": 0, "empty": 0}
+    names = {path.name for path in out.iterdir()}
+    assert names == {
+        "slides.csv",
+        "run.json",
+        "local.json",
+        "block.run.h5",
+        "block.regions.csv",
+        "block.geojson",
+        "block.overlay.png",
+    }
+    (row,) = rows(out)
+    assert (row["slide"], row["id"], row["status"]) == ("block.tiff", "block", "done")
+    assert row["n_regions"] == row["encoded_regions"] == "16"
+    assert row["cache"] == "miss"
+    assert float(row["slide_mpp"]) == pytest.approx(0.5)
+    assert float(row["fraction_normal"]) + float(row["fraction_tumour"]) == pytest.approx(1)
+    found = ScoreMap.load(out / "block.run.h5")
+    assert not found.partial
+    assert (out / "local.json").stat().st_mode & 0o777 == 0o600
+    run_json = (out / "run.json").read_text()
+    assert str(tmp_path) not in run_json
+    assert str(tissue_slide.parent) not in run_json
+
+
+def test_context_changes_the_prediction_and_off_is_the_region_only_head(
+    tissue_slide: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    import numpy as np
+
+    for context in ("on", "off"):
+        done = call(
+            "score", tissue_slide, "--model", tiny_model, "--out", tmp_path / context,
+            "--context", context, "--cache", tmp_path / "cache",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    on = ScoreMap.load(tmp_path / "on" / "block.run.h5")
+    off = ScoreMap.load(tmp_path / "off" / "block.run.h5")
+    np.testing.assert_array_equal(off.logits, off.region_only_logits)
+    np.testing.assert_array_equal(on.region_only_logits, off.region_only_logits)
+    assert not np.allclose(on.logits, off.logits)
+    assert rows(tmp_path / "off")[0]["encoded_regions"] == "0"
+    assert rows(tmp_path / "off")[0]["cache"] == "hit"
+
+
+def test_every_input_gets_a_row_and_bad_ones_do_not_end_the_batch(
+    tissue_slide: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    (folder / "a_good.tiff").write_bytes(tissue_slide.read_bytes())
+    (folder / "b_empty.svs").write_bytes(b"")
+    (folder / "c_text.svs").write_text("this is no slide")
+    whole = tissue_slide.read_bytes()
+    (folder / "d_cut.tiff").write_bytes(whole[: len(whole) // 2])
+    write_tissue_slide(folder / "e_no_mpp.tiff", mpp=None)
+    write_tissue_slide(folder / "f_coarse.tiff", mpp=2.0)
+    write_tiff_slide(folder / "g_glass.tiff", tissue_image(1024, 1024, ()))
+    write_tissue_slide(folder / "h_small.tiff", side=64)
+    (folder / "notes.txt").write_text("not looked at")
+    out = tmp_path / "run"
+    done = call("score", folder, "--model", tiny_model, "--out", out)
+    assert done.returncode == 3, done.stderr
+    assert "Traceback" not in done.stderr
+    table = {row["slide"]: row for row in rows(out)}
+    assert [row["row"] for row in rows(out)] == [str(i) for i in range(8)]
+    status = {name: row["status"] for name, row in table.items()}
+    assert status == {
+        "a_good.tiff": "done",
+        "b_empty.svs": "failed",
+        "c_text.svs": "failed",
+        "d_cut.tiff": "failed",
+        "e_no_mpp.tiff": "failed",
+        "f_coarse.tiff": "failed",
+        "g_glass.tiff": "empty",
+        "h_small.tiff": "done",
+    }
+    assert "--slide-mpp" in table["e_no_mpp.tiff"]["reason"]
+    assert "--allow-upsample" in table["f_coarse.tiff"]["reason"]
+    reasons = {row["reason"] for row in table.values() if row["status"] == "failed"}
+    assert len(reasons) == 5
+    assert not any(str(tmp_path) in reason for reason in reasons)
+    assert (out / "g_glass.regions.csv").read_text().count("\n") == 1
+
+
+def test_the_way_out_that_a_failed_row_names_works(tiny_model: Path, tmp_path: Path) -> None:
+    slide = write_tissue_slide(tmp_path / "bare.tiff", mpp=None)
+    done = call(
+        "score", slide, "--model", tiny_model, "--out", tmp_path / "run", "--slide-mpp", "0.5"
+    )
+    assert done.returncode == 0, done.stderr
+    assert rows(tmp_path / "run")[0]["mpp_source"] == "user"
+
+
+def test_running_again_resumes_and_another_configuration_is_refused(
+    tissue_slide: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    arguments = ("score", tissue_slide, "--model", tiny_model, "--out", out)
+    assert call(*arguments).returncode == 0
+    before = (out / "block.run.h5").read_bytes()
+    assert call(*arguments).returncode == 0
+    assert rows(out)[0]["encoded_regions"] == "0"
+    assert rows(out)[0]["status"] == "done"
+    assert (out / "block.run.h5").read_bytes() == before
+    refused = call(*arguments, "--stride", "32")
+    assert refused.returncode == 2
+    assert "stride_px" in refused.stderr
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.txt").write_text("keep me")
+    refused = call("score", tissue_slide, "--model", tiny_model, "--out", foreign)
+    assert refused.returncode == 2
+    assert "thesis.txt" in refused.stderr
+    assert [path.name for path in foreign.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nowhere.svs",), "nowhere.svs"),
+        (("{slide}", "--slide-mpp", "-1"), "--slide-mpp"),
+        (("{slide}", "--device", "gpu"), "device"),
+        (("{slide}", "--context", "maybe"), "--context"),
+        (("{slide}", "--roi", "missing.geojson"), "missing.geojson"),
+        (("{slide}", "--config", "missing.yaml"), "missing.yaml"),
+    ],
+)
+def test_bad_usage_is_refused_before_any_work(
+    tissue_slide: Path, tiny_model: Path, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    filled = [part.replace("{slide}", str(tissue_slide)) for part in arguments]
+    done = call("score", *filled, "--model", tiny_model, "--out", tmp_path / "run")
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_that_is_no_model_is_refused(tissue_slide: Path, tmp_path: Path) -> None:
+    wrong = tmp_path / "model.safetensors"
+    wrong.write_text("not a model")
+    done = call("score", tissue_slide, "--model", wrong, "--out", tmp_path / "run")
+    assert done.returncode == 2
+    assert "model.safetensors" in done.stderr
+    done = call("score", tissue_slide, "--model", "no-such-model", "--out", tmp_path / "run")
+    assert done.returncode == 2
+    assert "no-such-model" in done.stderr
+
+
+def test_a_manifest_gives_rows_with_their_own_pixel_size(
+    tissue_slide: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    write_tissue_slide(tmp_path / "bare.tiff", mpp=None)
+    manifest = tmp_path / "list.csv"
+    manifest.write_text(
+        "slide,slide_mpp\n"
+        f"{tissue_slide},\n"
+        "bare.tiff,0.5\n"
+        "bare.tiff,abc\n"
+        "bare.tiff,99\n"
+        "missing.svs,\n"
+    )
+    done = call("score", manifest, "--model", tiny_model, "--out", tmp_path / "run")
+    assert done.returncode == 3, done.stderr
+    table = rows(tmp_path / "run")
+    assert [row["status"] for row in table] == ["done", "done", "failed", "failed", "failed"]
+    assert len({row["id"] for row in table}) == 5
+    assert "abc" in table[2]["reason"]
+    assert "99" in table[3]["reason"]
+    assert "missing.svs" in table[4]["reason"]
+
+
+def test_dry_run_writes_nothing(tissue_slide: Path, tiny_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = call("score", tissue_slide, "--model", tiny_model, "--out", out, "--dry-run", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["slides"][0]["n_regions"] == 16
+    assert not out.exists()
+
+
+def test_an_roi_limits_the_regions_and_a_wider_one_encodes_only_what_is_new(
+    tissue_slide: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    def square(name: str, x1_px: int) -> Path:
+        ring = [[260, 260], [x1_px, 260], [x1_px, 380], [260, 380], [260, 260]]
+        path = tmp_path / name
+        path.write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
+        return path
+
+    for name, x1_px in (("small", 380), ("wide", 640)):
+        done = call(
+            "score", tissue_slide, "--model", tiny_model, "--out", tmp_path / name,
+            "--roi", square(f"{name}.geojson", x1_px), "--cache", tmp_path / "cache",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    (small,), (wide,) = rows(tmp_path / "small"), rows(tmp_path / "wide")
+    assert (small["n_regions"], small["encoded_regions"]) == ("1", "1")
+    assert (wide["n_regions"], wide["encoded_regions"], wide["cache"]) == ("3", "2", "partial")

@@ -1,0 +1,67 @@
+"""Batches through the encoder: same bytes in any company, and out-of-memory back-off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from xt_backend.engine import BatchEncoder, Device
+from xt_backend.errors import OutOfMemoryError
+from xt_backend.model import build_region_encoder
+
+CPU = Device("cpu", "fp32", "test")
+
+
+class FakeEncoder(torch.nn.Module):
+    """Sums each region; runs out of memory above `limit` regions."""
+
+    tokens_per_region = 1
+    dim = 3
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self.limit = limit
+        self.batches: list[int] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.batches.append(len(images))
+        if len(images) > self.limit:
+            raise torch.OutOfMemoryError("out of memory")
+        return images.float().mean((2, 3))[:, None]
+
+    def numerics(self) -> dict[str, Any]:
+        return {"encoder": "fake"}
+
+
+def regions(n: int, side: int = 8) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (n, side, side, 3), np.uint8)
+
+
+def test_out_of_memory_halves_only_the_failing_batch() -> None:
+    pixels = regions(20)
+    whole = BatchEncoder(FakeEncoder(1000), CPU).encode(pixels)
+    small = FakeEncoder(3)
+    np.testing.assert_array_equal(BatchEncoder(small, CPU).encode(pixels), whole)
+    assert max(small.batches) == 8
+    assert sum(batch for batch in small.batches if batch <= 3) == 24  # 20 and the padding
+
+
+def test_out_of_memory_with_one_region_says_what_to_do() -> None:
+    with pytest.raises(OutOfMemoryError, match="--device cpu"):
+        BatchEncoder(FakeEncoder(0), CPU).encode(regions(1))
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "swinv2_tiny_window8_256"])
+def test_a_region_has_the_same_bytes_in_any_company(name: str) -> None:
+    side = 64 if name.startswith("tf") else 256
+    net = build_region_encoder(name, region_px=side, weights="random")
+    encoder = BatchEncoder(net, CPU)
+    pixels = regions(11, side)
+    together = encoder.encode(pixels)
+    alone = np.concatenate([encoder.encode(pixels[i : i + 1]) for i in range(11)])
+    backwards = encoder.encode(pixels[::-1])[::-1]
+    assert together.tobytes() == alone.tobytes() == backwards.tobytes()
+    assert together.shape[1:] == encoder.token_shape

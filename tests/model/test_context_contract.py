@@ -1,0 +1,251 @@
+"""What every context encoder promises, whatever its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from xt_backend.errors import ModelError, UsageError
+from xt_backend.model import build_context, list_contexts
+from xt_backend.model.context.base import SequenceContext
+
+KINDS: list[tuple[str, dict[str, Any]]] = [
+    ("none", {}),
+    ("attention", {}),
+    ("attention", {"heads": 3, "positions": "none"}),
+    ("mamba2", {"chunk": 4, "segment": 8, "state": 5}),
+    ("mamba2", {"chunk": 4, "segment": 8, "order": "alternate", "head_dim": 6}),
+    ("mamba2", {"order": "columns", "bidirectional": False}),
+    ("transformer-xl", {"segment": 5, "memory": 3}),
+    ("transformer-xl", {"segment": 4, "memory": 9, "heads": 3, "order": "alternate"}),
+]
+IDS = [f"{kind}-{'-'.join(map(str, options.values()))}" for kind, options in KINDS]
+DIM = 24
+
+
+def make(kind: str, options: dict[str, Any], layers: int = 4) -> torch.nn.Module:
+    context = build_context(kind, DIM, layers, **options).double().eval()
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in context.parameters():
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter += 0.1 * noise
+    return context
+
+
+def lattice(rows: int, cols: int, batch: int = 1) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(rows * 100 + cols)
+    tokens = torch.randn(batch, rows * cols, DIM, generator=generator, dtype=torch.float64)
+    y, x = torch.meshgrid(torch.arange(rows), torch.arange(cols), indexing="ij")
+    places = torch.stack([x, y], -1).reshape(1, -1, 2) * 128.0 + 700
+    return tokens, places.expand(batch, -1, -1)
+
+
+def test_names() -> None:
+    assert list_contexts() == ("attention", "mamba2", "none", "transformer-xl")
+
+
+@pytest.mark.parametrize(("kind", "options"), KINDS, ids=IDS)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (3, 5), (1, 17), (6, 6)])
+def test_shape_and_determinism(kind: str, options: dict[str, Any], shape: tuple[int, int]) -> None:
+    tokens, places = lattice(*shape, batch=2)
+    first = make(kind, options)(tokens, places)
+    assert first.shape == tokens.shape
+    assert first.isfinite().all()
+    assert torch.equal(first, make(kind, options)(tokens, places))
+
+
+@pytest.mark.parametrize(("kind", "options"), KINDS, ids=IDS)
+def test_empty_field_and_empty_batch(kind: str, options: dict[str, Any]) -> None:
+    context = make(kind, options)
+    for batch, length in ((1, 0), (0, 3), (3, 0)):
+        tokens = torch.zeros(batch, length, DIM, dtype=torch.float64)
+        mask = torch.zeros(batch, length, dtype=torch.bool)
+        assert context(tokens, torch.zeros(batch, length, 2), mask).shape == tokens.shape
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("kind", "options"), KINDS, ids=IDS)
+def test_padded_batch_equals_each_field_alone(
+    kind: str, options: dict[str, Any], dtype: torch.dtype
+) -> None:
+    context = make(kind, options).to(dtype)
+    fields = [lattice(3, 5), lattice(2, 4), lattice(1, 1)]
+    length = 15
+    tokens = torch.full((4, length, DIM), torch.nan, dtype=dtype)
+    places = torch.full((4, length, 2), torch.nan, dtype=torch.float64)
+    mask = torch.ones(4, length, dtype=torch.bool)
+    generator = torch.Generator().manual_seed(0)
+    slots = []
+    for row, (field, where) in enumerate(fields):
+        # Padding lies anywhere, not only behind the field.
+        slot = torch.randperm(length, generator=generator)[: field.shape[1]].sort().values
+        tokens[row, slot], places[row, slot] = field[0].to(dtype), where[0].double()
+        mask[row, slot] = False
+        slots.append(slot)
+    out = context(tokens, places, mask)
+    for row, (field, where) in enumerate(fields):
+        alone = context(field.to(dtype), where)[0]
+        assert (out[row, slots[row]] - alone).abs().max() < 1e-5
+    assert torch.equal(out[mask], torch.zeros_like(out[mask]))
+
+
+@pytest.mark.parametrize(("kind", "options"), KINDS, ids=IDS)
+def test_order_of_the_input_does_not_matter(kind: str, options: dict[str, Any]) -> None:
+    context = make(kind, options)
+    tokens, places = lattice(4, 5)
+    shuffle = torch.randperm(20, generator=torch.Generator().manual_seed(1))
+    shuffled = context(tokens[:, shuffle], places[:, shuffle])
+    assert (shuffled - context(tokens, places)[:, shuffle]).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize(("kind", "options"), KINDS[1:], ids=IDS[1:])
+def test_four_layers_carry_influence_both_ways(kind: str, options: dict[str, Any]) -> None:
+    context = make(kind, options)
+    tokens, places = lattice(4, 5)
+    tokens.requires_grad_()
+    for asked in (0, 9, 19):
+        (grad,) = torch.autograd.grad(context(tokens, places)[0, asked].square().sum(), tokens)
+        seen = grad[0].abs().amax(1) > 0
+        assert seen[:asked].any() or asked == 0
+        if options.get("bidirectional", True):
+            assert seen[asked + 1 :].any() or asked == 19
+        if not options or (kind == "mamba2" and options.get("bidirectional", True)):
+            assert seen.all()
+
+
+def test_none_gives_the_tokens_back() -> None:
+    tokens, places = lattice(3, 3)
+    context = make("none", {}, layers=0)
+    assert torch.equal(context(tokens, places), tokens)
+    assert not list(context.parameters())
+
+
+@pytest.mark.parametrize(("kind", "options"), KINDS[1:], ids=IDS[1:])
+def test_gradients_are_right(kind: str, options: dict[str, Any]) -> None:
+    context = make(kind, options, layers=2)
+    tokens, places = lattice(2, 3)
+    inputs = (tokens.requires_grad_(), *context.parameters())
+    torch.autograd.gradcheck(
+        lambda tokens, *_: context(tokens, places), inputs, fast_mode=True, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("kind", ["attention", "mamba2", "transformer-xl"])
+def test_positions_are_used_and_can_be_switched_off(kind: str) -> None:
+    tokens, places = lattice(3, 3)
+    far = places + torch.tensor([300.0, 500.0])
+    placed, free = make(kind, {}), make(kind, {"positions": "none"})
+    assert (placed(tokens, places) - placed(tokens, far)).abs().max() > 1e-3
+    assert torch.equal(free(tokens, places), free(tokens, far))
+
+
+def test_seeded_initialisation_leaves_the_global_state_alone() -> None:
+    torch.manual_seed(11)
+    before = torch.get_rng_state()
+    first = build_context("mamba2", 16, 2, generator=torch.Generator().manual_seed(1))
+    same = build_context("mamba2", 16, 2, generator=torch.Generator().manual_seed(1))
+    other = build_context("mamba2", 16, 2, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(torch.get_rng_state(), before)
+    for a, b in zip(first.parameters(), same.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert any(
+        not torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True)
+    )
+
+
+class Cost(TorchDispatchMode):
+    """Counts the values that are computed, and the largest tensor that is held."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values = 0
+        self.largest = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(tensor, Tensor):
+                self.values += tensor.numel()
+                self.largest = max(self.largest, tensor.numel())
+        if "scaled_dot_product" in str(func):  # its scores never show up as a tensor
+            self.values += args[0].shape[:3].numel() * args[1].shape[2]
+        return out
+
+
+def _cost(context: torch.nn.Module, length: int) -> Cost:
+    tokens = torch.zeros(1, length, DIM)
+    places = torch.stack([torch.arange(length) % 64, torch.arange(length) // 64], -1) * 128.0
+    with torch.inference_mode(), Cost() as cost:
+        context(tokens, places[None])
+    return cost
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "linear"),
+    [
+        ("mamba2", {"segment": 128, "chunk": 32, "state": 16}, True),
+        ("transformer-xl", {"segment": 64, "memory": 64, "heads": 2}, True),
+        ("attention", {"heads": 2}, False),
+    ],
+)
+def test_cost_per_token(kind: str, options: dict[str, Any], linear: bool) -> None:
+    context = build_context(kind, DIM, 2, **options).eval()
+    short, long = _cost(context, 1024), _cost(context, 8192)
+    growth = long.values / short.values
+    assert (growth < 8.5) if linear else (growth > 20)
+    if linear:
+        # No intermediate of a whole field is wider than the feed-forward part.
+        assert long.largest <= 8192 * 2 * DIM
+
+
+@pytest.mark.parametrize("order", ["raster", "columns", "alternate"])
+def test_directions(order: str) -> None:
+    context = build_context("mamba2", 8, 4, order=order)
+    assert isinstance(context, SequenceContext)
+    ways = context.directions()
+    assert ways[-1][1] is False
+    assert [backward for _, backward in ways].count(True) == 2
+    assert len(set(ways)) == (4 if order == "alternate" else 2)
+    one_way = build_context("mamba2", 8, 4, order=order, bidirectional=False)
+    assert isinstance(one_way, SequenceContext)
+    assert not any(backward for _, backward in one_way.directions())
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: build_context("mamba", 8, 1), "options: attention, mamba2, none, transformer-xl"),
+        (lambda: build_context("attention", 8, 1, head=2), "options: heads, mlp_ratio, dropout"),
+        (lambda: build_context("attention", 10, 1, heads=4), "heads = 4 .* divisor of .* 10"),
+        (lambda: build_context("attention", 8, 1, heads="4"), "wrong type"),
+        (lambda: build_context("attention", 8, 0), "layers = 0"),
+        (lambda: build_context("attention", 0, 1), "dimension 0"),
+        (lambda: build_context("mamba2", 8, 1, order="spiral"), "raster, columns, alternate"),
+        (lambda: build_context("mamba2", 8, 1, head_dim=5), "head_dim = 5"),
+        (lambda: build_context("mamba2", 8, 1, chunk=0), "chunk = 0"),
+        (lambda: build_context("transformer-xl", 8, 1, segment=0), "segment = 0"),
+        (lambda: build_context("mamba2", 8, 1, wavelengths_um=[9, 3]), "shortest first"),
+        (lambda: build_context("mamba2", 8, 1, positions="learnt"), "sincos or none"),
+    ],
+)
+def test_bad_options_are_refused_by_name(build: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        build()
+
+
+@pytest.mark.parametrize("kind", ["none", "attention"])
+def test_bad_fields_are_refused(kind: str) -> None:
+    context = build_context(kind, 8, 1)
+    tokens, places = torch.zeros(2, 3, 8), torch.zeros(2, 3, 2)
+    with pytest.raises(UsageError, match="tokens must be"):
+        context(torch.zeros(2, 3, 7), places)
+    with pytest.raises(UsageError, match="positions_um must be"):
+        context(tokens, torch.zeros(2, 4, 2))
+    with pytest.raises(UsageError, match="must be bool"):
+        context(tokens, places, torch.zeros(2, 3))

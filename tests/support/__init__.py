@@ -1,0 +1,1 @@
+"""Slides and models that several rooms' tests make on the spot."""

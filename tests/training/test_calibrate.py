@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from xt_backend.store.labels import probabilities_of
+from xt_backend.training.calibrate import fit_temperature, fit_threshold
+
+
+@pytest.mark.parametrize("factor", [0.4, 1.0, 3.0, 10.0])
+def test_temperature_undoes_scaling(factor: float) -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (4000, 3))
+    soft = probabilities_of(logits, 1.0)
+    found = fit_temperature((logits * factor).astype(np.float32), soft, np.ones(4000))
+    assert found == pytest.approx(factor, rel=1e-3)
+
+
+def test_temperature_ignores_what_has_no_weight() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (400, 3))
+    soft, weights = probabilities_of(logits, 1.0), np.ones(400)
+    logits[200:], weights[200:] = 50.0, 0.0
+    assert fit_temperature(logits * 2, soft, weights) == pytest.approx(2.0, rel=1e-3)
+    assert fit_temperature(logits, soft, np.zeros(400)) == 1.0
+
+
+def test_perfect_logits_stay_in_range() -> None:
+    logits = np.eye(3)[np.arange(30) % 3] * 10
+    assert 0.25 <= fit_temperature(logits, np.eye(3)[np.arange(30) % 3], np.ones(30)) < 0.5
+
+
+def test_threshold_gives_the_best_f1() -> None:
+    rng = np.random.default_rng(2)
+    positive = rng.random(500) < 0.2
+    probability = np.round(np.clip(rng.normal(0.3, 0.1, 500) + 0.15 * positive, 0, 1), 2)
+    most_probable = probability > 0.5
+
+    def f1(threshold: float) -> float:
+        called = (probability >= threshold) | most_probable
+        return 2 * (called & positive).sum() / (called.sum() + positive.sum())
+
+    best = fit_threshold(positive, probability, most_probable)
+    assert best is not None
+    assert f1(best) == pytest.approx(max(f1(step) for step in np.linspace(0, 1, 1001)))
+    assert f1(best) > f1(1.0)
+
+
+def test_no_threshold_where_it_would_not_help() -> None:
+    probability = np.array([0.9, 0.8, 0.3, 0.2])
+    positive = np.array([True, True, False, False])
+    assert fit_threshold(positive, probability, probability > 0.5) is None
+    assert fit_threshold(np.zeros(4, bool), probability, probability > 0.5) is None
+    assert fit_threshold(positive, probability, np.zeros(4, bool)) == pytest.approx(0.55)
+    assert fit_threshold(np.zeros(0, bool), np.zeros(0), np.zeros(0, bool)) is None

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xt_backend.errors import AnnotationError, InputNotFoundError
+from xt_backend.training.splits import read_patients, split_slides
+
+SLIDES = [f"slide-{index}" for index in range(12)]
+
+
+@given(
+    patients=st.lists(st.integers(0, 5), min_size=12, max_size=12).filter(
+        lambda ids: len(set(ids)) > 1
+    ),
+    val_fraction=st.floats(0.0, 1.0),
+    seed=st.integers(0, 100),
+)
+def test_patients_are_never_divided(patients: list[int], val_fraction: float, seed: int) -> None:
+    of = {slide: str(patient) for slide, patient in zip(SLIDES, patients, strict=True)}
+    train, val = split_slides(SLIDES, of, val_fraction, seed)
+    assert sorted(train + val) == sorted(SLIDES)
+    assert train
+    assert val
+    assert not {of[slide] for slide in train} & {of[slide] for slide in val}
+
+
+def test_share_is_met_and_depends_on_seed_not_order() -> None:
+    train, val = split_slides(SLIDES, {}, 0.25, seed=3)
+    assert (len(train), len(val)) == (9, 3)
+    assert split_slides(SLIDES[::-1], {}, 0.25, seed=3) == (train, val)
+    assert any(split_slides(SLIDES, {}, 0.25, seed)[1] != val for seed in range(5))
+
+
+def test_a_slide_named_like_a_patient_is_another_patient() -> None:
+    train, val = split_slides(["a", "b"], {"a": "b"}, 0.5, seed=0)
+    assert len(train) == len(val) == 1
+
+
+def test_one_patient_cannot_be_divided() -> None:
+    with pytest.raises(AnnotationError, match=r"2 slide\(s\) of 1 patient\(s\).*--val"):
+        split_slides(["a", "b"], {"a": "p", "b": "p"}, 0.25, seed=0)
+
+
+def test_patients_table(tmp_path: Path) -> None:
+    path = tmp_path / "patients.csv"
+    path.write_text("slide,label,patient\na.svs,x,p1\nb.svs,x,\n a.svs ,x,p1\n", encoding="utf-8")
+    assert read_patients(path) == {"a.svs": "p1"}
+    path.write_text("slide,patient\na.svs,p1\na.svs,p2\n", encoding="utf-8")
+    with pytest.raises(AnnotationError, match=r"a\.svs to patients p1 and p2"):
+        read_patients(path)
+    path.write_text("slide,label\n", encoding="utf-8")
+    with pytest.raises(AnnotationError, match="no column patient"):
+        read_patients(path)
+    with pytest.raises(InputNotFoundError):
+        read_patients(tmp_path / "none.csv")

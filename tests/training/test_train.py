@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from xt_backend.engine import BatchEncoder
+from xt_backend.errors import AnnotationError, SlideMppError, UsageError
+from xt_backend.model import load_model
+from xt_backend.training import (
+    EvaluateSpec,
+    LossNotFiniteError,
+    Progress,
+    TrainSpec,
+    evaluate,
+    train,
+)
+
+from .conftest import SIDE_PX, WriteAnnotations, WriteSlide
+
+
+@pytest.fixture
+def spec(slides_folder: Path, tmp_path: Path) -> TrainSpec:
+    return TrainSpec(
+        slides=slides_folder,
+        out=tmp_path / "two-colors.safetensors",
+        cache=slides_folder / "cache",
+        region_encoder="test_resnet",
+        weights="random",
+        slide_mpp=1.0,
+        model_mpp=1.0,
+        region_px=64,
+        components=2,
+        dim=16,
+        layers=2,
+        context_options={"state": 8},
+        epochs=15,
+        slides_per_step=1,
+        lr=1e-2,
+        tissue="all",
+        device="cpu",
+    )
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_train_then_evaluate(
+    spec: TrainSpec,
+    tmp_path: Path,
+    write_slide: WriteSlide,
+    write_annotations: WriteAnnotations,
+) -> None:
+    heard: list[Progress] = []
+    result = train(spec, heard.append)
+    model = load_model(spec.out)
+    assert model.card == result.card
+    assert model.card.class_names == ("dark", "pale")
+    assert model.card.classes[0].color == "#0a141e"
+    assert "4 slides with" in model.card.training_data
+    assert len(result.train_slides) == 4
+    assert len(result.val_slides) == 1
+    assert result.context.macro_f1.value > 0.95
+    assert model.card.metrics["training"]["best_epoch"] == result.best_epoch
+    assert model.card.feature_stats is not None
+    assert model.card.feature_stats.std == pytest.approx([1.0] * 2, rel=0.01)
+
+    assert {one.stage for one in heard} == {"slides", "encode", "train", "calibrate"}
+    epochs = [one for one in heard if one.stage == "train"]
+    assert [one.done for one in epochs] == list(range(1, 16))
+    assert epochs[-1].metrics["val_f1"] > epochs[0].metrics["val_f1"] - 1e-9
+    rows = [json.loads(line) for line in (tmp_path / "two-colors.train.jsonl").open()]
+    assert [row["event"] for row in rows] == ["start", *["epoch"] * 15, "end"]
+    with Image.open(tmp_path / "two-colors.train.png") as picture:
+        assert np.asarray(picture).std() > 0
+    text = spec.out.read_bytes() + (tmp_path / "two-colors.train.jsonl").read_bytes()
+    assert str(spec.slides).encode() not in text
+
+    unseen = tmp_path / "unseen"
+    write_slide(unseen / "u.tif", 224, seed=9)
+    # Half of the regions are annotated wrongly.
+    write_annotations(
+        unseen / "u.geojson",
+        [("dark", (0, 0, SIDE_PX, SIDE_PX)), ("pale", (0, 256, SIDE_PX, SIDE_PX))],
+    )
+    options = EvaluateSpec(
+        model=str(spec.out), slides=unseen, slide_mpp=1.0, tissue="all", compare_context=True,
+        use_cache=False, device="cpu", bootstrap=20,
+    )  # fmt: skip
+    report = evaluate(options)
+    assert report.slides == {"u.tif": {"regions": 64, "failed": 0}}
+    assert report.context.accuracy.value == pytest.approx(0.5, abs=0.07)
+    assert report.region_only is not None
+    assert report.region_only.accuracy.value == pytest.approx(0.5, abs=0.07)
+    assert json.loads(json.dumps(report.to_dict(), allow_nan=False))["context"]["n_regions"] == 64
+
+
+def test_same_bytes_again_without_encoding(
+    spec: TrainSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec.model_copy(
+        update={"epochs": 3, "context_options": {"dropout": 0.2}, "out": tmp_path / "1.safetensors"}
+    )
+    spec = spec.model_copy(update={"name": "same"})
+    train(spec)
+    torch.rand(7)
+    monkeypatch.setattr(BatchEncoder, "encode", lambda *args: pytest.fail("encoded again"))
+    again = spec.model_copy(update={"out": tmp_path / "2.safetensors"})
+    train(again)
+    assert sha256(again.out) == sha256(spec.out)
+    other = spec.model_copy(update={"out": tmp_path / "3.safetensors", "seed": 5})
+    train(other)
+    assert sha256(other.out) != sha256(spec.out)
+
+
+def test_patients_and_val_folder(
+    spec: TrainSpec, tmp_path: Path, write_slide: WriteSlide, write_annotations: WriteAnnotations
+) -> None:
+    table = tmp_path / "patients.csv"
+    table.write_text("slide,patient\ns0.tif,p\ns1.tif,p\ns2,p\ns3.tif,q\n", encoding="utf-8")
+    result = train(spec.model_copy(update={"epochs": 1, "patients": table, "val_fraction": 0.3}))
+    sides = dict.fromkeys(result.train_slides, "train")
+    sides |= dict.fromkeys(result.val_slides, "val")
+    assert len({sides["s0.tif"], sides["s1.tif"], sides["s2.tif"]}) == 1
+    assert any("s4.tif has no patient" in note for note in result.notes)
+
+    val = tmp_path / "val"
+    write_slide(val / "v.tif", 256)
+    write_annotations(val / "v.geojson", [("dark", (0, 0, 256, SIDE_PX))])
+    result = train(spec.model_copy(update={"epochs": 1, "val": val}))
+    assert result.val_slides == ("v.tif",)
+    assert len(result.train_slides) == 5
+    with pytest.raises(UsageError, match=r"both hold s0\.tif"):
+        train(spec.model_copy(update={"val": spec.slides}))
+
+
+def test_broken_and_empty_slides_are_left_out_with_a_note(
+    spec: TrainSpec, tmp_path: Path, write_slide: WriteSlide, write_annotations: WriteAnnotations
+) -> None:
+    folder = tmp_path / "slides"
+    for name in ("a", "b"):
+        write_slide(folder / f"{name}.tif", 256)
+        write_annotations(
+            folder / f"{name}.geojson",
+            [("dark", (0, 0, 256, SIDE_PX)), ("pale", (256, 0, SIDE_PX, SIDE_PX))],
+        )
+    (folder / "broken.svs").write_bytes(b"no slide")
+    write_annotations(folder / "broken.geojson", [("dark", (0, 0, 9, 9))])
+    write_slide(folder / "bare.tif", 256)
+    # 20 of 64 px of every region: less than 30 %.
+    write_annotations(folder / "bare.geojson", [("dark", (0, 0, SIDE_PX, 16))])
+    val = tmp_path / "val"
+    write_slide(val / "v.tif", 256)
+    write_annotations(val / "v.geojson", [("dark", (0, 0, 256, SIDE_PX))])
+    result = train(spec.model_copy(update={"slides": folder, "val": val, "epochs": 1}))
+    assert result.train_slides == ("a.tif", "b.tif")
+    notes = "\n".join(result.notes)
+    assert "broken.svs is left out" in notes
+    assert "bare.tif is left out: no region of tissue is annotated enough" in notes
+
+
+def test_no_usable_slide_raises_its_reason(spec: TrainSpec) -> None:
+    with pytest.raises(SlideMppError, match="--slide-mpp"):
+        train(spec.model_copy(update={"slide_mpp": None}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"out": Path("model.pt")}, "safetensors"),
+        ({"min_fraction": {"darkk": 0.2}}, "darkk"),
+        ({"thresholds": ("palest",)}, "palest"),
+    ],
+)
+def test_bad_usage_is_found_before_any_work(
+    spec: TrainSpec, changes: dict[str, object], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "xt_backend.training.loop.build_region_encoder",
+        lambda *args, **kwargs: pytest.fail("built an encoder"),
+    )
+    with pytest.raises(UsageError, match=message):
+        train(spec.model_copy(update=changes))
+    with pytest.raises(AnnotationError, match=r"pale \(in s0\.geojson\)"):
+        train(spec.model_copy(update={"classes": ("dark", "other")}))
+
+
+def test_nan_keeps_the_last_good_model(spec: TrainSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    def explode(progress: Progress) -> None:
+        if progress.stage == "train" and progress.done == 2:
+            monkeypatch.setattr(
+                "xt_backend.training.fit.soft_cross_entropy",
+                lambda logits, *args, **kwargs: logits.sum() * float("nan"),
+            )
+
+    with pytest.raises(LossNotFiniteError, match=r"epoch 3.*two-colors\.checkpoint\.safetensors"):
+        train(spec, explode)
+    assert not spec.out.exists()
+    kept = load_model(spec.out.with_name("two-colors.checkpoint.safetensors"))
+    assert all(value.isfinite().all() for value in kept.state_dict().values())
+    monkeypatch.undo()
+    train(spec.model_copy(update={"epochs": 1}))
+    assert not spec.out.with_name("two-colors.checkpoint.safetensors").exists()
+
+
+def test_thresholds_and_label_rule_are_stored(spec: TrainSpec) -> None:
+    result = train(
+        spec.model_copy(
+            update={"epochs": 1, "min_fraction": {"pale": 0.25}, "thresholds": ("pale",)}
+        )
+    )
+    assert result.card.label_rule.min_fraction == {"pale": 0.25}
+    assert set(result.card.thresholds) <= {"pale"}
