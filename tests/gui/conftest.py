@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -153,9 +153,38 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     return make
 
 
+class KeptBackend:
+    """A real backend process for all tests: starting one takes longer than most runs."""
+
+    def __init__(self) -> None:
+        from xt_backend.backend import Backend
+
+        self._backend = Backend(process=True)
+        self.submit = self._backend.submit
+        self.cancel = self._backend.cancel
+        self.end = self._backend.close
+
+    def close(self) -> None:
+        """The next test needs it."""
+
+
+@pytest.fixture(scope="session")
+def kept_backend() -> Iterator[KeptBackend]:
+    backend = KeptBackend()
+    yield backend
+    backend.end()
+
+
 @pytest.fixture
-def panel(make_napari_viewer: Callable[[], Any], make_model: Callable[..., Path]) -> Any:
+def panel(
+    make_napari_viewer: Callable[[], Any],
+    make_model: Callable[..., Path],
+    kept_backend: KeptBackend,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Any:
     """The dock as napari makes it from the manifest, with a small model picked."""
+    monkeypatch.setattr("napari_xt.widget.make_backend", lambda: kept_backend)
     viewer = make_napari_viewer()
     _, widget = viewer.window.add_plugin_dock_widget("napari-xt", "Run xT")
     widget.add_model_file(make_model())

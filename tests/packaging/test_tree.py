@@ -125,24 +125,40 @@ def test_dependencies_are_those_that_are_imported(checkout: Path) -> None:
     assert not backend & {"napari", "qtpy", "magicgui"}
 
 
-# --- README ------------------------------------------------------------------------------------
+# --- README and docs ---------------------------------------------------------------------------
 
 
-def _readme_commands(checkout: Path, word: str) -> list[list[str]]:
-    text = (checkout / "README.md").read_text(encoding="utf-8")
+def _pages(checkout: Path) -> list[Path]:
+    return [checkout / "README.md", *sorted((checkout / "docs").rglob("*.md"))]
+
+
+def _commands(page: Path, word: str) -> list[list[str]]:
+    """The words of each command in a page's shell blocks that starts with `word`."""
+    text = page.read_text(encoding="utf-8")
     blocks = re.findall(r"```(?:bash|sh|console|shell)\n(.*?)```", text, re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    stripped = (line.removeprefix("$ ").split("#")[0].split() for line in lines)
+    settings = re.compile(r"^\$ |^(?:[A-Z_]+=\S+ )+")
+    stripped = (settings.sub("", line).split("#")[0].split() for line in lines)
     return [words for words in stripped if words and words[0].startswith(word)]
 
 
-def test_scripts_in_the_readme_exist(checkout: Path) -> None:
-    named = {words[0] for words in _readme_commands(checkout, "scripts/")}
-    assert {"scripts/setup", "scripts/demo", "scripts/test"} <= named
-    assert named <= set(SCRIPTS)
+def test_links_within_the_texts_lead_somewhere(checkout: Path) -> None:
+    dead = []
+    for page in _pages(checkout):
+        for link in re.findall(r"\]\(([^)\s#]+)", page.read_text(encoding="utf-8")):
+            if "://" not in link and not (page.parent / link).exists():
+                dead.append(f"{page.relative_to(checkout)}: {link}")
+    assert not dead
 
 
-def test_commands_in_the_readme_exist(checkout: Path, run: Any) -> None:
+def test_scripts_in_the_texts_exist(checkout: Path) -> None:
+    named = {words[0] for words in _commands(checkout / "README.md", "scripts/")}
+    assert {"scripts/demo", "scripts/test"} <= named
+    for page in _pages(checkout):
+        assert {words[0] for words in _commands(page, "scripts/")} <= set(SCRIPTS)
+
+
+def test_commands_in_the_texts_exist(checkout: Path, run: Any) -> None:
     program = Path(sys.executable).with_name("napari-xt")
 
     @cache
@@ -151,7 +167,7 @@ def test_commands_in_the_readme_exist(checkout: Path, run: Any) -> None:
         assert helped.returncode == 0, f"{command}: {helped.stderr}"
         return str(helped.stdout)
 
-    commands = _readme_commands(checkout, "napari-xt")
+    commands = [words for page in _pages(checkout) for words in _commands(page, "napari-xt")]
     assert any(words[1] == "score" for words in commands)
     for words in commands:
         command = words[1:3] if words[1] in {"models", "cache"} else words[1:2]

@@ -80,6 +80,26 @@ def test_an_error_that_passes_is_not_reported(
     assert calls[2] is calls[1], "the handle that worked takes over"
 
 
+def test_after_a_bad_place_the_next_read_needs_no_second_try(
+    damaged: tuple[Path, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = damaged
+    read_region = openslide.OpenSlide.read_region
+    calls = []
+
+    def counted(self: openslide.OpenSlide, *args: Any) -> Any:
+        calls.append(self)
+        return read_region(self, *args)
+
+    monkeypatch.setattr(openslide.OpenSlide, "read_region", counted)
+    with open_slide(path) as slide:
+        with pytest.raises(RegionReadError):
+            slide.read_level(0, 256, 192, 64, 64)
+        assert len(calls) == 2
+        slide.read_level(0, 0, 0, 64, 64)
+        assert len(calls) == 3
+
+
 def test_a_file_that_vanishes_fails_the_place(
     damaged: tuple[Path, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:

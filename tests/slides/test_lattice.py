@@ -187,6 +187,16 @@ def test_roi_along_the_cells_edges_takes_no_neighbours() -> None:
     assert found.tolist() == [[2, 1], [3, 1]]
 
 
+def test_roi_with_an_inner_corner_on_the_cells_edges() -> None:
+    """Within the ROI's bounding box, cells touch its outline from outside."""
+    mask = np.ones((80, 100), dtype=bool)
+    roi = Polygon([(200, 100), (500, 100), (500, 200), (300, 200), (300, 400), (200, 400)])
+    found = _lattice().select(mask, 10, 10, roi).tolist()
+    assert found == [[2, 1], [3, 1], [4, 1], [2, 2], [2, 3]]
+    mask[15, 25] = False  # no cell is full tissue or none any more
+    assert _lattice().select(mask, 10, 10, roi).tolist() == found
+
+
 def test_roi_of_several_parts() -> None:
     mask = np.ones((80, 100), dtype=bool)
     parts = [box(10, 10, 20, 20), box(910, 710, 920, 720)]

@@ -163,12 +163,28 @@ def test_every_read_of_a_pixel_agrees_where_ratios_are_not_whole(
                 np.testing.assert_array_equal(piece, whole[y : y + 20, x : x + 30])
 
 
-def test_edges_of_levels_without_whole_ratios_stay_opaque(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [(772, 769), (699, 601), (334, 333), (251, 249)])
+def test_levels_without_whole_ratios_stay_opaque(tmp_path: Path, size: tuple[int, int]) -> None:
+    """No light lines where reads meet, nor at the slide's edge."""
     dark = np.full((1001, 1003, 3), 20, dtype=np.uint8)
-    path = write_slide(tmp_path / "dark.tiff", [dark, dark[:333, :334]])
+    path = write_slide(tmp_path / "dark.tiff", [dark, dark[: size[1], : size[0]]])
     with open_slide(path) as slide:
-        seen = slide.read_level(1, 0, 0, 334, 333).astype(int)
+        assert not slide.pixels.levels[1].exact
+        seen = slide.read_level(1, 0, 0, *size).astype(int)
         assert np.abs(seen - 20).max() <= 3, "the background shows through"
+
+
+def test_pixels_where_reads_meet_are_like_their_neighbours(tmp_path: Path) -> None:
+    """Stripes one px wide: each is mixed with the next in the same way, at the seams too."""
+    stripes = np.zeros((610, 700, 3), dtype=np.uint8)
+    stripes[:, ::2] = 200
+    path = write_slide(tmp_path / "stripes.tiff", [texture(1003, 1001), stripes])
+    with open_slide(path) as slide:
+        seen = slide.read_level(1, 0, 0, 700, 610).astype(int)
+    mixed = seen[5, 128:640, 0].reshape(-1, 128)
+    assert (np.ptp(mixed[:, ::2], axis=1) <= 2).all()
+    assert (np.ptp(mixed[:, 1::2], axis=1) <= 2).all()
+    assert mixed[:, 1].max() > 20, "no read falls between pixels: the test shows nothing"
 
 
 @given(

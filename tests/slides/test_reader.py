@@ -164,6 +164,23 @@ def test_only_regions_of_a_bad_place_suffer(path: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(seen.status[~failed], good.status[~failed])
 
 
+def test_regions_read_in_part_are_blank(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The upper strips of a region are readable, a lower one is not."""
+    bad = tmp_path / "bad.tiff"
+    bad.write_bytes(path.read_bytes())
+    spoil_tile(bad, 1, 2)
+    monkeypatch.setattr(resample, "MAX_STRIP_PX", 12_000)
+    with open_slide(bad) as slide:
+        lattice = _lattice(slide, 0.5, 100)
+        with Reader(slide, lattice, [[0, 0], [3, 3]], batch_size=2, threads=1) as reader:
+            (batch,) = reader
+    assert batch.status.tolist() == [RegionStatus.READ_ERROR, RegionStatus.OK]
+    assert (batch.pixels[0] == 0).all()
+    assert batch.pixels[1].any()
+
+
 def test_other_errors_reach_the_consumer(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(self: Pixels, plan: Any, window: Any) -> Any:
         raise RuntimeError("out of cheese")

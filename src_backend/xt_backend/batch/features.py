@@ -9,19 +9,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from xt_backend.config import FeatureOptions
 from xt_backend.engine import (
     BatchEncoder,
     Prepared,
     choose_device,
-    extract,
-    open_store,
+    collect,
     prepare,
 )
-from xt_backend.errors import SlideError, TooManyFailedRegionsError, XTError
-from xt_backend.keys import Encoding, RegionStatus, RunFile, SlideStatus
+from xt_backend.errors import SlideError, XTError
+from xt_backend.keys import Encoding, RunFile, SlideStatus
 from xt_backend.model import build_region_encoder
 from xt_backend.outputs import FeatureTable, SlideRow, safe_ids, write_features_h5, write_slides_csv
 
@@ -32,8 +29,6 @@ from .result import Run
 from .task import Interrupted, Task, failed_row
 
 __all__ = ["FeatureBatch", "features"]
-
-READ_BATCH = 16
 
 
 class FeatureBatch:
@@ -145,49 +140,25 @@ class FeatureBatch:
         options, cells = self._options, prepared.cells
         started = time.perf_counter()
         encode_before, n_before = self._encoder.seconds, self._encoder.n_encoded
-        seconds_read = 0.0
-
-        def on_read(seconds: float) -> None:
-            nonlocal seconds_read
-            seconds_read = seconds
-
-        status = np.full(len(cells), RegionStatus.SKIPPED, np.uint8)
-        shape = self._encoder.token_shape
-        values = np.zeros((len(cells), *shape), np.float16)
-        done = 0
-        for part in extract(
-            prepared.slide,
-            prepared.lattice,
-            cells,
+        found = collect(
+            prepared,
             self._encoder,
-            open_store(prepared, self._encoder, options.cache_dir()),
-            workers=options.workers,
-            batch_size=options.batch_size or READ_BATCH,
-            cancelled=cancelled,
-            on_read=on_read,
-        ):
-            good = part.status != RegionStatus.READ_ERROR
-            status[part.rows] = part.status
-            values[part.rows[good]] = part.features[good]
-            done += len(part.rows)
-            on_progress(task, done, len(cells))
-        if cancelled() and done < len(cells):
+            options,
+            lambda done, total: on_progress(task, done, total),
+            cancelled,
+        )
+        if not found.complete:
             raise Interrupted
-        failed = int((status == RegionStatus.READ_ERROR).sum())
-        if len(cells) and failed / len(cells) > options.max_failed_fraction:
-            raise TooManyFailedRegionsError(
-                f"{failed} of {len(cells)} regions of {task.name} could not be read",
-                "Get the slide again, or raise --max-failed-fraction",
-            )
         table = FeatureTable(
             lattice=prepared.lattice,
             cells=cells,
-            status=status,
-            features=values,
+            status=found.status,
+            features=found.features,
             numerics=self._encoder.numerics(),
         )
         write_features_h5(self.folder.file(task.slide_id, RunFile.FEATURES), table)
         encoded = self._encoder.n_encoded - n_before
+        failed = int((~found.scored).sum())
         info = prepared.slide.info
         row = SlideRow(
             row=task.source.row,
@@ -204,7 +175,7 @@ class FeatureBatch:
         )
         return replace(
             row,
-            seconds_read=seconds_read,
+            seconds_read=found.seconds_read,
             seconds_encode=self._encoder.seconds - encode_before,
             seconds_total=time.perf_counter() - started,
             encoded_regions=encoded,

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .collect import Collected, collect
     from .device import Device, choose_device
     from .encoder import BatchEncoder
     from .events import Event, RegionsScored, RunFailed, RunFinished, RunPlanned
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "BatchEncoder": "encoder",
+    "Collected": "collect",
     "Device": "device",
     "Engine": "run",
     "Event": "events",
@@ -30,6 +32,7 @@ _HOMES = {
     "RunPlanned": "events",
     "RunSpec": "spec",
     "choose_device": "device",
+    "collect": "collect",
     "extract": "extract",
     "open_store": "extract",
     "prepare": "prepare",
@@ -37,6 +40,7 @@ _HOMES = {
 
 __all__ = [
     "BatchEncoder",
+    "Collected",
     "Device",
     "Engine",
     "Event",
@@ -48,6 +52,7 @@ __all__ = [
     "RunPlanned",
     "RunSpec",
     "choose_device",
+    "collect",
     "extract",
     "open_store",
     "prepare",

@@ -16,10 +16,13 @@ from xt_backend.store import RegionStore, StoreKey
 from .encoder import BatchEncoder
 from .prepare import Prepared
 
-__all__ = ["BLOCK_ROWS", "Extracted", "extract", "open_store"]
+__all__ = ["BLOCK_ROWS", "READ_BATCH", "Extracted", "extract", "open_store"]
 
 BLOCK_ROWS = 256
 """Regions in a shard of the store: what a kill can lose."""
+
+READ_BATCH = 16
+"""Regions read and encoded between two looks at whether the run was cancelled."""
 
 CACHED_ROWS = 8192
 """Stored regions handed on at once, to bound memory."""
@@ -93,7 +96,7 @@ def extract(
     store: RegionStore | None,
     *,
     workers: int = 2,
-    batch_size: int = 16,
+    batch_size: int = READ_BATCH,
     cancelled: Callable[[], bool] = lambda: False,
     on_read: Callable[[float], None] = lambda seconds: None,
 ) -> Iterator[Extracted]:

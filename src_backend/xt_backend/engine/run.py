@@ -17,17 +17,17 @@ from xt_backend.errors import (
     EngineError,
     ModelError,
     SlideChangedError,
-    TooManyFailedRegionsError,
     XTError,
 )
 from xt_backend.keys import Encoding, RegionStatus
 from xt_backend.model import XT, find_model, load_model
 from xt_backend.store import RegionStore, ScoreMap
 
+from .collect import check_failures
 from .device import Device, choose_device
 from .encoder import BatchEncoder
 from .events import Event, RegionsScored, RunFailed, RunFinished, RunPlanned
-from .extract import extract, open_store
+from .extract import READ_BATCH, extract, open_store
 from .prepare import Prepared, prepare
 from .spec import RunSpec
 
@@ -37,8 +37,6 @@ _log = logging.getLogger(__name__)
 
 EVENT_INTERVAL_S = 0.2
 """Partial maps are sent at most this often."""
-
-READ_BATCH = 16
 
 
 class Engine:
@@ -199,7 +197,7 @@ class _Run:
         self._seconds["encode"] = encoder.seconds
         cancelled = self._cancelled() and done < len(blank)
         if not cancelled:
-            self._check_failures(prepared, rows.status)
+            check_failures(rows.status, prepared.slide.info.name, spec.max_failed_fraction)
             seconds = time.perf_counter() - encode_started
             yield self._progress(rows.map(), done, n_cached, seconds, context=True)
             self._predict(rows)
@@ -236,15 +234,6 @@ class _Run:
         slide = prediction.slide_logits if on else prediction.region_only_slide_logits
         rows.slide_logits = None if slide is None else slide.cpu().numpy()
         self._seconds["context"] = time.perf_counter() - start
-
-    def _check_failures(self, prepared: Prepared, status: npt.NDArray[np.uint8]) -> None:
-        n_failed = int((status == RegionStatus.READ_ERROR).sum())
-        if len(status) and n_failed / len(status) > self._spec.max_failed_fraction:
-            raise TooManyFailedRegionsError(
-                f"{n_failed} of {len(status)} regions of {prepared.slide.info.name} "
-                "could not be read",
-                "Get the slide again, or raise --max-failed-fraction",
-            )
 
     def _progress(
         self, score_map: ScoreMap, done: int, n_cached: int, seconds: float, context: bool = False

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 from scipy import spatial
+from shapely import affinity
 from shapely.geometry import MultiPolygon, Polygon
 
 from xt_backend.errors import UsageError
@@ -140,11 +141,11 @@ def _lobule_outlines(rng: np.random.Generator, tissue: Polygon) -> list[Polygon]
     if len(centres) > 1:
         points = shapely.multipoints(centres)
         diagram = shapely.voronoi_polygons(points, extend_to=inner.buffer(4.0 * _PITCH_PX))
-        parts = shapely.get_parts(diagram)
+        parts = shapely.get_parts(diagram).tolist()
         # The diagram's cells come in no particular order.
         owner, index = shapely.STRtree(shapely.get_parts(points)).query(parts, "contains").tolist()
         own = dict(zip(index, owner, strict=True))
-        cells = [_largest(shapely.intersection(parts[own[k]], inner)) for k in range(len(centres))]
+        cells = [_largest(parts[own[k]].intersection(inner)) for k in range(len(centres))]
     outlines = []
     for centre, cell in zip(centres, cells, strict=True):
         radius = rng.uniform(*_LOBULE_RADIUS_PX)
@@ -168,9 +169,8 @@ def _nest_site(rng: np.random.Generator, lobule: Polygon) -> Polygon:
         x, y = rng.uniform((x0, y0), (x1, y1))
         if shapely.contains_xy(room, x, y):
             break
-    return _largest(
-        shapely.transform(shape, lambda c: np.add(c, (x, y))).intersection(lobule.buffer(-8))
-    )
+    moved = affinity.translate(shape, x, y)
+    return _largest(moved.intersection(lobule.buffer(-8)))
 
 
 def draw_layout(width_px: int, height_px: int, seed: Sequence[int]) -> Layout:

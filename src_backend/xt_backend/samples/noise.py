@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+from scipy import fft
 
 __all__ = ["Window", "hash01", "periodic_noise", "scatter", "smoothstep", "value_noise"]
 
@@ -165,12 +166,13 @@ def periodic_noise(
     Returns:
         (period, period) float32.
     """
-    fy = np.fft.fftfreq(period_px)[:, None]
-    fx = np.fft.rfftfreq(period_px)[None, :]
-    frequency = np.hypot(fx, fy)
+    fy = fft.fftfreq(period_px).astype(np.float32)[:, None]
+    fx = fft.rfftfreq(period_px).astype(np.float32)[None, :]
+    frequency = np.sqrt(fx * fx + fy * fy)
     frequency[0, 0] = 1.0
-    gain = np.exp(-0.5 * (np.log2(frequency * wavelength_px) / octaves) ** 2) / frequency**0.5
+    gain = np.square(np.log2(frequency * np.float32(wavelength_px)))
+    gain = np.exp(gain * np.float32(-0.5 / octaves**2)) / np.sqrt(frequency)
     gain[0, 0] = 0.0
-    spectrum = np.fft.rfft2(rng.standard_normal((period_px, period_px)))
-    out = np.fft.irfft2(spectrum * gain, s=(period_px, period_px))
+    spectrum = fft.rfft2(rng.standard_normal((period_px, period_px), np.float32)) * gain
+    out = fft.irfft2(spectrum, s=(period_px, period_px))
     return np.asarray(out / out.std(), np.float32)

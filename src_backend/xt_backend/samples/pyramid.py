@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -129,21 +130,24 @@ def write_pyramid(
         for strip in strips:
             done += len(strip)
             if strip.shape[1:] != (width_px, 3) or done > height_px:
-                break
+                raise wrong_size
             levels[0].take(strip)
             yield from levels[0].tiles
             levels[0].tiles.clear()
         if done != height_px:
-            raise UsageError(
-                f"strips of a slide of {width_px} x {height_px} px do not have this size",
-                "Give (h, width, 3) pieces whose heights sum to the slide's height",
-            )
+            raise wrong_size
 
+    wrong_size = UsageError(
+        f"strips of a slide of {width_px} x {height_px} px do not have this size",
+        "Give (h, width, 3) pieces whose heights sum to the slide's height",
+    )
+    tiles = first_level()
+    count = -(-width_px // tile_px) * -(-height_px // tile_px)
     with tifffile.TiffWriter(path, bigtiff=width_px * height_px > _BIG_TIFF_FROM_PX) as tiff:
         for number, (level, (width, height)) in enumerate(zip(levels, sizes, strict=True)):
             scale = (width_px / width, height_px / height)
             tiff.write(
-                first_level() if number == 0 else iter(level.tiles),
+                islice(tiles, count) if number == 0 else iter(level.tiles),
                 shape=(height, width, 3),
                 dtype=np.uint8,
                 tile=(tile_px, tile_px),
@@ -156,6 +160,9 @@ def write_pyramid(
                 software=PRODUCT,
                 metadata=None,
             )
+            # Nobody asks for more than the last tile; this lets the strips come to their end.
+            for _ in tiles:
+                raise wrong_size
 
 
 def write_pyramid_array(

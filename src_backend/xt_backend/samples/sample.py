@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from xt_backend.errors import NoSpaceError, OutputError, UsageError
 from xt_backend.samples.annotations import geojson_bytes, mask_png_bytes, truth_mask
-from xt_backend.samples.layout import MPP, draw_layout
+from xt_backend.samples.layout import MPP, Layout, draw_layout
 from xt_backend.samples.pyramid import write_pyramid
 from xt_backend.samples.render import Renderer
 
@@ -72,50 +72,43 @@ def write_samples(
         layout = draw_layout(width_px, height_px, (seed, number))
         name = f"sample_{seed}_{number}"
         sample = Sample(*(out / f"{name}{end}" for end in (".tiff", ".geojson", ".truth.png")))
-        renderer = Renderer.seeded(layout, (seed, number))
-        with _published(out, sample.slide) as partial:
-            write_pyramid(
-                partial,
-                _told(renderer.strips(), number, height_px, progress),
-                width_px,
-                height_px,
-                mpp=(MPP, MPP),
-            )
-        with _published(out, sample.annotations) as partial:
+        with _published(sample.slide) as partial:
+            strips = _strips(layout, seed, number, progress)
+            write_pyramid(partial, strips, width_px, height_px, mpp=(MPP, MPP))
+        with _published(sample.annotations) as partial:
             partial.write_bytes(geojson_bytes(layout, name))
-        with _published(out, sample.truth) as partial:
+        with _published(sample.truth) as partial:
             partial.write_bytes(mask_png_bytes(truth_mask(layout)))
         samples.append(sample)
     return samples
 
 
-def _told(
-    strips: Iterator[npt.NDArray[np.uint8]],
-    number: int,
-    height_px: int,
-    progress: Callable[[float], None] | None,
+def _strips(
+    layout: Layout, seed: int, number: int, progress: Callable[[float], None] | None
 ) -> Iterator[npt.NDArray[np.uint8]]:
-    """The strips of slide `number`, each reported once it has been written."""
+    """The pixels of slide `number`, each strip reported once it has been written."""
     done = 0
-    for strip in strips:
+    for strip in Renderer.seeded(layout, (seed, number)).strips():
         yield strip
         done += len(strip)
         if progress is not None:
-            progress(number + done / height_px)
+            progress(number + done / layout.height_px)
 
 
 @contextmanager
-def _published(folder: Path, path: Path) -> Iterator[Path]:
+def _published(path: Path) -> Iterator[Path]:
     """A path to write to, which takes its final name when all went well."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield partial
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise NoSpaceError(
                 f"no space left to write {path.name}", "Free some space or choose another folder"
@@ -123,6 +116,3 @@ def _published(folder: Path, path: Path) -> Iterator[Path]:
         raise OutputError(
             f"{path.name} cannot be written ({error.strerror})", "Choose another folder"
         ) from error
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise

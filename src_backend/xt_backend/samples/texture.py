@@ -81,12 +81,12 @@ def warped(texture: Float, x_px: Float, y_px: Float, scale: int = 1) -> Float:
     return np.asarray(top + ty * (low - top), np.float32)
 
 
-def _drawn_along(noise: Float, cos: Float, sin: Float, doublings: int) -> Float:
-    """Noise averaged along the direction field, over about 2**doublings px each way."""
+def _drawn_along(noise: Float, cos: Float, sin: Float, steps: tuple[int, ...]) -> Float:
+    """Noise averaged along the direction field; the steps add up to its reach each way."""
     side = noise.shape[0]
     grid_y, grid_x = np.mgrid[0:side, 0:side].astype(np.float32)
     out = noise
-    for step in (2.0**k for k in range(doublings)):
+    for step in steps:
         ahead = warped(out, grid_x + step * cos, grid_y + step * sin)
         behind = warped(out, grid_x - step * cos, grid_y - step * sin)
         out = (ahead + behind) * np.float32(0.5)
@@ -95,8 +95,11 @@ def _drawn_along(noise: Float, cos: Float, sin: Float, doublings: int) -> Float:
 
 def _ranked(field: Float) -> Float:
     """The field with its values spread evenly over 0 to 1."""
-    cuts = np.quantile(field[::4, ::4], np.linspace(0, 1, 65)).astype(np.float32)
-    return np.interp(field, cuts, np.linspace(0, 1, 65)).astype(np.float32)
+    cuts = np.quantile(field[::4, ::4], np.linspace(0, 1, 65))
+    low, high = float(cuts[0]), float(cuts[-1])
+    table = np.interp(np.linspace(low, high, 4096), cuts, np.linspace(0, 1, 65))
+    index = ((field - low) * np.float32(4095 / (high - low))).astype(np.int32)
+    return table.astype(np.float32)[np.clip(index, 0, 4095)]
 
 
 def _fibres(rng: np.random.Generator) -> tuple[Float, Float, Float]:
@@ -107,9 +110,9 @@ def _fibres(rng: np.random.Generator) -> tuple[Float, Float, Float]:
     wave = periodic_noise(rng, PERIOD_PX, 75.0, 0.35)
     angle = (0.5 * np.angle(slow) + 0.33 * wave).astype(np.float32)
     cos, sin = np.cos(angle), np.sin(angle)
-    bundles = _drawn_along(periodic_noise(rng, PERIOD_PX, 21.0, 0.5), cos, sin, 5)
-    fibrils = _drawn_along(periodic_noise(rng, PERIOD_PX, 6.0, 0.5), cos, sin, 5)
-    strands = _drawn_along(periodic_noise(rng, PERIOD_PX, 16.0, 0.8), cos, sin, 5)
+    bundles = _drawn_along(periodic_noise(rng, PERIOD_PX, 21.0, 0.5), cos, sin, (4, 8, 16))
+    fibrils = _drawn_along(periodic_noise(rng, PERIOD_PX, 6.0, 0.5), cos, sin, (1, 2, 4, 8))
+    strands = _drawn_along(periodic_noise(rng, PERIOD_PX, 16.0, 0.8), cos, sin, (1, 2, 4, 8, 16))
     dense = _ranked(bundles + np.float32(0.55) * fibrils)
     loose = _ranked(strands + np.float32(0.5) * fibrils)
     return dense, loose, angle[::_ANGLE_STEP_PX, ::_ANGLE_STEP_PX].copy()

@@ -21,9 +21,9 @@ _MIXED_PX = 6
 def find_foreign(over: Floats, rgb: npt.NDArray[np.uint8], seen: Mask, stained: Mask) -> Mask:
     """Pen ink in colours that no common stain has, and black that is not inside tissue.
 
-    Hematoxylin, eosin and DAB absorb green at least about as much as red. Inks that absorb red
-    most are blue or green, one that absorbs only blue is yellow, and red ink lets through more
-    red than eosin does. Such a colour that lies mixed with others is a stain, as in a trichrome.
+    Hematoxylin, eosin and DAB absorb green about as much as red or more, and never red alone.
+    Inks that absorb red most are blue or green, one that absorbs only blue is yellow, and red ink
+    lets through more red than eosin does. Dark blue ink has the colour of hematoxylin and stays. Such a colour that lies mixed with others is a stain, as in a trichrome.
 
     Args:
         over: (3, h, w) optical density above the glass.
@@ -32,7 +32,8 @@ def find_foreign(over: Floats, rgb: npt.NDArray[np.uint8], seen: Mask, stained: 
         stained: (h, w), what would be tissue or foreign.
     """
     red, green, blue = over
-    is_blue = (red > 0.25) & (red > 1.2 * green) | (red > 0.4) & (red > green) & (blue < 0.3 * red)
+    is_blue = (red > 0.25) & (red > 1.6 * green)
+    is_blue |= (red > 0.4) & (red > 1.1 * green) & (blue < 0.3 * red)
     is_red = (green > 0.65) & (blue > 0.75 * green) & (red < 0.15 * green)
     is_red |= (green > 0.4) & (blue > 0.95 * green) & (red < 0.12 * green)
     is_yellow = (blue > 0.3) & (blue > 4 * green) & (blue > 4 * red)

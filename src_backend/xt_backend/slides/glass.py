@@ -77,6 +77,8 @@ def find_glass(density: Floats, texture: Floats, seen: Mask, gap_px: int) -> Gla
         # All glass is clipped to white; it then hides no haze either.
         return Glass(np.zeros(3, np.float32), np.zeros_like(density))
     typical = _typical(density, bare)
+    if np.count_nonzero(bare) < _share_needed(typical) * n_seen:
+        return None
     near = bare & (np.abs(density - typical[:, None, None]).max(axis=0) < _HAZE)
     return Glass(typical, _local(density, texture, near, typical))
 
@@ -96,6 +98,14 @@ def _box_mean(values: Floats, seen: Mask, size_px: int) -> Floats:
     total = ndi.uniform_filter(np.where(seen, values, 0), size_px)
     # A tenth of one pixel's weight: below it there is only rounding.
     return np.asarray(np.where(weight > 0.1 / size_px**2, total / (weight + 1e-12), 0), np.float32)
+
+
+def _share_needed(typical: Floats) -> float:
+    """Share of the picture from which on a colour is believed to be glass."""
+    if typical.max() > 0.15:
+        return 0.3
+    is_plain = typical.max() < 0.12 and np.ptp(typical) < 0.06
+    return _SHARE if is_plain else 0.05
 
 
 def _is_wide(bare: Mask, gap_px: int, n_seen: int) -> bool:

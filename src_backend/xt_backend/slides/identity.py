@@ -20,7 +20,7 @@ _MIN_BLOCKS_PER_FILE = 8
 
 
 def identity_of(files: Sequence[Path], quickhash: str | None) -> str:
-    """A sha256 over OpenSlide's quickhash, the total size and content sampled from every file.
+    """A sha256 over OpenSlide's quickhash, the sizes and content sampled from every file.
 
     Small files are read whole; of large ones the head, the tail and evenly spaced blocks. Names,
     places and times of the files do not matter, nor does their order.
@@ -45,13 +45,12 @@ def identity_of(files: Sequence[Path], quickhash: str | None) -> str:
         ) from None
     digest = hashlib.sha256(_SALT)
     digest.update((quickhash or "none").encode())
-    digest.update(sum(size for _, size in parts).to_bytes(8, "little"))
-    for part, _ in parts:
+    for part in parts:
         digest.update(part)
     return digest.hexdigest()
 
 
-def _sample(path: Path, n_blocks: int) -> tuple[bytes, int]:
+def _sample(path: Path, n_blocks: int) -> bytes:
     with path.open("rb") as file:
         size = file.seek(0, 2)
         digest = hashlib.sha256(size.to_bytes(8, "little"))
@@ -63,7 +62,7 @@ def _sample(path: Path, n_blocks: int) -> tuple[bytes, int]:
         for start in starts:
             file.seek(start)
             digest.update(file.read(length))
-    return digest.digest(), size
+    return digest.digest()
 
 
 def stamp_files(files: Sequence[Path]) -> FileStamp:

@@ -22,7 +22,7 @@ MAX_SOURCE_PX = 10_000_000_000
 
 _TILE = 128
 _READ = 4096
-_OPAQUE = 128
+_OPAQUE = 64
 
 Rgb = npt.NDArray[np.uint8]
 
@@ -182,7 +182,8 @@ class Pixels:
         location = (round(x * geometry.downsample), round(y * geometry.downsample))
         image = self._handle.read(level, location, (right + 1 - x, lower + 1 - y))
         image = image.crop((left - x, top - y, right - x, lower - y))
-        # What is still mostly opaque owes the rest to the fraction, not to the slide.
+        # The outermost px of the slide stay so. The fraction takes at most half of them per axis;
+        # what is less opaque than that is so in the slide.
         opaque = image.getchannel("A").point(lambda a: 255 if a >= _OPAQUE else a)
         image.putalpha(opaque)
         return self._composite(image)

@@ -133,7 +133,8 @@ def _faint(over: Floats, texture: Floats) -> Floats:
     # A single speck must not carry its whole neighbourhood.
     parts = [np.minimum(texture, _SPECK_TEXTURE), *over]
     small = [ndi.uniform_filter(_block_means(part), 5) for part in parts]
-    colour = np.max(small[1:], axis=0) - np.min(small[1:], axis=0)
+    most, least = np.max(small[1:], axis=0), np.min(small[1:], axis=0)
+    colour = np.where(most - least > _GREY * most, most - least, 0)
     faint = np.minimum(small[0] / _FAINT_TEXTURE, colour / _FAINT_COLOUR)
     # The means reach beyond the tissue's edge, which the other evidence finds sharply.
     faint = ndi.minimum_filter(faint, 5)

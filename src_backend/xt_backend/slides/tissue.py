@@ -109,8 +109,9 @@ def tissue_at(
     # Each step keeps what it would keep of a smaller mask: that makes the sensitivity monotone.
     mask = (evidence.stain > threshold) & evidence.seen & ~evidence.foreign
     if evidence.is_coloured:
-        coloured = mask & (evidence.colour > threshold)
-        mask &= _box_dilate(coloured, min(evidence.gap_px, _COARSE_PX * 4) + 2)
+        near = _box_dilate(mask & (evidence.colour > threshold), min(evidence.gap_px, 20) + 2)
+        # Black pigment is as grey as dirt, but lies inside the tissue.
+        mask &= near | _enclosed(mask & near)
     speck_px = _speck_px(evidence)
     mask = _without_specks(mask, speck_px / 4)
     mask = _without_gaps(mask, evidence.gap_px) & evidence.seen & ~evidence.foreign
@@ -289,6 +290,16 @@ def _without_specks(mask: Mask, n_px: float) -> Mask:
     keep = np.bincount(labels.ravel()) >= n_px
     keep[0] = False
     return np.asarray(keep[labels], bool)
+
+
+def _enclosed(mask: Mask) -> Mask:
+    """What is not in the mask and has no way to the border of the picture."""
+    labels, n_parts = ndi.label(~mask)
+    is_open = np.zeros(n_parts + 1, bool)
+    is_open[0] = True
+    for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        is_open[side] = True
+    return np.asarray(~is_open[labels], bool)
 
 
 def _box_dilate(mask: Mask, half_px: int) -> Mask:

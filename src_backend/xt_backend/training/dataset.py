@@ -9,11 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from xt_backend.config import CommonOptions
+from xt_backend.engine.collect import collect
 from xt_backend.engine.encoder import BatchEncoder
-from xt_backend.engine.extract import extract, open_store
 from xt_backend.engine.prepare import prepare
-from xt_backend.errors import TooManyFailedRegionsError
-from xt_backend.keys import RegionStatus
 from xt_backend.model import LabelRule, ModelCard
 from xt_backend.slides import read_shapes
 
@@ -21,8 +19,6 @@ from .annotations import AnnotatedSlide
 from .targets import Targets, area_fractions
 
 __all__ = ["SlideField", "load_field", "true_labels"]
-
-READ_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -86,40 +82,16 @@ def load_field(
             lattice.boxes(cells), shapes, columns, (*lattice.origin_px, *lattice.extent_px)
         )
         notes = list(prepared.notes)
-        store = open_store(prepared, encoder, options.cache_dir())
-        if store is not None:
-            notes += store.problems
-        features = np.zeros((len(cells), *encoder.token_shape), np.float16)
-        scored = np.zeros(len(cells), np.bool_)
-        done = 0
-        for part in extract(
-            prepared.slide,
-            lattice,
-            cells,
-            encoder,
-            store,
-            workers=options.workers,
-            batch_size=options.batch_size or READ_BATCH,
-        ):
-            good = part.status != RegionStatus.READ_ERROR
-            if good.any():
-                features[part.rows[good]] = part.features[good]
-                scored[part.rows[good]] = True
-            done += len(part.rows)
-            on_regions(done, len(cells))
-    n_failed = int((~scored).sum())
-    if len(cells) and n_failed / len(cells) > options.max_failed_fraction:
-        raise TooManyFailedRegionsError(
-            f"{n_failed} of {len(cells)} regions of {slide.name} could not be read",
-            "Get the slide again, or raise --max-failed-fraction",
-        )
+        found = collect(prepared, encoder, options, on_regions)
+        notes += found.problems
+    n_failed = int((~found.scored).sum())
     if n_failed:
         notes.append(f"{n_failed} of {len(cells)} regions could not be read")
     return SlideField(
         name=slide.name,
-        features=features,
+        features=found.features,
         positions_um=lattice.centres_um(cells),
-        scored=scored,
+        scored=found.scored,
         targets=targets,
         pitch_um=lattice.stride_px * lattice.model_mpp,
         notes=tuple(notes),

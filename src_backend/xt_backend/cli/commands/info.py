@@ -59,9 +59,7 @@ def _facts(slide: Any) -> dict[str, Any]:
         "bounds_px": list(about.bounds_px) if about.has_bounds else None,
     }
     try:
-        tissue = find_tissue(
-            slide.thumbnail(), slide_mpp=about.mpp.value if about.mpp else None
-        )
+        tissue = find_tissue(slide.thumbnail(), slide_mpp=about.mpp.value if about.mpp else None)
         facts["tissue"] = tissue.kind
         facts["tissue_fraction"] = round(float(tissue.mask.mean()), 4)
         facts["tissue_note"] = tissue.reason

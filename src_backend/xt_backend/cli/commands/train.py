@@ -97,9 +97,7 @@ def train(
         return
     for note in result.notes:
         say(note)
-    say(
-        f"Trained on {len(result.train_slides)} slides; on {len(result.val_slides)} kept back:"
-    )
+    say(f"Trained on {len(result.train_slides)} slides; on {len(result.val_slides)} kept back:")
     say(metrics_table(result.context, result.region_only))
     say(f"Model: {out}")
 

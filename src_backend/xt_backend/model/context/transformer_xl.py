@@ -127,10 +127,10 @@ class TransformerXLBlock(nn.Module):
         )
         along = self.distance(distance_waves(n_keys, dim, part))
         along = along.view(n_keys, self.heads, -1).permute(1, 2, 0)  # (H, P, keys)
-        by_distance = (query + self.distance_bias).transpose(1, 2) @ along
-        scores = _shift(by_distance) / key.shape[-1] ** 0.5
+        along = along / key.shape[-1] ** 0.5
+        scores = _shift((query + self.distance_bias).transpose(1, 2) @ along)
         future = torch.ones(n_queries, n_keys, dtype=torch.bool, device=part.device)
-        scores = scores.masked_fill(future.triu(1 + n_keys - n_queries), float("-inf"))
+        scores = scores.masked_fill_(future.triu_(1 + n_keys - n_queries), float("-inf"))
         content = (query + self.content_bias).transpose(1, 2)
         mixed = scaled_dot_product_attention(content, key, value, attn_mask=scores)
         out: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, n_queries, dim))
