@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from xt_backend.samples import Sample
+
     LayerData = tuple[Any, dict[str, Any], str]
 
-__all__ = ["sample_folder", "sample_slide"]
+__all__ = ["make_sample", "sample_folder", "sample_slide"]
+
+SIZE_PX = 4096
+SEED = 11
+_TICK_MS = 50
 
 
 def sample_folder() -> Path:
@@ -18,3 +25,72 @@ def sample_folder() -> Path:
     from xt_backend.keys import PRODUCT
 
     return platformdirs.user_cache_path(PRODUCT, appauthor=False) / "samples"
+
+
+def sample_slide() -> list[LayerData]:
+    """Open the sample slide; the first time it is drawn, with a progress bar."""
+    from napari_xt.reader import read_slide
+
+    return read_slide(make_sample(sample_folder()))
+
+
+def make_sample(folder: Path, size_px: int = SIZE_PX) -> Path:
+    """Draw the sample slide into a folder, unless it is there.
+
+    The drawing is done in a thread; the window stays alive meanwhile.
+
+    Args:
+        folder: Made if missing.
+        size_px: Side of the slide.
+
+    Returns:
+        The slide.
+
+    Raises:
+        OutputError: The folder can't be written.
+    """
+    from xt_backend.config import installed_version
+
+    folder = folder / f"{installed_version()}-{size_px}"
+    slides = sorted(folder.glob("*.tiff"))
+    return slides[0] if slides else _draw(folder, size_px).slide
+
+
+def _draw(folder: Path, size_px: int) -> Sample:
+    from napari.utils import progress
+
+    from xt_backend.samples import write_samples
+
+    share = 0.0
+    outcome: list[Sample | BaseException] = []
+
+    def tell(done: float) -> None:
+        nonlocal share
+        share = done
+
+    def work() -> None:
+        try:
+            outcome.extend(write_samples(folder, 1, size_px, SEED, tell))
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=work, name="xt-sample", daemon=True)
+    thread.start()
+    with progress(total=100, desc="Drawing the sample slide") as bar:
+        while thread.is_alive():
+            thread.join(_TICK_MS / 1000)
+            bar.n = int(100 * share)
+            bar.refresh()
+            _let_the_window_live()
+    (result,) = outcome
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+def _let_the_window_live() -> None:
+    from qtpy.QtWidgets import QApplication
+
+    application = QApplication.instance()
+    if application is not None:
+        application.processEvents()

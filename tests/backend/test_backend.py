@@ -21,8 +21,8 @@ from xt_backend.keys import RegionStatus
 
 @pytest.fixture(scope="module")
 def large_slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All tissue, 576 regions of the tiny model."""
-    image = tissue_image(3072, 3072, ((0, 0, 3072, 3072),))
+    """All tissue, 256 regions of the tiny model."""
+    image = tissue_image(2048, 2048, ((0, 0, 2048, 2048),))
     return write_tiff_slide(tmp_path_factory.mktemp("large") / "large.tiff", image)
 
 
@@ -95,7 +95,7 @@ def test_cancel_keeps_exactly_what_was_encoded(
         found = event.score_map
         assert found.partial
         n_scored = int(found.scored.sum())
-        assert 0 < n_scored < 576
+        assert 0 < n_scored < 256
         assert last_partial is not None
         assert n_scored >= last_partial.done
         assert (found.status[~found.scored] == RegionStatus.SKIPPED).all()
@@ -103,7 +103,7 @@ def test_cancel_keeps_exactly_what_was_encoded(
         assert np.isnan(found.logits[~found.scored]).all()
         *_, last = backend.submit(spec(large_slide, tiny_model, cache=tmp_path))
     assert isinstance(last, RunFinished)
-    assert last.encoded_regions == 576 - n_scored
+    assert last.encoded_regions == 256 - n_scored
     assert last.cache == "partial"
 
 

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.slides import tissue_image, write_tiff_slide, write_tissue_slide
 
 from xt_backend.store import ScoreMap
 
-
-def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-c", "from xt_backend.cli import main; main()", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "200"},
-        timeout=240,
-    )
+Call = Callable[..., Any]
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -32,7 +22,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 def test_a_slide_gives_all_files_of_the_contract(
-    tissue_slide: Path, tiny_model: Path, tmp_path: Path
+    call: Call, tissue_slide: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
     done = call("score", tissue_slide, "--model", tiny_model, "--out", out, "--json")
@@ -64,7 +54,7 @@ def test_a_slide_gives_all_files_of_the_contract(
 
 
 def test_context_changes_the_prediction_and_off_is_the_region_only_head(
-    tissue_slide: Path, tiny_model: Path, tmp_path: Path
+    call: Call, tissue_slide: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     import numpy as np
 
@@ -84,7 +74,7 @@ def test_context_changes_the_prediction_and_off_is_the_region_only_head(
 
 
 def test_every_input_gets_a_row_and_bad_ones_do_not_end_the_batch(
-    tissue_slide: Path, tiny_model: Path, tmp_path: Path
+    call: Call, tissue_slide: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "slides"
     folder.mkdir()
@@ -123,7 +113,9 @@ def test_every_input_gets_a_row_and_bad_ones_do_not_end_the_batch(
     assert (out / "g_glass.regions.csv").read_text().count("\n") == 1
 
 
-def test_the_way_out_that_a_failed_row_names_works(tiny_model: Path, tmp_path: Path) -> None:
+def test_the_way_out_that_a_failed_row_names_works(
+    call: Call, tiny_model: Path, tmp_path: Path
+) -> None:
     slide = write_tissue_slide(tmp_path / "bare.tiff", mpp=None)
     done = call(
         "score", slide, "--model", tiny_model, "--out", tmp_path / "run", "--slide-mpp", "0.5"
@@ -133,7 +125,7 @@ def test_the_way_out_that_a_failed_row_names_works(tiny_model: Path, tmp_path: P
 
 
 def test_running_again_resumes_and_another_configuration_is_refused(
-    tissue_slide: Path, tiny_model: Path, tmp_path: Path
+    call: Call, tissue_slide: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
     arguments = ("score", tissue_slide, "--model", tiny_model, "--out", out)
@@ -167,7 +159,12 @@ def test_running_again_resumes_and_another_configuration_is_refused(
     ],
 )
 def test_bad_usage_is_refused_before_any_work(
-    tissue_slide: Path, tiny_model: Path, tmp_path: Path, arguments: tuple[str, ...], said: str
+    call: Call,
+    tissue_slide: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    said: str,
 ) -> None:
     filled = [part.replace("{slide}", str(tissue_slide)) for part in arguments]
     done = call("score", *filled, "--model", tiny_model, "--out", tmp_path / "run")
@@ -177,7 +174,7 @@ def test_bad_usage_is_refused_before_any_work(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_file_that_is_no_model_is_refused(tissue_slide: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_no_model_is_refused(call: Call, tissue_slide: Path, tmp_path: Path) -> None:
     wrong = tmp_path / "model.safetensors"
     wrong.write_text("not a model")
     done = call("score", tissue_slide, "--model", wrong, "--out", tmp_path / "run")
@@ -189,7 +186,7 @@ def test_a_file_that_is_no_model_is_refused(tissue_slide: Path, tmp_path: Path) 
 
 
 def test_a_manifest_gives_rows_with_their_own_pixel_size(
-    tissue_slide: Path, tiny_model: Path, tmp_path: Path
+    call: Call, tissue_slide: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     write_tissue_slide(tmp_path / "bare.tiff", mpp=None)
     manifest = tmp_path / "list.csv"
@@ -211,7 +208,9 @@ def test_a_manifest_gives_rows_with_their_own_pixel_size(
     assert "missing.svs" in table[4]["reason"]
 
 
-def test_dry_run_writes_nothing(tissue_slide: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_dry_run_writes_nothing(
+    call: Call, tissue_slide: Path, tiny_model: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "run"
     done = call("score", tissue_slide, "--model", tiny_model, "--out", out, "--dry-run", "--json")
     assert done.returncode == 0, done.stderr
@@ -220,7 +219,7 @@ def test_dry_run_writes_nothing(tissue_slide: Path, tiny_model: Path, tmp_path: 
 
 
 def test_an_roi_limits_the_regions_and_a_wider_one_encodes_only_what_is_new(
-    tissue_slide: Path, tiny_model: Path, tmp_path: Path
+    call: Call, tissue_slide: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     def square(name: str, x1_px: int) -> Path:
         ring = [[260, 260], [x1_px, 260], [x1_px, 380], [260, 380], [260, 260]]

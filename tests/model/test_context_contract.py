@@ -18,6 +18,7 @@ KINDS: list[tuple[str, dict[str, Any]]] = [
     ("none", {}),
     ("attention", {}),
     ("attention", {"heads": 3, "positions": "none"}),
+    ("attention", {"heads": 1, "positions": "sincos"}),
     ("mamba2", {"chunk": 4, "segment": 8, "state": 5}),
     ("mamba2", {"chunk": 4, "segment": 8, "order": "alternate", "head_dim": 6}),
     ("mamba2", {"order": "columns", "bidirectional": False}),
@@ -140,9 +141,18 @@ def test_gradients_are_right(kind: str, options: dict[str, Any]) -> None:
 def test_positions_are_used_and_can_be_switched_off(kind: str) -> None:
     tokens, places = lattice(3, 3)
     far = places + torch.tensor([300.0, 500.0])
-    placed, free = make(kind, {}), make(kind, {"positions": "none"})
+    placed, free = make(kind, {"positions": "sincos"}), make(kind, {"positions": "none"})
     assert (placed(tokens, places) - placed(tokens, far)).abs().max() > 1e-3
     assert torch.equal(free(tokens, places), free(tokens, far))
+
+
+def test_rotary_positions_see_distances_only() -> None:
+    tokens, places = lattice(3, 3)
+    context = make("attention", {"positions": "rotary"})
+    here = context(tokens, places)
+    assert (context(tokens, places + torch.tensor([4e4, 9e3])) - here).abs().max() < 1e-9
+    assert (context(tokens, places * 1.5) - here).abs().max() > 1e-3
+    assert (context(tokens, places.flip(-1)) - here).abs().max() > 1e-3
 
 
 def test_seeded_initialisation_leaves_the_global_state_alone() -> None:
@@ -232,6 +242,7 @@ def test_directions(order: str) -> None:
         (lambda: build_context("transformer-xl", 8, 1, segment=0), "segment = 0"),
         (lambda: build_context("mamba2", 8, 1, wavelengths_um=[9, 3]), "shortest first"),
         (lambda: build_context("mamba2", 8, 1, positions="learnt"), "sincos or none"),
+        (lambda: build_context("attention", 8, 1, heads=4), "at least 4 channels"),
     ],
 )
 def test_bad_options_are_refused_by_name(build: Callable[[], Any], message: str) -> None:

@@ -86,13 +86,36 @@ def reading(places: Array, columns: bool, backward: bool) -> list[int]:
     return order[::-1] if backward else order
 
 
-def slow_attention(w: dict[str, Array], x: Array, heads: int, layers: int) -> Array:
+def turned(x: Array, place: Array, heads: int) -> Array:
+    """Rotary positions: wave n of a head is wave n * heads + head of all."""
+    size = len(x) // heads
+    waves = size // 4
+    out = x.copy()
+    for head in range(heads):
+        for axis in range(2):
+            for n in range(waves):
+                number = (n * heads + head) / max(waves * heads - 1, 1)
+                phase = 2 * math.pi * place[axis] / (256.0 * 256.0**number)
+                a = head * size + 2 * axis * waves + n
+                b = a + waves
+                out[a] = x[a] * math.cos(phase) - x[b] * math.sin(phase)
+                out[b] = x[a] * math.sin(phase) + x[b] * math.cos(phase)
+    return out
+
+
+def slow_attention(
+    w: dict[str, Array], x: Array, heads: int, layers: int, places: Array | None
+) -> Array:
     length, dim = x.shape
     size = dim // heads
     for layer in range(layers):
         b = f"blocks.{layer}"
         normed = [layer_norm(token, w, f"{b}.norm") for token in x]
         qkv = [w[f"{b}.qkv.weight"] @ token + w[f"{b}.qkv.bias"] for token in normed]
+        if places is not None:
+            for token, place in zip(qkv, places, strict=True):
+                token[:dim] = turned(token[:dim], place, heads)
+                token[dim : 2 * dim] = turned(token[dim : 2 * dim], place, heads)
         mixed = np.zeros_like(x)
         for i in range(length):
             for h in range(heads):
@@ -116,13 +139,16 @@ def slow_attention(w: dict[str, Array], x: Array, heads: int, layers: int) -> Ar
     return np.stack([layer_norm(token, w, "norm") for token in x])
 
 
+@pytest.mark.parametrize("kind", ["rotary", "sincos", "none"])
 @pytest.mark.parametrize("heads", [1, 2, 3])
 @pytest.mark.parametrize("length", [1, 2, 7])
-def test_attention(heads: int, length: int) -> None:
-    context = noisy(build_context("attention", 12, 2, heads=heads))
-    x = np.random.default_rng(length).normal(size=(length, 12))
+def test_attention(heads: int, length: int, kind: str) -> None:
+    dim = 6 * heads  # no multiple of four: two channels of each head are not turned
+    context = noisy(build_context("attention", dim, 2, heads=heads, positions=kind))
+    x = np.random.default_rng(length).normal(size=(length, dim))
     places = grid(length, 3)
-    slow = slow_attention(weights(context), x + positions(12, places), heads, 2)
+    start = x + positions(dim, places) if kind == "sincos" else x
+    slow = slow_attention(weights(context), start, heads, 2, places if kind == "rotary" else None)
     assert np.abs(run(context, x, places) - slow).max() < 1e-10
 
 

@@ -117,7 +117,7 @@ def test_colours_tell_the_nest_but_not_its_neighbourhood(
     rng = np.random.default_rng(0)
     stroma, reactive, stroma_slide = [], [], []
     nests, nest_slide = [], []
-    for seed in range(24):
+    for seed in range(18):
         layout = draw_layout(3072, 3072, (seed, 1))
         renderer = _renderer(layout, textures, stamps, seed)
         for lobule in layout.lobules:
@@ -129,11 +129,11 @@ def test_colours_tell_the_nest_but_not_its_neighbourhood(
             x, y = (int(v) + int(rng.integers(-60, 61)) for v in nest.centroid.coords[0])
             nests.append(_statistics(renderer.render(Window(x - 128, y - 128, 256, 256))))
             nest_slide.append(seed)
-    fold = np.array(stroma_slide) % 4
+    fold = np.array(stroma_slide) % 3
     assert _auroc(np.array(stroma), np.array(reactive), fold) < 0.6
     both = np.array(stroma + nests)
     has_nest = np.arange(len(both)) >= len(stroma)
-    assert _auroc(both, has_nest, np.concatenate([fold, np.array(nest_slide) % 4])) > 0.95
+    assert _auroc(both, has_nest, np.concatenate([fold, np.array(nest_slide) % 3])) > 0.95
 
 
 def test_slides_differ_in_stain_and_glass_is_bright(

@@ -75,7 +75,8 @@ def test_train_then_evaluate(
     epochs = [one for one in heard if one.stage == "train"]
     assert [one.done for one in epochs] == list(range(1, 16))
     assert epochs[-1].metrics["val_f1"] > epochs[0].metrics["val_f1"] - 1e-9
-    rows = [json.loads(line) for line in (tmp_path / "two-colors.train.jsonl").open()]
+    log = (tmp_path / "two-colors.train.jsonl").read_text(encoding="utf-8")
+    rows = [json.loads(line) for line in log.splitlines()]
     assert [row["event"] for row in rows] == ["start", *["epoch"] * 15, "end"]
     with Image.open(tmp_path / "two-colors.train.png") as picture:
         assert np.asarray(picture).std() > 0

@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from .reader import Reader, RegionBatch
     from .shapes import Shape, read_shapes, repair
     from .slide import Slide, open_slide
+    from .stain import Evidence, weigh
     from .thumbnail import Thumbnail
-    from .tissue import Tissue, everything, find_tissue, tissue_from_shapes
+    from .tissue import Tissue, find_tissue, tissue_at
+    from .tissue_by_hand import everything, tissue_from_mask, tissue_from_shapes
 
 _HOMES = {
     "Discovery": "discover",
+    "Evidence": "stain",
     "Lattice": "lattice",
     "Reader": "reader",
     "RegionBatch": "reader",
@@ -32,17 +35,21 @@ _HOMES = {
     "Tissue": "tissue",
     "check_mpp": "mpp",
     "check_scale": "mpp",
-    "everything": "tissue",
+    "everything": "tissue_by_hand",
     "find_slides": "discover",
     "find_tissue": "tissue",
     "open_slide": "slide",
     "read_shapes": "shapes",
     "repair": "shapes",
-    "tissue_from_shapes": "tissue",
+    "tissue_at": "tissue",
+    "tissue_from_mask": "tissue_by_hand",
+    "tissue_from_shapes": "tissue_by_hand",
+    "weigh": "stain",
 }
 
 __all__ = [
     "Discovery",
+    "Evidence",
     "Lattice",
     "Reader",
     "RegionBatch",
@@ -60,7 +67,10 @@ __all__ = [
     "open_slide",
     "read_shapes",
     "repair",
+    "tissue_at",
+    "tissue_from_mask",
     "tissue_from_shapes",
+    "weigh",
 ]
 
 

@@ -23,7 +23,8 @@ def find_foreign(over: Floats, rgb: npt.NDArray[np.uint8], seen: Mask, stained: 
 
     Hematoxylin, eosin and DAB absorb green about as much as red or more, and never red alone.
     Inks that absorb red most are blue or green, one that absorbs only blue is yellow, and red ink
-    lets through more red than eosin does. Dark blue ink has the colour of hematoxylin and stays. Such a colour that lies mixed with others is a stain, as in a trichrome.
+    lets through more red than eosin does. Such a colour that lies mixed with others is a stain, as
+    in a trichrome. Dark blue ink has the colour of hematoxylin and is not told apart.
 
     Args:
         over: (3, h, w) optical density above the glass.
@@ -45,7 +46,7 @@ def find_foreign(over: Floats, rgb: npt.NDArray[np.uint8], seen: Mask, stained: 
         other = stained & seen & ~ink
         if np.count_nonzero(ink & _dilated(other, _MIXED_PX)) > 0.5 * np.count_nonzero(ink):
             ink[:] = False
-    return ink | _black(rgb, seen, stained)
+    return np.asarray(ink | _black(rgb, seen, stained), bool)
 
 
 def _grown(core: Mask, weak: Mask) -> Mask:
@@ -53,7 +54,7 @@ def _grown(core: Mask, weak: Mask) -> Mask:
     compact = _compact(core)
     if not compact.any():
         return compact
-    return _dilated(compact, _RIM_PX) | (_dilated(compact, 2 * _RIM_PX) & weak)
+    return np.asarray(_dilated(compact, _RIM_PX) | (_dilated(compact, 2 * _RIM_PX) & weak), bool)
 
 
 def _compact(core: Mask) -> Mask:
@@ -91,7 +92,8 @@ def _black(rgb: npt.NDArray[np.uint8], seen: Mask, stained: Mask) -> Mask:
 
 def _edge(seen: Mask) -> Mask:
     """Where the slide's pixels end."""
-    return seen & ~np.asarray(ndi.binary_erosion(seen, np.ones((3, 3))), bool)
+    inner = ndi.minimum_filter(seen.view(np.uint8), 3, mode="constant") > 0
+    return np.asarray(seen & ~inner, bool)
 
 
 def refuse_unless_brightfield(rgb: npt.NDArray[np.uint8], seen: Mask) -> bool:

@@ -30,6 +30,9 @@ _SHARE = 0.01
 _NEARLY_ALL = 0.8
 _BLOCK_PX = 16
 _ENOUGH = 20_000
+_BIN = 0.01
+_FREQUENT = 0.05
+_ALIKE = 0.03
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def find_glass(density: Floats, texture: Floats, seen: Mask, gap_px: int) -> Gla
     if bare.any():
         brightest = float(np.percentile(mean[imaged][::7], 1))
         bare &= mean < min(_DARKEST, brightest + _DARKER_THAN_BRIGHTEST)
-    n_seen = np.count_nonzero(seen)
+    n_seen = int(np.count_nonzero(seen))
     if not _is_wide(bare | white, gap_px, n_seen):
         return None
     if np.count_nonzero(bare) < _SHARE * n_seen or not _is_wide(bare, gap_px, n_seen):
@@ -120,23 +123,30 @@ def _typical(density: Floats, bare: Mask) -> Floats:
     places = np.flatnonzero(bare)
     places = places[:: max(1, len(places) // _ENOUGH)]
     sample = density.reshape(3, -1)[:, places]
-    counts, edges = np.histogram(sample[1], bins=np.arange(0, 0.6, 0.01))
-    counts = np.convolve(counts, np.ones(3), "same")
-    first = int(np.flatnonzero(counts >= 0.3 * counts.max())[0])
-    peak = first + int(np.argmax(counts[first : first + 3]))
-    chosen = sample[:, np.abs(sample[1] - edges[peak] - 0.005) < 0.02]
+    counts, edges = np.histogram(sample[1], bins=np.arange(0, 0.6, _BIN))
+    around = np.convolve(np.pad(counts, 1), np.ones(3), "same")
+    is_peak = (around[1:-1] >= around[:-2]) & (around[1:-1] > around[2:])
+    is_peak &= around[1:-1] > _FREQUENT * len(places)
+    peak = int(np.argmax(is_peak)) if is_peak.any() else int(np.argmax(counts))
+    chosen = sample[:, np.abs(sample[1] - edges[peak] - _BIN / 2) < 2 * _BIN]
     return np.asarray(np.median(chosen, axis=1), np.float32)
 
 
 def _local(density: Floats, texture: Floats, near: Mask, typical: Floats) -> Floats:
     # Between the cells of fat it looks like glass; such a place is no measure of glass.
     count = _block_sums(near.astype(np.float32))
-    roughness = _block_sums(np.minimum(texture, _SMOOTH)) / _BLOCK_PX**2
+    roughness = _block_sums(np.minimum(texture, _SMOOTH)) / _block_sums(np.ones_like(texture))
     # Where the camera's noise alone is rougher, the calmest places tell.
     calmest = float(np.percentile(roughness[count > 0], 10))
-    is_calm = roughness < max(_CALM, 1.5 * calmest)
-    count = count * is_calm
-    sums = np.stack([_block_sums(plane * near) for plane in density]) * is_calm
+    is_calm = (count > 0) & (roughness < max(_CALM, 1.5 * calmest))
+    sums = np.stack([_block_sums(plane * near) for plane in density])
+    # Haze fades into clear glass; smooth pale tissue has an edge, which is not calm.
+    means = sums / np.maximum(count, 1)
+    is_typical = is_calm & (np.abs(means - typical[:, None, None]).max(axis=0) < _ALIKE)
+    labels, n_parts = ndi.label(is_calm)
+    is_glass = np.zeros(n_parts + 1, bool)
+    is_glass[labels[is_typical]] = True
+    count, sums = count * is_glass[labels], sums * is_glass[labels]
     # The nearest glass counts most; far from any, the typical colour is all there is.
     weight = np.full(count.shape, 1e-3, np.float32)
     total = weight * typical[:, None, None]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage as ndi
 
 from xt_backend.slides.foreign import find_foreign, refuse_unless_brightfield
@@ -109,7 +108,7 @@ def weigh(thumbnail: Thumbnail, *, slide_mpp: float | None = None) -> Evidence:
     found = (stain > 1) & seen & ~foreign
     n_found, n_coloured = np.count_nonzero(found), np.count_nonzero(found & (colour > 1))
     # Nearly nothing but grey: a grey picture, or a few specks of dirt on an empty glass.
-    is_coloured = n_coloured > 0.05 * n_found or n_found < 0.01 * np.count_nonzero(seen)
+    is_coloured = bool(n_coloured > 0.05 * n_found or n_found < 0.01 * np.count_nonzero(seen))
     return Evidence(
         stain, colour, foreign, seen, unreadable, glass, is_coloured, False, gap_px, um_per_px
     )

@@ -17,13 +17,14 @@ __all__ = ["ContextEncoder", "FeedForward", "SequenceContext", "check_option", "
 class ContextEncoder(nn.Module):
     """Lets tokens of one field see each other.
 
-    The place of every token is added to it as sines and cosines (`sincos_2d`), so that all kinds
-    get the same positions from the same um; layers then mix, and a last norm follows.
+    Places enter here and nowhere else in a model: as sines and cosines of x and y in um that are
+    added to the tokens (`sincos_2d`), or by which queries and keys are turned (`rotate`). Layers
+    then mix, and a last norm follows.
 
     Args:
         dim: Size D of the tokens, in and out.
         layers: Number of blocks.
-        positions: ``sincos`` or ``none``.
+        positions: ``sincos`` (added), ``none``, or what else the kind offers.
         wavelengths_um: Shortest and longest wave of the positions.
 
     Raises:
@@ -31,6 +32,7 @@ class ContextEncoder(nn.Module):
     """
 
     kind: ClassVar[str]
+    position_kinds: ClassVar[tuple[str, ...]] = ("sincos", "none")
     reach_tokens: int | None = None
     """How far one token can see, in tokens before or after it; None is the whole field."""
 
@@ -44,7 +46,8 @@ class ContextEncoder(nn.Module):
     ) -> None:
         super().__init__()
         check_option("layers", layers, layers >= 1, "at least 1")
-        check_option("positions", positions, positions in ("sincos", "none"), "sincos or none")
+        kinds = self.position_kinds
+        check_option("positions", positions, positions in kinds, " or ".join(kinds))
         waves = tuple(float(wave) for wave in wavelengths_um)
         good = len(waves) == 2 and 0 < waves[0] <= waves[1]
         check_option("wavelengths_um", waves, good, "two lengths, shortest first")
