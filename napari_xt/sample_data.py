@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["make_sample", "sample_folder", "sample_slide"]
 
-SIZE_PX = 4096
-SEED = 11
+SIZE_PX = 3072
+SEED = 5
 _TICK_MS = 50
 
 
@@ -49,9 +49,9 @@ def make_sample(folder: Path, size_px: int = SIZE_PX) -> Path:
     Raises:
         OutputError: The folder can't be written.
     """
-    from xt_backend.config import installed_version
+    from xt_backend.store import writer_version
 
-    folder = folder / f"{installed_version()}-{size_px}"
+    folder = folder / f"{writer_version()}-{size_px}"
     slides = sorted(folder.glob("*.tiff"))
     return slides[0] if slides else _draw(folder, size_px).slide
 

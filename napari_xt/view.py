@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from xt_backend.slides import SlideInfo
     from xt_backend.store import ScoreMap
 
-__all__ = ["find_result", "open_view", "save_screenshot"]
+__all__ = ["find_result", "open_view", "save_screenshot", "show"]
 
 WIDGET = "Run xT"
 PAINT_PATIENCE_MS = 500
@@ -23,7 +23,7 @@ PAINT_PATIENCE_MS = 500
 def open_view(slide: Path, run_dir: Path | None = None, *, show: bool = True) -> napari.Viewer:
     """Open napari with a slide, the panel `Run xT`, and the slide's result if there is one.
 
-    The caller starts the event loop with `napari.run()`.
+    The caller starts the event loop with `napari.run()`; `show` does both.
 
     Args:
         slide: Slide file or DICOM folder.
@@ -54,6 +54,14 @@ def open_view(slide: Path, run_dir: Path | None = None, *, show: bool = True) ->
     if with_result is not None:
         panel.show_result(with_result)
     return viewer
+
+
+def show(slide: Path, run_dir: Path | None = None) -> None:
+    """Open napari as `open_view` does, and stay until the window is closed."""
+    import napari
+
+    open_view(slide, run_dir)
+    napari.run()
 
 
 def find_result(run_dir: Path, info: SlideInfo) -> ScoreMap:

@@ -112,6 +112,10 @@ def test_random_encoder_need_not_be_embedded(make_xt: Make, tmp_path: Path) -> N
     save_model(model, path)
     with pytest.raises(ModelError, match=r"region encoder .* sha256"):
         load_model(path)
+    text = read_card(path).to_json()
+    rewrite(path, card=text.replace('"random:0"', '"random:x"'))
+    with pytest.raises(ModelError, match="lacks its region encoder"):
+        load_model(path)
     model.region_encoder.refresh_sha256(source="trained")
     with pytest.raises(ModelError, match="embed it"):
         save_model(model, path)

@@ -12,7 +12,7 @@ import pytest
 import timm
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from xt_backend.errors import InputNotFoundError, ModelError
@@ -276,6 +276,22 @@ def test_a_model_without_its_encoder_finds_it_again(
     loaded = load_model(tmp_path / "light.safetensors")
     assert state_sha256(loaded) == saved.state_sha256
     assert (tmp_path / "light.safetensors").stat().st_size < 40_000
+
+
+def test_scoring_never_takes_a_pickle_from_the_hub(
+    cached_repository: str, tmp_path: Path, make_xt: Callable[..., Any]
+) -> None:
+    from xt_backend.model import XT
+
+    weights = next((tmp_path / "hub").rglob("model.safetensors"))
+    torch.save(load_file(weights), weights.with_name("pytorch_model.bin"))
+    weights.unlink()
+    encoder = build_region_encoder(cached_repository, region_px=64)
+    info = encoder.info.model_copy(update={"embedded": False})
+    fields = {"region_px": 64, "input_px": 64, "region_encoder": info}
+    save_model(XT(make_xt().card.model_copy(update=fields), encoder), tmp_path / "m.safetensors")
+    with pytest.raises(ModelError, match=r"model\.safetensors of hf-hub:someone/tiny"):
+        load_model(tmp_path / "m.safetensors")
 
 
 def test_what_is_not_cached_is_named(

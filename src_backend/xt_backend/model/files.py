@@ -118,22 +118,24 @@ def _encoder(card: ModelCard) -> RegionEncoder:
     info = card.region_encoder
     if info.embedded:
         return encoder_from_card(card)
-    if not info.source.startswith((_HUB, _RANDOM)):
+    from_hub = info.source.startswith(_HUB)
+    seed = "0" if from_hub else info.source.removeprefix(_RANDOM)
+    if not from_hub and not (info.source.startswith(_RANDOM) and seed.isdecimal()):
         raise ModelError(
             f"Model {card.name} lacks its region encoder {info.name}", "get a complete file"
         )
-    seed = info.source.removeprefix(_RANDOM) if info.source.startswith(_RANDOM) else "0"
     encoder = build_region_encoder(
-        info.source if info.source.startswith(_HUB) else info.name,
+        info.source if from_hub else info.name,
         region_px=card.region_px,
         input_px=card.input_px,
         tokens_per_region=card.tokens_per_region,
-        weights="pretrained" if info.source.startswith(_HUB) else "random",
-        seed=int(seed) if seed.isdigit() else 0,
+        weights="pretrained" if from_hub else "random",
+        seed=int(seed),
         revision=info.revision or None,
         backbone_args=info.backbone_args,
         mean=card.mean,
         std=card.std,
+        allow_pickles=False,
     )
     encoder.info = info
     return encoder

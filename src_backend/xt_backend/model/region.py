@@ -174,6 +174,7 @@ def build_region_encoder(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     offline: bool | None = None,
+    allow_pickles: bool = True,
 ) -> RegionEncoder:
     """Build a region encoder.
 
@@ -190,6 +191,7 @@ def build_region_encoder(
         mean: Of RGB in 0 to 1, where the weights' own is not to be taken.
         std: Likewise.
         offline: True never uses the network; None asks HF_HUB_OFFLINE.
+        allow_pickles: False takes pretrained weights from safetensors only.
 
     Returns:
         The encoder in eval mode.
@@ -199,8 +201,7 @@ def build_region_encoder(
         ModelError: Unknown name, sizes that do not fit, or weights that cannot be had.
     """
     weights = weights if weights in ("pretrained", "random") else Path(weights)
-    online = offline if weights != "random" else True
-    architecture = find_architecture(name, backbone_args, revision=revision, offline=online)
+    architecture = find_architecture(name, backbone_args, revision=revision, offline=offline)
     if input_px is None:
         native = architecture.native_px
         input_px = native if native and region_px % native == 0 else region_px
@@ -208,7 +209,14 @@ def build_region_encoder(
     info = _info(architecture)
     with seeded(None):
         backbone = create_backbone(architecture, input_px)
-    origin = load_weights(backbone, architecture, weights, seed=seed, offline=offline)
+    origin = load_weights(
+        backbone,
+        architecture,
+        weights,
+        seed=seed,
+        offline=offline,
+        allow_pickles=allow_pickles,
+    )
     encoder = RegionEncoder(
         backbone,
         region_px=region_px,

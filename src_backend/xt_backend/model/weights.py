@@ -15,7 +15,7 @@ from xt_backend.errors import InputNotFoundError, ModelError
 from xt_backend.model.backbone import Architecture
 from xt_backend.model.card import CARD_KEY
 from xt_backend.model.header import file_sha256, read_header
-from xt_backend.model.hub import HubName, hub_file
+from xt_backend.model.hub import HubFile, HubName, hub_file
 from xt_backend.model.pickles import read_pickled_weights
 from xt_backend.model.state import fill_random
 
@@ -45,6 +45,7 @@ def load_weights(
     *,
     seed: int = 0,
     offline: bool | None = None,
+    allow_pickles: bool = True,
 ) -> Origin:
     """Fill a backbone with weights; all tensors have to fit, none is left as it was.
 
@@ -56,6 +57,7 @@ def load_weights(
             pickled state dict, which is read in a process of its own.
         seed: For ``random``.
         offline: See `hub_file`.
+        allow_pickles: False takes safetensors of the hub only.
 
     Raises:
         InputNotFoundError: The file does not exist.
@@ -67,7 +69,7 @@ def load_weights(
     if weights != "pretrained":
         return _from_file(backbone, architecture, Path(weights))
     pinned = architecture.hub is not None and architecture.hub.revision is not None
-    if architecture.name == _LITE0 and not architecture.args and not pinned:
+    if architecture.name == _LITE0 and not architecture.args and not pinned and allow_pickles:
         path = _lite0_path()
         if path is not None:
             return _from_lite0_package(backbone, path)
@@ -76,7 +78,9 @@ def load_weights(
             f"There are no pretrained weights for {architecture.name}",
             "give a file with --weights FILE, or use --weights random",
         )
-    return _from_hub(backbone, architecture, architecture.hub, offline)
+    names = ("model.safetensors", *(("pytorch_model.bin",) if allow_pickles else ()))
+    found = hub_file(architecture.hub, names, offline=offline)
+    return _from_hub(backbone, architecture, architecture.hub, found)
 
 
 def _from_file(backbone: nn.Module, architecture: Architecture, path: Path) -> Origin:
@@ -90,9 +94,8 @@ def _from_file(backbone: nn.Module, architecture: Architecture, path: Path) -> O
 
 
 def _from_hub(
-    backbone: nn.Module, architecture: Architecture, hub: HubName, offline: bool | None
+    backbone: nn.Module, architecture: Architecture, hub: HubName, found: HubFile
 ) -> Origin:
-    found = hub_file(hub, ("model.safetensors", "pytorch_model.bin"), offline=offline)
     _fit(backbone, architecture, _read(found.path), f"hf-hub:{hub.repository}")
     return Origin(
         f"hf-hub:{hub.repository}",
@@ -163,8 +166,8 @@ def _from_lite0_package(backbone: nn.Module, path: Path) -> Origin:
     wanted = [key for key in state if not _counter(key)]
     pickled = read_pickled_weights(path)
     given = [value for key, value in pickled.items() if not _counter(key)][: len(wanted)]
-    mapped = dict(zip(wanted, given, strict=True))
-    if any(mapped[key].shape != state[key].shape for key in wanted):
+    mapped = dict(zip(wanted, given, strict=False))
+    if any(key not in mapped or mapped[key].shape != state[key].shape for key in wanted):
         raise ModelError(
             f"The weights of {_LITE0_PACKAGE} do not fit this version of timm",
             "update timm and napari-xt",

@@ -23,6 +23,8 @@ _WORTH_A_WORD = 1e-3
 _SPECK_UM2 = 1e4
 _SPECK_SHARE = 5e-5
 _SPECK_MAX_SHARE = 5e-3
+# The walls of fat come in pieces, which are specks until the gaps between them are filled.
+_PIECE = 1 / 60
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def tissue_at(
         # Black pigment is as grey as dirt, but lies inside the tissue.
         mask &= near | enclosed(mask & near)
     speck_px = _speck_px(evidence)
-    mask = without_specks(mask, speck_px / 60)
+    mask = without_specks(mask, _PIECE * speck_px)
     mask = without_gaps(mask, evidence.gap_px) & evidence.seen & ~evidence.foreign
     mask = without_specks(mask, speck_px) | evidence.unreadable
     slide = evidence.seen | evidence.unreadable

@@ -16,7 +16,9 @@ from ..options import Json
 def sample(
     out: Annotated[Path, typer.Argument(help="Folder to write into.")],
     n: Annotated[int, typer.Option(help="How many slides.", min=1)] = 1,
-    size: Annotated[int, typer.Option(help="Side in px (0.5 um/px).", min=512, max=200_000)] = 4096,
+    size: Annotated[
+        int, typer.Option(help="Side in px (0.5 um/px).", min=1024, max=200_000)
+    ] = 4096,
     seed: Annotated[int, typer.Option(help="Same seed, same slides.")] = 0,
     json: Json = False,
 ) -> None:

@@ -27,4 +27,4 @@ def view(
     if find_spec("napari") is None:
         raise UsageError("napari is not installed", 'Install it with: pip install "napari-xt[all]"')
     # By name: nothing below the window may depend on it.
-    import_module("napari_xt.view").open_view(slide, run_dir)
+    import_module("napari_xt.view").show(slide, run_dir)

@@ -1,0 +1,40 @@
+"""File > Open Sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from napari_xt.handles import pyramid_of
+from napari_xt.sample_data import make_sample, sample_folder
+from xt_backend.errors import OutputError
+
+
+def test_the_sample_is_drawn_once(tmp_path: Path) -> None:
+    first = make_sample(tmp_path, size_px=1024)
+    stamp = first.stat().st_mtime_ns
+    assert make_sample(tmp_path, size_px=1024) == first
+    assert first.stat().st_mtime_ns == stamp
+    assert first.with_suffix(".geojson").is_file()
+
+
+def test_the_menu_opens_it(
+    make_napari_viewer: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_xt.sample_data.SIZE_PX", 1024)
+    monkeypatch.setattr(make_sample, "__defaults__", (1024,))
+    viewer = make_napari_viewer()
+    (layer,) = viewer.open_sample("napari-xt", "sample-slide")
+    pyramid = pyramid_of(layer)
+    assert pyramid is not None
+    assert pyramid.path.is_relative_to(sample_folder())
+    assert pyramid.info.mpp is not None
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError):
+        make_sample(tmp_path / "file", size_px=1024)
