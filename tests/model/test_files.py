@@ -65,6 +65,16 @@ def test_round_trip(make_xt: Make, tmp_path: Path, kind: str, task: str) -> None
         assert torch.equal(loaded(image), model(image))
 
 
+def test_the_card_holds_every_option_of_the_context(make_xt: Make, tmp_path: Path) -> None:
+    model = make_xt(kind="mamba2", options={"order": "alternate"})
+    card = save_model(model, tmp_path / "m.safetensors")
+    assert card.context.options == {
+        "state": 64, "expand": 2, "head_dim": None, "conv": 4, "chunk": 64, "segment": 1024,
+        "dropout": 0.0, "order": "alternate", "bidirectional": True, "positions": "sincos",
+        "wavelengths_um": [256.0, 65536.0],
+    }  # fmt: skip
+
+
 def test_same_model_same_bytes(make_xt: Make, tmp_path: Path) -> None:
     for name in ("a", "b"):
         save_model(make_xt(), tmp_path / f"{name}.safetensors")

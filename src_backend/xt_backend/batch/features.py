@@ -55,6 +55,7 @@ class FeatureBatch:
             input_px=options.input_px,
             tokens_per_region=options.tokens_per_region,
             weights=options.weights,
+            offline=True if options.offline else None,
         )
         self._encoder = BatchEncoder(net, self.device)
         ids = safe_ids([row.path.name for row in self.inputs.rows])

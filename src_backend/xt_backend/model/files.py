@@ -15,6 +15,7 @@ from torch import Tensor
 from xt_backend.errors import ModelError, NoSpaceError, OutputError
 from xt_backend.keys import RunFile
 from xt_backend.model.card import CARD_KEY, ModelCard
+from xt_backend.model.context import default_options
 from xt_backend.model.header import Header, file_sha256, read_card, read_header
 from xt_backend.model.library import find_model
 from xt_backend.model.region import RegionEncoder, build_region_encoder, encoder_from_card
@@ -56,9 +57,12 @@ def save_model(model: XT, path: str | os.PathLike[str]) -> ModelCard:
             "embed it in the model file",
         )
     encoder = model.region_encoder
+    context = model.card.context
+    options = {**default_options(context.kind), **context.options}
     card = model.card.model_copy(
         update={
             "region_encoder": info,
+            "context": context.model_copy(update={"options": options}),
             "mean": tuple(round(value, 7) for value in encoder.mean.flatten().tolist()),
             "std": tuple(round(value, 7) for value in encoder.std.flatten().tolist()),
             "state_sha256": state_sha256(model),

@@ -25,8 +25,8 @@ _PICKLE_SUFFIXES = frozenset({
 })  # fmt: skip
 _GET_AGAIN = "get the file again and compare its sha256"
 _CONVERT = (
-    "pickled checkpoints can run code when they are opened; if you trust it, turn it into a "
-    "model file with `napari-xt models convert`"
+    "pickled checkpoints can run code when they are opened; this version uses .safetensors models "
+    "made by `napari-xt train` (a later one brings `napari-xt models convert`)"
 )
 
 
@@ -88,7 +88,8 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
     if text is None:
         raise ModelError(
             f"{name} holds tensors but no napari-xt model card",
-            "weights of other tools become a model with `napari-xt models convert`",
+            "use a model made by `napari-xt train` (weights of other tools will need a later "
+            "version's `napari-xt models convert`)",
         )
     return ModelCard.from_json(text, where=name)
 
@@ -138,5 +139,5 @@ def _not_safetensors(path: Path, head: bytes) -> ModelError:
         return ModelError(f"{path.name} is a pickled checkpoint and was not opened", _CONVERT)
     return ModelError(
         f"{path.name} is not a safetensors file",
-        "models are .safetensors files made by `napari-xt train` or `napari-xt models convert`",
+        "models are .safetensors files made by `napari-xt train`",
     )

@@ -16,7 +16,7 @@ from xt_backend.model.context.transformer_xl import TransformerXLContext
 from xt_backend.model.registry import Registry
 from xt_backend.model.seeding import seeded
 
-__all__ = ["CONTEXTS", "ContextEncoder", "build_context", "list_contexts"]
+__all__ = ["CONTEXTS", "ContextEncoder", "build_context", "default_options", "list_contexts"]
 
 CONTEXTS: Registry[type[ContextEncoder]] = Registry("context encoder")
 for _class in (NoContext, AttentionContext, Mamba2Context, TransformerXLContext):
@@ -53,7 +53,7 @@ def build_context(
         ModelError: Unknown kind or option, or an option out of range.
     """
     builder = CONTEXTS.get(kind)
-    known = [name for name in inspect.signature(builder).parameters if name not in _COMMON]
+    known = list(default_options(kind))
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise ModelError(
@@ -72,4 +72,18 @@ def build_context(
             ) from error
 
 
-_COMMON = ("dim", "layers")
+def default_options(kind: str) -> dict[str, Any]:
+    """All options of a kind with their defaults, as plain JSON values.
+
+    Model files hold every option, so that a default of a later version changes no stored model.
+
+    Raises:
+        ModelError: Unknown kind.
+    """
+    parameters = inspect.signature(CONTEXTS.get(kind)).parameters
+    defaults = {
+        name: parameter.default
+        for name, parameter in parameters.items()
+        if name not in ("dim", "layers")
+    }
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in defaults.items()}
