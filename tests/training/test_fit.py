@@ -32,7 +32,6 @@ def recipe(**changes: object) -> TrainSpec:
         "dim": 32,
         "lr": 5e-3,
         "epochs": 20,
-        "context_options": {"order": "alternate", "state": 16, "positions": "none"},
     }
     return TrainSpec.model_validate({**settings, **changes})
 
@@ -49,7 +48,7 @@ def make(slides: list[Simulated], spec: TrainSpec) -> tuple[XT, list[LabelledFie
         region_encoder=encoder.info,
         reduce=ReduceInfo(components=spec.components),
         context=ContextInfo(
-            kind=spec.context, dim=spec.dim, layers=spec.layers, options=spec.context_options
+            kind=spec.context, dim=spec.dim, layers=spec.layers, options=spec.context_arguments
         ),
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),

@@ -90,7 +90,7 @@ def _choose(slide: Slide, model_mpp: float, region_px: int, options: CommonOptio
     notes = []
     thumbnail = slide.thumbnail(THUMBNAIL_PX)
     tissue = _tissue(slide, thumbnail, mpp, options.tissue)
-    if tissue.reason:
+    if tissue.kind != "partial":
         notes.append(tissue.reason)
     x_px, y_px, width_px, height_px = info.bounds_px
     lattice = Lattice(

@@ -91,17 +91,10 @@ def tissue_at(
     """
     if not 0 <= sensitivity <= 1:
         raise UsageError(f"a tissue sensitivity of {sensitivity} was given", "Give 0 to 1")
-    threshold = 4 ** (1 - 2 * sensitivity)
-    # Each step keeps what it would keep of a smaller mask: that makes the sensitivity monotone.
-    mask = (evidence.stain > threshold) & evidence.seen & ~evidence.foreign
-    if evidence.is_coloured:
-        near = box_dilate(mask & (evidence.colour > threshold), min(evidence.gap_px, 20) + 2)
-        # Black pigment is as grey as dirt, but lies inside the tissue.
-        mask &= near | enclosed(mask & near)
-    speck_px = _speck_px(evidence)
-    mask = without_specks(mask, _PIECE * speck_px)
-    mask = without_gaps(mask, evidence.gap_px) & evidence.seen & ~evidence.foreign
-    mask = without_specks(mask, speck_px) | evidence.unreadable
+    mask = evidence.seen & ~evidence.foreign
+    if evidence.glass is not None or evidence.is_black:
+        mask = _cut(evidence, mask, 4 ** (1 - 2 * sensitivity))
+    mask |= evidence.unreadable
     slide = evidence.seen | evidence.unreadable
     return Tissue(
         mask,
@@ -112,6 +105,19 @@ def tissue_at(
         _reason(evidence, mask, slide),
         int(np.count_nonzero(slide)),
     )
+
+
+def _cut(evidence: Evidence, candidates: Mask, threshold: float) -> Mask:
+    # Each step keeps what it would keep of a smaller mask: that makes the sensitivity monotone.
+    mask = candidates & (evidence.stain > threshold)
+    if evidence.is_coloured:
+        near = box_dilate(mask & (evidence.colour > threshold), min(evidence.gap_px, 20) + 2)
+        # Black pigment is as grey as dirt, but lies inside the tissue.
+        mask &= near | enclosed(mask & near)
+    speck_px = _speck_px(evidence)
+    mask = without_specks(mask, _PIECE * speck_px)
+    mask = without_gaps(mask, evidence.gap_px) & candidates
+    return without_specks(mask, speck_px)
 
 
 def _reason(evidence: Evidence, mask: Mask, slide: Mask) -> str:

@@ -61,7 +61,7 @@ def first_card(
         region_encoder=region_encoder.info,
         reduce=ReduceInfo(components=spec.components),
         context=ContextInfo(
-            kind=spec.context, dim=spec.dim, layers=spec.layers, options=spec.context_options
+            kind=spec.context, dim=spec.dim, layers=spec.layers, options=spec.context_arguments
         ),
         mean=tuple(region_encoder.mean.flatten().tolist()),
         std=tuple(region_encoder.std.flatten().tolist()),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from xt_backend.config import CommonOptions
 
@@ -36,7 +37,8 @@ class TrainSpec(CommonOptions):
         context: Kind of context encoder, as in `list_contexts`.
         layers: Layers of the context encoder.
         dim: Width of the context encoder.
-        context_options: Further arguments of the context encoder.
+        context_options: Further arguments of the context encoder, over those of the recipe (see
+            `context_arguments`).
         min_fraction: By class: the share of a region from which it gives the true label.
         min_annotated_fraction: Regions annotated less are left out.
         thresholds: Classes whose decision threshold is fitted on the validation slides; None takes
@@ -76,7 +78,7 @@ class TrainSpec(CommonOptions):
     context: str = "mamba2"
     layers: Annotated[int, Field(ge=1, le=64)] = 4
     dim: Annotated[int, Field(ge=8, le=4096)] = 64
-    context_options: dict[str, Any] = Field(default_factory=dict)
+    context_options: dict[str, JsonValue] = Field(default_factory=dict)
 
     min_fraction: dict[str, Share] = Field(default_factory=dict)
     min_annotated_fraction: Share = 0.3
@@ -98,6 +100,25 @@ class TrainSpec(CommonOptions):
     citation: str = ""
     training_data: str = ""
     intended_use: str = ""
+
+    @property
+    def context_arguments(self) -> dict[str, JsonValue]:
+        """Arguments of the context encoder besides its dim and layers.
+
+        State-space layers read along rows and columns in turn; the order says where a token lies,
+        and no position is added that could be learnt by heart. Many small heads forget at
+        different speeds.
+        """
+        recipe: dict[str, JsonValue] = {}
+        if self.context == "mamba2":
+            recipe = {
+                "order": "alternate",
+                "positions": "none",
+                "state": 16,
+                "head_dim": math.gcd(2 * self.dim, 16),
+                "dropout": 0.1,
+            }
+        return {**recipe, **self.context_options}
 
     @property
     def fitted_thresholds(self) -> tuple[str, ...]:
