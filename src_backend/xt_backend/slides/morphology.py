@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage as ndi
+from skimage.measure import label
 
 from xt_backend.slides.glass import Mask
 
@@ -14,7 +15,7 @@ _COARSE_PX = 5
 
 def without_specks(mask: Mask, n_px: float) -> Mask:
     """Drops the parts of a mask (h, w) that have fewer than `n_px` pixels."""
-    labels, _ = ndi.label(mask, np.ones((3, 3)))
+    labels = label(mask, connectivity=2)
     keep = np.bincount(labels.ravel()) >= n_px
     keep[0] = False
     return np.asarray(keep[labels], bool)
@@ -22,7 +23,7 @@ def without_specks(mask: Mask, n_px: float) -> Mask:
 
 def enclosed(mask: Mask) -> Mask:
     """What is not in the mask and has no way to the border of the picture."""
-    labels, n_parts = ndi.label(~mask)
+    labels, n_parts = label(~mask, connectivity=1, return_num=True)
     is_open = np.zeros(n_parts + 1, bool)
     is_open[0] = True
     for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):

@@ -1,0 +1,264 @@
+"""What to run on: slide, model, area and device, and what will happen then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import napari
+from napari.layers import Image, Shapes
+from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtWidgets import QFileDialog, QLabel, QWidget
+
+from napari_xt import models
+from napari_xt.form import EVERYTHING, Form
+from napari_xt.handles import pyramid_of, watch_viewer
+from napari_xt.preview import Preview, preview
+from napari_xt.roi import roi_from_shapes
+from napari_xt.tasks import Latest
+from xt_backend.errors import UsageError, XTError
+
+if TYPE_CHECKING:
+    from xt_backend.engine.spec import RunSpec
+
+__all__ = ["Setup"]
+
+LOOK_AGAIN_MS = 250
+"""A change of the form is looked at after this much rest."""
+
+
+class Setup(QObject):
+    """Keeps the form in step with the viewer's layers, and says what a run would do.
+
+    Args:
+        viewer: Its layers are the slides and areas that can be chosen.
+        form: Shows the choices.
+        plan: Says what will happen.
+        busy: Whether a run is going on; the choices then stay as they are.
+        parent: Owner in the sense of Qt.
+    """
+
+    changed = Signal()
+    slide_removed = Signal(object)
+
+    def __init__(
+        self,
+        viewer: napari.Viewer,
+        form: Form,
+        plan: QLabel,
+        busy: Callable[[], bool],
+        parent: QWidget,
+    ) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._window = parent
+        self.form = form
+        self._plan = plan
+        self._busy = busy
+        self._models: list[models.ModelChoice] = []
+        self._model_files: tuple[Path, ...] = ()
+        self._look = Latest(self._on_preview, self)
+        self._look_later = QTimer(self)
+        self._look_later.setSingleShot(True)
+        self._look_later.setInterval(LOOK_AGAIN_MS)
+        self._look_later.timeout.connect(self._look_ahead)
+        watch_viewer(viewer)
+        viewer.layers.events.inserted.connect(self._on_layer_inserted)
+        viewer.layers.events.removed.connect(self._on_layer_removed)
+        viewer.layers.events.renamed.connect(self._on_layer_renamed)
+        form.slide_changed.connect(self._on_slide_changed)
+        form.changed.connect(self._on_form_changed)
+        form.draw_requested.connect(self._draw_area)
+        form.model_file_requested.connect(self._pick_model_file)
+        self._list_slides()
+        self._list_areas()
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a slide and a model."""
+        return self.slide_layer is not None and self._model is not None
+
+    def forget_preview(self) -> None:
+        """The plan now belongs to a run."""
+        self._look.forget()
+
+    @property
+    def slide_layer(self) -> Image | None:
+        """The layer of the chosen slide."""
+        layer = self.form.slide.currentData()
+        return layer if layer in self._viewer.layers else None
+
+    def _on_layer_inserted(self, event: Any) -> None:
+        layer = event.value
+        if isinstance(layer, Shapes):
+            layer.events.data.connect(self._on_shapes_drawn)
+            self._list_areas()
+        elif pyramid_of(layer) is not None:
+            self._list_slides(prefer=None if self._busy() else layer)
+
+    def _on_layer_removed(self, event: Any) -> None:
+        layer = event.value
+        if isinstance(layer, Shapes):
+            layer.events.data.disconnect(self._on_shapes_drawn)
+            self._list_areas()
+            self._look_later.start()
+        elif pyramid_of(layer) is not None:
+            self.slide_removed.emit(layer)
+            self._list_slides()
+
+    def _on_layer_renamed(self, event: Any) -> None:
+        self._list_slides()
+        self._list_areas()
+
+    def _on_shapes_drawn(self, event: Any) -> None:
+        if event.source is self.form.area.currentData():
+            self._look_later.start()
+
+    def _list_slides(self, prefer: Image | None = None) -> None:
+        combo = self.form.slide
+        before = combo.currentData()
+        found = [layer for layer in self._viewer.layers if pyramid_of(layer) is not None]
+        combo.blockSignals(True)
+        combo.clear()
+        for layer in found:
+            combo.addItem(layer.name, layer)
+        chosen = next((layer for layer in (prefer, before) if layer in found), None)
+        combo.setCurrentIndex(found.index(chosen) if chosen is not None else len(found) - 1)
+        combo.blockSignals(False)
+        if combo.currentData() is not before or not found:
+            self._on_slide_changed()
+
+    def _list_areas(self) -> None:
+        layers = [layer for layer in self._viewer.layers if isinstance(layer, Shapes)]
+        self.form.show_areas([(layer.name, layer) for layer in layers])
+
+    def _on_slide_changed(self) -> None:
+        layer = self.slide_layer
+        if layer is None:
+            self.form.slide_note.setText(
+                "Drop a slide onto the window, or use File > Open Sample > xT for whole slides."
+            )
+            self.form.show_mpp(None)
+            self.form.mpp.setEnabled(False)
+        else:
+            info = pyramid_of(layer).info
+            mpp = None if info.mpp is None else info.mpp.value
+            size = f"{info.width_px:,} × {info.height_px:,} px"
+            if info.mpp is None:
+                self.form.slide_note.setText(f"{size}; {info.mpp_problem}.")
+            else:
+                width_mm, height_mm = (
+                    info.width_px * info.mpp.x / 1000,
+                    info.height_px * info.mpp.y / 1000,
+                )
+                self.form.slide_note.setText(f"{size}, {width_mm:.1f} × {height_mm:.1f} mm")
+            self.form.show_mpp(mpp)
+        self._list_models()
+        self._on_form_changed()
+
+    def _list_models(self) -> None:
+        current = self.form.model.currentData() or ""
+        self._models = models.choices(self._model_files)
+        mpp, upsample = self._slide_mpp(), self.form.upsample.isChecked()
+        self.form.show_models(self._models, models.choose(self._models, mpp, upsample, current))
+
+    def _slide_mpp(self) -> float | None:
+        layer = self.slide_layer
+        if layer is None:
+            return None
+        mpp = pyramid_of(layer).info.mpp
+        return self.form.typed_mpp if mpp is None else mpp.value
+
+    @property
+    def _model(self) -> models.ModelChoice | None:
+        index = self.form.model.currentIndex()
+        return self._models[index] if 0 <= index < len(self._models) else None
+
+    def _on_form_changed(self) -> None:
+        model = self._model
+        self.form.model_note.setText(
+            "No model is installed; pick a file with “…”."
+            if model is None
+            else models.explain(model, self._slide_mpp(), self.form.upsample.isChecked())
+        )
+        self._look_later.start()
+        self.changed.emit()
+
+    def spec(self) -> RunSpec:
+        """The run as the form asks for it.
+
+        Raises:
+            XTError: Something is missing, or the shapes enclose nothing.
+        """
+        from xt_backend.engine.spec import RunSpec
+
+        layer, model = self.slide_layer, self._model
+        if layer is None:
+            raise UsageError("There is no slide to score", "Open a slide first")
+        if model is None:
+            raise UsageError("There is no model", "Pick a model file with the button beside it")
+        if model.card is None:
+            raise UsageError(model.problem, "Pick another model")
+        area = self.form.area.currentData()
+        roi = roi_from_shapes(area, layer) if isinstance(area, Shapes) else None
+        return RunSpec(
+            slide=pyramid_of(layer).path,
+            model=model.reference,
+            slide_mpp=self.form.typed_mpp,
+            allow_upsample=self.form.upsample.isChecked(),
+            tissue=EVERYTHING if area == EVERYTHING else "auto",
+            roi=roi,
+            device=self.form.device.currentData(),
+        )
+
+    def _look_ahead(self) -> None:
+        if self._busy():
+            return
+        model = self._model
+        if self.slide_layer is None or model is None or model.card is None:
+            self._look.forget()
+            self._plan.setText("")
+            return
+        try:
+            spec = self.spec()
+        except XTError as error:
+            self._look.forget()
+            self._plan.setText(str(error))
+            return
+        card = model.card
+        self._plan.setText("Looking for tissue …")
+        self._look.ask(lambda: preview(spec, card))
+
+    def _on_preview(self, result: Preview | XTError) -> None:
+        if not self._busy():
+            self._plan.setText(result.in_words() if isinstance(result, Preview) else str(result))
+
+    def _draw_area(self) -> None:
+        layer = self.slide_layer
+        shapes = Shapes(
+            ndim=2,
+            name="Area to score",
+            scale=(1.0, 1.0) if layer is None else layer.scale[-2:],
+            units=None if layer is None else layer.units[-2:],
+            edge_color="#ffd400",
+            face_color=(1.0, 0.83, 0.0, 0.08),
+            edge_width=4,
+        )
+        self._viewer.add_layer(shapes)
+        self.form.area.setCurrentIndex(self.form.area.findData(shapes))
+        shapes.mode = "add_polygon"
+
+    def _pick_model_file(self) -> None:
+        name, _ = QFileDialog.getOpenFileName(
+            self._window, "Model file", "", "Models (*.safetensors);;All files (*)"
+        )
+        if name:
+            self.add_model_file(Path(name))
+
+    def add_model_file(self, path: Path) -> None:
+        """Offer a model file and select it."""
+        if path not in self._model_files:
+            self._model_files = (*self._model_files, path)
+        self._list_models()
+        self.form.model.setCurrentIndex(self.form.model.findData(str(path)))

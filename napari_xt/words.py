@@ -1,0 +1,47 @@
+"""What the window says about runs and results."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xt_backend.engine.events import RunFinished
+    from xt_backend.store import ScoreMap
+
+__all__ = ["duration", "slide_headline", "summary"]
+
+
+def duration(seconds: float) -> str:
+    """A time for people: seconds, minutes or hours."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{seconds / 3600:.1f} h"
+
+
+def summary(event: RunFinished) -> str:
+    """How a run ended."""
+    score_map = event.score_map
+    if score_map is None:
+        return "Cancelled before the first region was scored."
+    scored = int(score_map.scored.sum())
+    total = len(score_map.status)
+    if event.cancelled:
+        return f"Cancelled: {scored:,} of {total:,} regions are scored, the others are marked."
+    words = [f"Done: {scored:,} regions"]
+    if event.seconds.get("total"):
+        words.append(f"in {duration(event.seconds['total'])}")
+    if event.cache == "hit":
+        words.append("from an earlier run's store")
+    if score_map.n_failed:
+        words.append(f"; {score_map.n_failed:,} could not be read and are marked")
+    return " ".join(words) + "."
+
+
+def slide_headline(score_map: ScoreMap) -> str:
+    """What the model says of the whole slide; empty for region models."""
+    if score_map.slide_logits is None:
+        return ""
+    probabilities = score_map.slide_probabilities
+    best = int(probabilities.argmax())
+    return f"The slide as a whole: {score_map.slide_label} ({probabilities[best]:.0%})."
