@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -105,8 +106,9 @@ class Session(QObject):
 
     def close(self) -> None:
         """End the run and the backend process now; nothing more is told."""
-        self._timer.stop()
         self._run = None
+        with contextlib.suppress(RuntimeError):  # Qt may have deleted the timer before
+            self._timer.stop()
         self._end_backend(wait=True)
 
     def _end_backend(self, *, wait: bool) -> None:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["find_result", "open_view", "save_screenshot", "show"]
 
 WIDGET = "Run xT"
-PAINT_PATIENCE_MS = 500
+PAINT_PATIENCE_MS = 3000
+"""Time for tiles and the preview to arrive before a picture is taken."""
 
 
 def open_view(slide: Path, run_dir: Path | None = None, *, show: bool = True) -> napari.Viewer:
@@ -122,6 +123,7 @@ def save_screenshot(
     from qtpy.QtCore import QEventLoop, QTimer
 
     viewer.window.resize(width_px, height_px)
+    QTimer.singleShot(PAINT_PATIENCE_MS // 2, viewer.reset_view)
     loop = QEventLoop()
     QTimer.singleShot(PAINT_PATIENCE_MS, loop.quit)
     loop.exec_() if hasattr(loop, "exec_") else loop.exec()

@@ -198,7 +198,7 @@ class RunXT(QWidget):
             self._update(score_map)
         self._show_idle()
         self.status.setText(summary(event))
-        if event.cancelled:
+        if event.cancelled and score_map is not None:
             self.results.headline.setText("Partial: cancelled, and judged without context.")
         elif score_map is not None:
             self.results.headline.setText(slide_headline(score_map))
@@ -251,6 +251,11 @@ class RunXT(QWidget):
             self.progress.setRange(0, 1)
             self.progress.reset()
         self._show_ready()
+
+
+def _outline_width(slide: Image | None) -> float:
+    """In px of the slide, so that an outline is seen on the whole slide too."""
+    return 4.0 if slide is None else max(slide.data[0].shape[:2]) / 400
 
 
 def _line() -> QFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -102,9 +103,12 @@ def noisy_image() -> Any:
 
 @pytest.fixture
 def square_slide(tmp_path: Path) -> Path:
-    """3072 x 2048 px at 0.5 um: a purple square from (1024, 512) to (2048, 1024) on paper."""
+    """3072 x 2048 px at 0.5 um: a purple oblong from (1024, 512) to (2048, 1024) on paper.
+
+    Its grain is each test's own, so that the kept backend has not seen its regions before.
+    """
     image = np.full((2048, 3072, 3), 255, np.uint8)
-    image[512:1024, 1024:2048] = speckled((512, 1024), PURPLE)
+    image[512:1024, 1024:2048] = speckled((512, 1024), PURPLE, zlib.crc32(bytes(tmp_path)))
     return write_slide(tmp_path / "square.tiff", image)
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -48,6 +49,7 @@ HOW = {
 }
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("when", "how"),
     [("mid-run", "window"), ("mid-run", "quit"), ("mid-run", "dock"), ("while starting", "window")],
@@ -55,8 +57,6 @@ HOW = {
 def test_nothing_is_left(
     tmp_path: Path, make_model: Callable[..., Path], when: str, how: str
 ) -> None:
-    import numpy as np
-
     image = np.full((8192, 8192, 3), 255, np.uint8)
     image[256:7936, 256:7936] = np.tile(speckled((512, 512), PURPLE), (15, 15, 1))
     slide = write_slide(tmp_path / "large.tiff", image)
@@ -88,11 +88,8 @@ def test_nothing_is_left(
     # torch beside a window can crash it (see conftest), and would cost it memory and seconds.
     assert rest[-1:] == ["light"]
     if backend is not None:
-        _, alive = psutil.wait_procs([_process(backend)] if psutil.pid_exists(backend) else [], 30)
+        left = [psutil.Process(backend)] if psutil.pid_exists(backend) else []
+        _, alive = psutil.wait_procs(left, 30)
         assert not alive
     leftovers = list(tmp_path.rglob("*.partial"))
     assert not leftovers
-
-
-def _process(pid: int) -> psutil.Process:
-    return psutil.Process(pid)

@@ -39,21 +39,8 @@ def test_slide_files_and_folders_reach_the_reader(manifest: npe2.PluginManifest)
         if reader.command == "napari-xt.read_slide"
     ]
     assert slides.accepts_directories
-    wanted = [
-        ".svs",
-        ".ndpi",
-        ".scn",
-        ".mrxs",
-        ".bif",
-        ".vms",
-        ".vmu",
-        ".svslide",
-        ".tif",
-        ".tiff",
-        ".dcm",
-        ".czi",
-    ]
-    assert set(slides.filename_patterns) == {f"*{end}" for end in wanted}
+    ends = "svs ndpi scn mrxs bif vms vmu svslide tif tiff dcm czi"
+    assert set(slides.filename_patterns) == {f"*.{end}" for end in ends.split()}
 
 
 def test_discovery_loads_neither_torch_nor_openslide_nor_qt() -> None:
@@ -85,6 +72,14 @@ def test_the_dock_opens_from_the_menu_and_says_it_is_for_research(
     assert panel.cancel_button.text() == "Cancel"
     again, same = viewer.window.add_plugin_dock_widget(PLUGIN, "Run xT")
     assert (again, same) == (dock, panel)
+
+
+def test_the_layers_menu_offers_it(make_napari_viewer: Callable[[], Any]) -> None:
+    make_napari_viewer()
+    from napari._app_model import get_app_model
+
+    listed = get_app_model().menus.get_menu("napari/layers/classify")
+    assert "napari-xt.run" in [item.command.id for item in listed]
 
 
 def test_every_control_explains_itself(make_napari_viewer: Callable[[], Any]) -> None:
