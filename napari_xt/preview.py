@@ -44,7 +44,7 @@ def preview(spec: RunSpec, card: ModelCard) -> Preview:
     Raises:
         XTError: The run would fail for this reason.
     """
-    from xt_backend.engine.prepare import prepare
+    from xt_backend.engine.preparation import prepare
 
     prepared = prepare(spec.slide, card.model_mpp, card.region_px, spec)
     prepared.slide.close()

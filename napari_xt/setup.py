@@ -17,6 +17,7 @@ from napari_xt.handles import pyramid_of, watch_viewer
 from napari_xt.preview import Preview, preview
 from napari_xt.roi import roi_from_shapes
 from napari_xt.tasks import Latest
+from napari_xt.words import about_slide
 from xt_backend.errors import UsageError, XTError
 
 if TYPE_CHECKING:
@@ -143,17 +144,8 @@ class Setup(QObject):
             self.form.mpp.setEnabled(False)
         else:
             info = pyramid_of(layer).info
-            mpp = None if info.mpp is None else info.mpp.value
-            size = f"{info.width_px:,} × {info.height_px:,} px"
-            if info.mpp is None:
-                self.form.slide_note.setText(f"{size}; {info.mpp_problem}.")
-            else:
-                width_mm, height_mm = (
-                    info.width_px * info.mpp.x / 1000,
-                    info.height_px * info.mpp.y / 1000,
-                )
-                self.form.slide_note.setText(f"{size}, {width_mm:.1f} × {height_mm:.1f} mm")
-            self.form.show_mpp(mpp)
+            self.form.slide_note.setText(about_slide(info))
+            self.form.show_mpp(None if info.mpp is None else info.mpp.value)
         self._list_models()
         self._on_form_changed()
 
@@ -243,7 +235,7 @@ class Setup(QObject):
             units=None if layer is None else layer.units[-2:],
             edge_color="#ffd400",
             face_color=(1.0, 0.83, 0.0, 0.08),
-            edge_width=4,
+            edge_width=_outline_width(layer),
         )
         self._viewer.add_layer(shapes)
         self.form.area.setCurrentIndex(self.form.area.findData(shapes))
@@ -262,3 +254,8 @@ class Setup(QObject):
             self._model_files = (*self._model_files, path)
         self._list_models()
         self.form.model.setCurrentIndex(self.form.model.findData(str(path)))
+
+
+def _outline_width(slide: Image | None) -> float:
+    """In px of the slide, so that an outline is seen on the whole slide too."""
+    return 4.0 if slide is None else max(slide.data[0].shape[:2]) / 400

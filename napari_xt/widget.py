@@ -253,11 +253,6 @@ class RunXT(QWidget):
         self._show_ready()
 
 
-def _outline_width(slide: Image | None) -> float:
-    """In px of the slide, so that an outline is seen on the whole slide too."""
-    return 4.0 if slide is None else max(slide.data[0].shape[:2]) / 400
-
-
 def _line() -> QFrame:
     line = QFrame()
     line.setFrameShape(QFrame.Shape.HLine)

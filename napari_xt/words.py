@@ -6,9 +6,23 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from xt_backend.engine.events import RunFinished
+    from xt_backend.slides import SlideInfo
     from xt_backend.store import ScoreMap
 
-__all__ = ["duration", "slide_headline", "summary"]
+__all__ = ["about_slide", "duration", "slide_headline", "summary"]
+
+
+def about_slide(info: SlideInfo) -> str:
+    """How large a slide is, or why that is not known."""
+    size = f"{info.width_px:,} × {info.height_px:,} px"
+    if info.mpp is not None:
+        width_mm, height_mm = info.width_px * info.mpp.x / 1000, info.height_px * info.mpp.y / 1000
+        return f"{size}, {width_mm:.1f} × {height_mm:.1f} mm"
+    words = f"{size}; {info.mpp_problem}."
+    if info.objective_power:
+        usual = 10 / info.objective_power
+        words += f" A {info.objective_power:g}x objective usually means {usual:g} µm per pixel."
+    return words
 
 
 def duration(seconds: float) -> str:

@@ -52,12 +52,14 @@ def _check_wheel_under_test() -> None:
             pytest.exit(f"{package.__name__} comes from {package.__file__}, not from {site}", 3)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    parallel = config.pluginmanager.hasplugin("xdist")
     for item in items:
         if item.path.is_relative_to(ROOT / "tests" / "gui"):
             item.add_marker(pytest.mark.gui)
-            # One screen, one keyboard focus: with -n and --dist loadgroup they share a worker.
-            item.add_marker(pytest.mark.xdist_group("gui"))
+            if parallel:
+                # One screen, one keyboard focus: with --dist loadgroup they share a worker.
+                item.add_marker(pytest.mark.xdist_group("gui"))
 
 
 @pytest.fixture(autouse=True)

@@ -9,33 +9,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .collect import Collected, collect
+    from .collection import Collected, collect
     from .device import Device, choose_device
     from .encoder import BatchEncoder
     from .events import Event, RegionsScored, RunFailed, RunFinished, RunPlanned
-    from .extract import Extracted, extract, open_store
-    from .prepare import Prepared, prepare
+    from .extraction import Extracted, extract, open_store
+    from .preparation import Prepared, prepare
     from .run import Engine
     from .spec import RunSpec
 
 _HOMES = {
     "BatchEncoder": "encoder",
-    "Collected": "collect",
+    "Collected": "collection",
     "Device": "device",
     "Engine": "run",
     "Event": "events",
-    "Extracted": "extract",
-    "Prepared": "prepare",
+    "Extracted": "extraction",
+    "Prepared": "preparation",
     "RegionsScored": "events",
     "RunFailed": "events",
     "RunFinished": "events",
     "RunPlanned": "events",
     "RunSpec": "spec",
     "choose_device": "device",
-    "collect": "collect",
-    "extract": "extract",
-    "open_store": "extract",
-    "prepare": "prepare",
+    "collect": "collection",
+    "extract": "extraction",
+    "open_store": "extraction",
+    "prepare": "preparation",
 }
 
 __all__ = [

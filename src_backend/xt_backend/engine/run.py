@@ -23,12 +23,12 @@ from xt_backend.keys import Encoding, RegionStatus
 from xt_backend.model import XT, find_model, load_model
 from xt_backend.store import RegionStore, ScoreMap
 
-from .collect import check_failures
+from .collection import check_failures
 from .device import Device, choose_device
 from .encoder import BatchEncoder
 from .events import Event, RegionsScored, RunFailed, RunFinished, RunPlanned
-from .extract import READ_BATCH, extract, open_store
-from .prepare import Prepared, prepare
+from .extraction import READ_BATCH, extract, open_store
+from .preparation import Prepared, prepare
 from .spec import RunSpec
 
 __all__ = ["Engine"]

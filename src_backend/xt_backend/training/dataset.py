@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from xt_backend.config import CommonOptions
-from xt_backend.engine.collect import collect
+from xt_backend.engine.collection import collect
 from xt_backend.engine.encoder import BatchEncoder
-from xt_backend.engine.prepare import prepare
+from xt_backend.engine.preparation import prepare
 from xt_backend.model import LabelRule, ModelCard
 from xt_backend.slides import read_shapes
 

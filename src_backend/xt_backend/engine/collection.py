@@ -13,8 +13,8 @@ from xt_backend.errors import TooManyFailedRegionsError
 from xt_backend.keys import RegionStatus
 
 from .encoder import BatchEncoder
-from .extract import READ_BATCH, extract, open_store
-from .prepare import Prepared
+from .extraction import READ_BATCH, extract, open_store
+from .preparation import Prepared
 
 __all__ = ["Collected", "check_failures", "collect"]
 

@@ -14,7 +14,7 @@ from xt_backend.slides import Lattice, Reader, Slide
 from xt_backend.store import RegionStore, StoreKey
 
 from .encoder import BatchEncoder
-from .prepare import Prepared
+from .preparation import Prepared
 
 __all__ = ["BLOCK_ROWS", "READ_BATCH", "Extracted", "extract", "open_store"]
 

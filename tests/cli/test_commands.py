@@ -1,0 +1,135 @@
+"""The other commands, as a user calls them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import shapely
+from support.slides import tissue_image, write_tiff_slide, write_tissue_slide
+
+Call = Callable[..., Any]
+
+
+def test_features_are_written_per_slide_and_repeat_to_the_byte(
+    call: Call, tissue_slide: Path, tmp_path: Path
+) -> None:
+    glass = write_tiff_slide(tmp_path / "glass.tiff", tissue_image(1024, 1024, ()))
+    bare = write_tissue_slide(tmp_path / "bare.tiff", mpp=None)
+    arguments = (
+        "features", tissue_slide, glass, bare, "--encoder", "tf_efficientnet_lite0",
+        "--weights", "random", "--model-mpp", "1.0", "--region-px", "64", "--no-cache",
+    )  # fmt: skip
+    for out in ("a", "b"):
+        done = call(*arguments, "--out", tmp_path / out)
+        assert done.returncode == 3, done.stderr
+    names = {path.name for path in (tmp_path / "a").glob("*.h5")}
+    assert names == {"block.features.h5", "glass.features.h5"}
+    with h5py.File(tmp_path / "a" / "block.features.h5") as file:
+        features, coords, boxes = (file[name][:] for name in ("features", "coords", "boxes"))
+    assert features.shape == (16, 1, 1280)
+    assert features.dtype == np.float16
+    assert np.abs(features).sum(axis=(1, 2)).min() > 0
+    np.testing.assert_array_equal(coords, boxes[:, :2])
+    assert coords.min() == 256
+    assert coords.max() == 640
+    with h5py.File(tmp_path / "a" / "glass.features.h5") as file:
+        assert file["features"].shape[0] == 0
+    for name in names:
+        first, second = (tmp_path / out / name for out in ("a", "b"))
+        assert first.read_bytes() == second.read_bytes()
+    table = pd.read_csv(tmp_path / "a" / "slides.csv")
+    assert list(table["status"]) == ["done", "empty", "failed"]
+
+
+def test_export_makes_files_from_a_run_without_the_slide(
+    call: Call, tissue_slide: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    slide = tmp_path / "gone.tiff"
+    slide.write_bytes(tissue_slide.read_bytes())
+    run = tmp_path / "run"
+    assert call("score", slide, "--model", tiny_model, "--out", run).returncode == 0
+    slide.unlink()
+    for kind in ("parquet", "geojson", "wsinfer"):
+        done = call("export", run, "--to", kind, "--out", tmp_path / kind)
+        assert done.returncode == 0, done.stderr
+    frame = pd.read_parquet(tmp_path / "parquet" / "gone.regions.parquet")
+    assert len(frame) == 16
+    assert set(frame["label"]) <= {"normal", "tumour"}
+    np.testing.assert_allclose(frame.filter(regex="^prob_").sum(axis=1), 1, atol=1e-5)
+    text = (tmp_path / "geojson" / "gone.geojson").read_text(encoding="utf-8")
+    assert text == (run / "gone.geojson").read_text(encoding="utf-8")
+    assert shapely.from_geojson(text).bounds == (256, 256, 768, 768)
+    table = pd.read_csv(tmp_path / "wsinfer" / "gone.regions.csv")
+    assert list(table.columns[:4]) == ["minx", "miny", "width", "height"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(("nowhere", "--to", "parquet"), "nowhere"), ((".", "--to", "docx"), "docx")],
+)
+def test_export_refuses_what_it_cannot_do(
+    call: Call, arguments: tuple[str, ...], said: str
+) -> None:
+    done = call("export", *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_info_says_where_the_pixel_size_came_from(call: Call, tissue_slide: Path) -> None:
+    done = call("info", tissue_slide, "--json")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["mpp"] == {"x": pytest.approx(0.5), "y": pytest.approx(0.5)}
+    assert facts["mpp_source"].startswith("openslide.")
+    assert facts["tissue"] == "partial"
+    assert str(tissue_slide.parent) not in done.stdout
+
+
+def test_models_list_names_the_bundled_one_that_real_sections_allow(call: Call) -> None:
+    done = call("models", "list", "--json")
+    assert done.returncode == 0, done.stderr
+    models = {model["name"]: model for model in json.loads(done.stdout)["models"]}
+    demo = models["context-demo"]
+    assert demo["source"] == "bundled"
+    assert demo["task"] == "region"
+    assert demo["classes"] == ["normal", "reactive", "nest", "other"]
+    assert demo["model_mpp"] >= 0.75
+    shown = json.loads(call("models", "show", "context-demo", "--json").stdout)
+    assert shown["region_px"] * shown["model_mpp"] <= 128
+    assert "Research use only" in shown["intended_use"]
+
+
+def test_doctor_finds_what_is_needed(call: Call) -> None:
+    done = call("doctor", "--json")
+    assert done.returncode == 0, done.stderr
+    findings = {item["topic"]: item for item in json.loads(done.stdout)["findings"]}
+    assert findings["openslide"]["state"] == "ok"
+    assert "context-demo" in findings["models"]["text"]
+    assert findings["device"]["text"]
+
+
+def test_version_and_help_say_what_it_is_not_for(call: Call) -> None:
+    for flag in ("--version", "--help"):
+        done = call(flag)
+        assert done.returncode == 0
+        assert "research use only" in " ".join(done.stdout.lower().split())
+
+
+def test_sample_writes_slide_annotations_and_truth(call: Call, tmp_path: Path) -> None:
+    done = call("sample", tmp_path / "out", "--size", "1024", "--seed", "7", "--json")
+    assert done.returncode == 0, done.stderr
+    (made,) = json.loads(done.stdout)["samples"]
+    assert all((tmp_path / "out" / made[kind]).is_file() for kind in made)
+
+
+def test_errors_are_json_too(call: Call, tmp_path: Path) -> None:
+    done = call("info", tmp_path / "nowhere.svs", "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["type"] == "InputNotFoundError"
