@@ -142,6 +142,8 @@ class Session(QObject):
                 run.latest = event.score_map
                 self.planned.emit(event)
             elif isinstance(event, RunFinished):
+                if newest is not None:  # a quick run may end between two looks
+                    self.progressed.emit(newest)
                 self._end(run)
                 self.finished.emit(event)
             elif isinstance(event, RunFailed):

@@ -112,6 +112,24 @@ def square_slide(tmp_path: Path) -> Path:
     return write_slide(tmp_path / "square.tiff", image)
 
 
+@pytest.fixture
+def long_run(panel: Any, tmp_path: Path, make_model: Callable[..., Path]) -> Callable[[], Any]:
+    """Opens a slide, and picks a model that needs seconds for it on any machine.
+
+    Returns the slide's layer; may be called again after the layer was taken away.
+    """
+    image = np.full((3072, 3072, 3), 255, np.uint8)
+    image[256:2816, 256:2816] = speckled((2560, 2560), PURPLE, zlib.crc32(bytes(tmp_path)))
+    path = write_slide(tmp_path / "long.tiff", image)
+
+    def start() -> Any:
+        (layer,) = panel._viewer.open(path, plugin="napari-xt")
+        panel.add_model_file(make_model("slow", encoder="tf_efficientnet_lite0"))
+        return layer
+
+    return start
+
+
 def two_squares(image: np.ndarray[Any, Any]) -> None:
     """Paint a purple square at (1024, 512) and a pink one at (1536, 1024), 512 px each."""
     image[512:1024, 1024:1536] = speckled((512, 512), PURPLE)

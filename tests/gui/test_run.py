@@ -123,10 +123,8 @@ def test_like_places_get_like_predictions_and_probabilities_match(
     assert abs(purple.mean() - pink.mean()) > 3 * max(purple.std(), pink.std())
 
 
-def test_the_overlay_grows_from_the_first_fifth_on(
-    qtbot: Any, panel: Any, square_slide: Path
-) -> None:
-    open_slide_layer(panel, square_slide)
+def test_the_overlay_grows_from_the_first_fifth_on(qtbot: Any, panel: Any, long_run: Any) -> None:
+    long_run()
     shares: list[float] = []
     panel.session.progressed.connect(
         lambda event: shares.append(
@@ -145,9 +143,9 @@ def test_the_overlay_grows_from_the_first_fifth_on(
 
 
 def test_cancel_leaves_exactly_the_encoded_regions_and_marks_the_others(
-    qtbot: Any, panel: Any, square_slide: Path
+    qtbot: Any, panel: Any, long_run: Any
 ) -> None:
-    open_slide_layer(panel, square_slide)
+    long_run()
     with qtbot.waitSignal(panel.session.progressed, timeout=PATIENCE_MS):
         click(qtbot, panel, "Run xT")
     assert not button(panel, "Run xT").isEnabled()
@@ -210,10 +208,10 @@ def test_unreadable_places_are_marked(qtbot: Any, panel: Any, tmp_path: Path) ->
     assert f"{bad.sum()} could not be read" in panel.status.text()
 
 
-def test_the_window_answers_all_the_time(qtbot: Any, panel: Any, square_slide: Path) -> None:
+def test_the_window_answers_all_the_time(qtbot: Any, panel: Any, long_run: Any) -> None:
     import time
 
-    open_slide_layer(panel, square_slide)
+    long_run()
     qtbot.wait(500)
     ticks: list[float] = []
     timer = QTimer()
@@ -257,22 +255,22 @@ def test_a_failure_is_told_once_and_the_next_run_works(
     np.testing.assert_allclose((y, x), 511.5, atol=2)
 
 
-def test_taking_the_slide_away_ends_its_run(qtbot: Any, panel: Any, square_slide: Path) -> None:
-    slide = open_slide_layer(panel, square_slide)
+def test_taking_the_slide_away_ends_its_run(qtbot: Any, panel: Any, long_run: Any) -> None:
+    slide = long_run()
     with qtbot.waitSignal(panel.session.progressed, timeout=PATIENCE_MS):
         click(qtbot, panel, "Run xT")
     with qtbot.waitSignal(panel.session.finished, timeout=PATIENCE_MS) as waited:
         panel._viewer.layers.remove(slide)
     assert waited.args[0].cancelled
     assert not button(panel, "Run xT").isEnabled()
-    open_slide_layer(panel, square_slide)
+    long_run()
     assert run_to_end(qtbot, panel).score_map.scored.all()
 
 
 def test_taking_the_overlay_away_does_not_disturb_the_run(
-    qtbot: Any, panel: Any, square_slide: Path
+    qtbot: Any, panel: Any, long_run: Any
 ) -> None:
-    open_slide_layer(panel, square_slide)
+    long_run()
     with qtbot.waitSignal(panel.session.progressed, timeout=PATIENCE_MS):
         click(qtbot, panel, "Run xT")
     with qtbot.waitSignal(panel.session.finished, timeout=PATIENCE_MS) as waited:
