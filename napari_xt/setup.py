@@ -234,7 +234,7 @@ class Setup(QObject):
             scale=(1.0, 1.0) if layer is None else layer.scale[-2:],
             units=None if layer is None else layer.units[-2:],
             edge_color="#ffd400",
-            face_color=(1.0, 0.83, 0.0, 0.08),
+            face_color="#ffd40014",
             edge_width=_outline_width(layer),
         )
         self._viewer.add_layer(shapes)

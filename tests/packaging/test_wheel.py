@@ -111,7 +111,7 @@ def test_the_base_install_asks_for_no_qt_binding(metadata: Message) -> None:
             queue += _without_extras(requires(name) or [])
         except PackageNotFoundError:  # for another platform
             continue
-    assert {"torch", "timm", "magicgui", "qtpy"} <= base
+    assert {"torch", "timm", "qtpy"} <= base
     assert not base & (QT_BINDINGS | {"napari"})
 
 

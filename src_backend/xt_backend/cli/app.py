@@ -6,8 +6,8 @@ import logging
 import sys
 from typing import Annotated
 
-import click
 import typer
+from typer.exceptions import Abort, TyperException
 
 from xt_backend.errors import XTError
 from xt_backend.keys import PRODUCT, RESEARCH_USE
@@ -67,10 +67,10 @@ def main(arguments: list[str] | None = None) -> None:
             detail = {"type": type(error).__name__, "cause": error.cause, "way_out": error.way_out}
             print_json({"error": detail})
         sys.exit(error.exit_code)
-    except click.ClickException as error:
-        error.show()
+    except TyperException as error:
+        error.show()  # type: ignore[attr-defined]
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, Abort):
         complain("Interrupted.")
         sys.exit(130)
     except BrokenPipeError:
