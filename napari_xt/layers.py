@@ -212,7 +212,7 @@ def class_features(
     return {
         "index": [0, *range(1, len(score_map.classes) + 1)],
         "class": ["not scored", *score_map.classes],
-        "share": ["", *(f"{share:.1%} of the scored regions" for share in shares)],
+        "share": [None, *(f"{share:.1%} of the scored regions" for share in shares)],
     }
 
 

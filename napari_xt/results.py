@@ -76,6 +76,7 @@ class Results(QWidget):
             zip(score_map.classes, score_map.colors, strict=True), start=1
         ):
             self._add_class(row, name, color)
+        self.show_reading(None, context=True)
         self.show()
 
     def _add_class(self, row: int, name: str, color: str) -> None:

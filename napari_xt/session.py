@@ -16,7 +16,7 @@ from xt_backend.errors import EngineError, XTError
 
 if TYPE_CHECKING:
     from xt_backend.backend import Backend
-    from xt_backend.engine.events import Event
+    from xt_backend.engine.events import Event, RegionsScored
     from xt_backend.engine.spec import RunSpec
     from xt_backend.store import ScoreMap
 
@@ -36,6 +36,7 @@ class _Run:
     thread: threading.Thread | None = None
     cancelled_at: float | None = None
     latest: ScoreMap | None = None
+    grows: bool = False
 
 
 class Session(QObject):
@@ -122,12 +123,22 @@ class Session(QObject):
             closer.join(CLOSE_PATIENCE_S)
 
     def _poll(self) -> None:
-        from xt_backend.engine.events import RegionsScored, RunFailed, RunFinished, RunPlanned
-
         run = self._run
         if run is None:
             self._timer.stop()
             return
+        newest = self._take(run)
+        if self._run is not run:
+            return
+        if newest is not None:
+            self.progressed.emit(newest)
+        if run.cancelled_at is not None and self._run is run:
+            self._answer_cancel(run, run.cancelled_at)
+
+    def _take(self, run: _Run) -> RegionsScored | None:
+        """Hand on what has come; of partial maps return the first of a run, later the newest."""
+        from xt_backend.engine.events import RegionsScored, RunFailed, RunFinished, RunPlanned
+
         newest: RegionsScored | None = None
         while self._run is run:
             try:
@@ -137,10 +148,13 @@ class Session(QObject):
             if isinstance(event, RegionsScored):
                 newest = event
                 run.latest = event.score_map
-                continue
-            if isinstance(event, RunPlanned):
+                if not run.grows:
+                    run.grows = True
+                    break  # drawn before anything else, so that the overlay is seen to grow
+            elif isinstance(event, RunPlanned):
                 run.latest = event.score_map
                 self.planned.emit(event)
+                break
             elif isinstance(event, RunFinished):
                 if newest is not None:  # a quick run may end between two looks
                     self.progressed.emit(newest)
@@ -152,12 +166,7 @@ class Session(QObject):
                     self.finished.emit(RunFinished(run.run_id, run.latest, cancelled=True))
                 else:
                     self.failed.emit(event.error)
-        if self._run is not run:
-            return
-        if newest is not None:
-            self.progressed.emit(newest)
-        if run.cancelled_at is not None and self._run is run:
-            self._answer_cancel(run, run.cancelled_at)
+        return newest
 
     def _answer_cancel(self, run: _Run, cancelled_at: float) -> None:
         from xt_backend.engine.events import RunFinished

@@ -42,6 +42,10 @@ _PRIMARY = (
     "QPushButton:enabled { background-color: #2f6fde; color: white; }"
     "QPushButton:enabled:hover { background-color: #4b86ea; }"
 )
+_BAR = (
+    "QProgressBar { border: none; border-radius: 4px; background-color: rgba(128, 128, 128, 60); }"
+    "QProgressBar::chunk { border-radius: 4px; background-color: #2f6fde; }"
+)
 
 
 def make_backend() -> Backend:
@@ -85,6 +89,7 @@ class RunXT(QWidget):
         self.progress = QProgressBar()
         self.progress.setTextVisible(False)
         self.progress.setFixedHeight(8)
+        self.progress.setStyleSheet(_BAR)
         self.status = note_label()
         self.results = Results()
         research = note_label()
@@ -223,7 +228,7 @@ class RunXT(QWidget):
             self._show_shares()
 
     def _on_cursor(self, event: Any) -> None:
-        if self.overlay is None or not self.results.isVisible():
+        if self.overlay is None:
             return
         reading = self.overlay.classes.reading_at(self._viewer.cursor.position)
         self.results.show_reading(reading, context=self.overlay.context)

@@ -115,6 +115,25 @@ def test_doctor_finds_what_is_needed(call: Call) -> None:
     assert findings["device"]["text"]
 
 
+def test_doctor_warns_of_a_qt_that_crashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from xt_backend.cli.commands import doctor
+
+    versions = {"napari": "0.9.2", "PySide6": "6.12.0"}
+
+    def version(name: str) -> str:
+        if name not in versions:
+            raise doctor.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(doctor, "version", version)
+    monkeypatch.setattr(doctor.sys, "version_info", (3, 11, 7))
+    finding = doctor._napari()
+    assert finding.state == "warning"
+    assert 'pip install "pyside6<6.12"' in finding.text
+    monkeypatch.setattr(doctor.sys, "version_info", (3, 12, 1))
+    assert doctor._napari().state == "ok"
+
+
 def test_version_and_help_say_what_it_is_not_for(call: Call) -> None:
     for flag in ("--version", "--help"):
         done = call(flag)

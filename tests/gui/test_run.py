@@ -297,6 +297,16 @@ def test_context_can_be_switched_off_and_on(qtbot: Any, panel: Any, square_slide
     panel.results.context.setChecked(True)
     np.testing.assert_array_equal(tumour.data, with_context)
 
+    # The panel tells both for the region under the cursor.
+    assert "Move over" in panel.results.cursor_note.text()
+    row, column = (places[0] for places in np.nonzero(~np.isnan(alone)))
+    panel._viewer.cursor.position = tumour.data_to_world((row, column))
+    best = int(with_context[row, column] >= 0.5)
+    words = panel.results.cursor_note.text()
+    assert words.startswith(f"Here: {score_map.classes[best]}")
+    own = alone[row, column] if best else 1 - alone[row, column]
+    assert f"(alone {own:.0%})" in words
+
 
 def test_only_what_was_drawn_is_scored(qtbot: Any, panel: Any, square_slide: Path) -> None:
     slide = open_slide_layer(panel, square_slide)

@@ -109,6 +109,17 @@ def test_of_many_partial_maps_only_the_newest_is_drawn(qtbot: Any, spec: RunSpec
     assert heard.told[-1][1].score_map == "cancelled map"
 
 
+def test_the_first_partial_map_is_drawn_even_if_the_run_is_over_by_then(
+    qtbot: Any, spec: RunSpec
+) -> None:
+    first = lambda run_id: RegionsScored(run_id, 1, 4, 1.0, 2.0, "first map")  # noqa: E731
+    session, heard = start(Scripted(planned, first, scored, scored, finished), spec)
+    time.sleep(0.5)
+    qtbot.waitUntil(lambda: not session.running, timeout=20_000)
+    assert heard.names == ["planned", "progressed", "progressed", "finished"]
+    assert heard.told[1][1].score_map == "first map"
+
+
 def test_a_backend_that_hangs_does_not_keep_cancel_waiting(qtbot: Any, spec: RunSpec) -> None:
     stuck = Scripted(planned, scored, "hang", heeds_cancel=False)
     session, heard = start(stuck, spec)

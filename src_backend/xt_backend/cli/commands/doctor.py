@@ -101,7 +101,15 @@ def _napari() -> Finding:
             continue
     if not bindings:
         return Finding("napari", "warning", f"{found}, but no Qt; pip install pyside6")
-    return Finding("napari", "ok", f"{found} with {', '.join(bindings)}")
+    told = f"{found} with {', '.join(bindings)}"
+    if sys.version_info < (3, 12) and "PySide6 6.12" in told:
+        return Finding(
+            "napari",
+            "warning",
+            f"{told}, which crashes on Python {sys.version_info[0]}.{sys.version_info[1]}; "
+            'pip install "pyside6<6.12", or use Python 3.12',
+        )
+    return Finding("napari", "ok", told)
 
 
 def _display() -> Finding:
