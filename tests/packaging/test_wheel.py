@@ -116,12 +116,16 @@ def test_the_base_install_asks_for_no_qt_binding(metadata: Message) -> None:
 
 
 def test_only_the_extra_for_the_window_asks_for_napari(metadata: Message) -> None:
-    wanting = {
-        requirement.name: str(requirement.marker)
+    wanting = [
+        (requirement.name, requirement.marker)
         for requirement in map(Requirement, metadata.get_all("Requires-Dist", []))
         if canonicalize_name(requirement.name) in QT_BINDINGS | {"napari"}
-    }
-    assert wanting == {"napari": 'extra == "all"'}
+    ]
+    assert {name for name, _ in wanting} == {"napari", "pyside6"}
+    for _, marker in wanting:
+        assert marker is not None
+        assert marker.evaluate({"extra": "all", "python_version": "3.11"})
+        assert not marker.evaluate({"extra": "", "python_version": "3.11"})
 
 
 def _without_extras(requirements: list[str]) -> set[str]:
