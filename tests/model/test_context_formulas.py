@@ -10,6 +10,10 @@ import pytest
 import torch
 
 from xt_backend.model import build_context
+from xt_backend.model.context import selective_scan as selective_scan_module
+from xt_backend.model.context.hyper import hyper_attention
+from xt_backend.model.context.mamba import MambaMixer
+from xt_backend.model.context.selective_scan import selective_scan
 from xt_backend.model.context.ssd import ssd
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -209,6 +213,170 @@ def test_mamba2(order: str, length: int, chunk: int, segment: int) -> None:
         slow[read] = slow_mamba_block(w, f"blocks.{layer}", slow[read], 16, state, heads)
     slow = np.stack([layer_norm(token, w, "norm") for token in slow])
     assert np.abs(run(context, x, places) - slow).max() < 1e-10
+
+
+def slow_mamba1_block(w: dict[str, Array], b: str, x: Array, state: int) -> Array:
+    m = f"{b}.mixer"
+    inner, rank = w[f"{m}.dt_proj.weight"].shape
+    kernel = w[f"{m}.conv1d.weight"][:, 0]
+    past = [np.zeros(inner) for _ in range(kernel.shape[1])]
+    h = np.zeros((inner, state))
+    out = []
+    for token in x:
+        signal, gate = np.split(
+            w[f"{m}.in_proj.weight"] @ rms_norm(token, w[f"{b}.norm.weight"]), 2
+        )
+        past = [*past[1:], signal]
+        signal = silu(
+            w[f"{m}.conv1d.bias"] + sum(kernel[:, tap] * past[tap] for tap in range(len(past)))
+        )
+        low, write, read = np.split(w[f"{m}.x_proj.weight"] @ signal, [rank, rank + state])
+        step = np.log1p(np.exp(w[f"{m}.dt_proj.weight"] @ low + w[f"{m}.dt_proj.bias"]))
+        y = np.zeros(inner)
+        for d in range(inner):
+            for s in range(state):
+                fade = math.exp(-step[d] * math.exp(w[f"{m}.A_log"][d, s]))
+                h[d, s] = fade * h[d, s] + step[d] * signal[d] * write[s]
+            y[d] = h[d] @ read + w[f"{m}.D"][d] * signal[d]
+        out.append(token + w[f"{m}.out_proj.weight"] @ (y * silu(gate)))
+    return np.stack(out)
+
+
+@pytest.mark.parametrize(("length", "segment"), [(1, 8), (2, 1), (13, 6), (13, 1024)])
+@pytest.mark.parametrize("slab_values", [1, 40, 2**17])
+def test_mamba(
+    length: int, segment: int, slab_values: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selective_scan_module, "SLAB_VALUES", slab_values)
+    context = noisy(build_context("mamba", 8, 2, state=3, segment=segment))
+    w = weights(context)
+    x = np.random.default_rng(length).normal(size=(length, 8))
+    places = grid(length, 4)
+    slow = x + positions(8, places)
+    for layer, backward in enumerate((True, False)):
+        read = reading(places, False, backward)
+        slow[read] = slow_mamba1_block(w, f"blocks.{layer}", slow[read], 3)
+    slow = np.stack([layer_norm(token, w, "norm") for token in slow])
+    assert np.abs(run(context, x, places) - slow).max() < 1e-10
+
+
+@pytest.mark.parametrize("slab_values", [1, 50, 2**17])
+def test_gradients_of_the_scan_are_those_of_the_recurrence(
+    slab_values: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selective_scan_module, "SLAB_VALUES", slab_values)
+    g = torch.Generator().manual_seed(3)
+    batch, length, channels, states = 2, 11, 4, 3
+    shapes = [(batch, length, channels)] * 2 + [(states, channels)] + [(batch, length, states)] * 2
+    values = [torch.randn(shape, generator=g).double() for shape in [*shapes, (batch, 3, 4)]]
+    values[1], values[2] = values[1].abs(), -values[2].abs()
+    inputs, steps, decay, write, read, state = values = [v.requires_grad_() for v in values]
+
+    def loss(outputs: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+        return outputs.sin().sum() + last.square().sum()
+
+    h, outputs = state, []
+    for t in range(length):
+        driven = (steps[:, t] * inputs[:, t])[:, None] * write[:, t, :, None]
+        h = torch.exp(steps[:, t, None] * decay) * h + driven
+        outputs.append((read[:, t, :, None] * h).sum(dim=1))
+    slow = torch.autograd.grad(loss(torch.stack(outputs, 1), h), values)
+    fast = torch.autograd.grad(loss(*selective_scan(*values)), values)
+    for a, b in zip(slow, fast, strict=True):
+        assert (a - b).abs().max() < 1e-9 * (1 + a.abs().max())
+
+
+def test_mamba_mixer_equals_another_implementation() -> None:
+    """mambapy's block, which has the same parameter names."""
+    mamba = pytest.importorskip("mambapy.mamba")
+    config = mamba.MambaConfig(d_model=16, n_layers=1, d_state=4)
+    theirs = mamba.MambaBlock(config)
+    ours = MambaMixer(16, state=4, inner=32, conv=4, step_rank=config.dt_rank)
+    ours.load_state_dict(theirs.state_dict())
+    tokens = torch.randn(2, 37, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert (ours(tokens)[0] - theirs(tokens)).abs().max() < 1e-5
+
+
+def slow_hyper(
+    query: Array, key: Array, value: Array, directions: Array, sampled: list[int], block: int
+) -> Array:
+    """One head, query after query."""
+
+    def bucket(vector: Array) -> int:
+        found = turned = 0
+        for side in vector @ directions > 0:
+            turned ^= int(side)
+            found = 2 * found + turned
+        return found
+
+    length, size = query.shape
+    by_query = sorted(range(length), key=lambda i: bucket(query[i]))
+    by_key = sorted(range(length), key=lambda i: bucket(key[i]))
+    out = np.zeros_like(query)
+    for rank, i in enumerate(by_query):
+        first = rank // block * block
+        near = by_key[first : first + block]
+        others = [j for j in sampled if j not in near]
+        # A sampled key stands for as many others as there are to each.
+        scores = [float(query[i] @ key[j]) / math.sqrt(size) for j in near]
+        scores += [
+            float(query[i] @ key[j]) / math.sqrt(size)
+            + math.log((length - len(near)) / len(others))
+            for j in others
+        ]
+        for share, j in zip(softmax(scores), [*near, *others], strict=True):
+            out[i] += share * value[j]
+    return out
+
+
+@pytest.mark.parametrize(("length", "block", "samples"), [(23, 4, 6), (16, 8, 3), (9, 16, 2)])
+def test_hyper_attention(length: int, block: int, samples: int) -> None:
+    g = torch.Generator().manual_seed(length)
+    query, key, value = torch.randn(3, 2, 2, length, 6, generator=g).double()
+    directions = torch.randn(2, 6, 3, generator=g).double()
+    sampled = torch.randint(length, (samples,), generator=g)
+    found = hyper_attention(query, key, value, directions=directions, sampled=sampled, block=block)
+    for b in range(2):
+        for h in range(2):
+            slow = slow_hyper(
+                query[b, h].numpy(),
+                key[b, h].numpy(),
+                value[b, h].numpy(),
+                directions[h].numpy(),
+                sampled.tolist(),
+                block,
+            )
+            assert np.abs(found[b, h].numpy() - slow).max() < 1e-12
+
+
+def test_hyper_comes_close_to_attention_where_keys_cluster() -> None:
+    """Long fields are estimated: near the truth on average, and unlike a plain block."""
+    g = torch.Generator().manual_seed(0)
+    centres = torch.randn(8, 16, generator=g) * 2
+    which = torch.randint(8, (1, 1, 2048), generator=g)
+    key = centres[which] + 0.3 * torch.randn(1, 1, 2048, 16, generator=g)
+    query = centres[which.flip(2)] + 0.3 * torch.randn(1, 1, 2048, 16, generator=g)
+    value = torch.randn(1, 1, 2048, 16, generator=g) + centres[which]
+    exact = torch.nn.functional.scaled_dot_product_attention(query, key, value)
+    found = hyper_attention(
+        query,
+        key,
+        value,
+        directions=torch.randn(1, 16, 8, generator=g),
+        sampled=torch.arange(4, 2048, 8),
+        block=128,
+    )
+    assert (found - exact).norm() < 0.15 * exact.norm()
+
+
+def test_short_fields_of_hyper_are_exact() -> None:
+    hyper = noisy(build_context("hyper", 12, 2))
+    attention = build_context("attention", 12, 2).double().eval()
+    state = {k: v for k, v in hyper.state_dict().items() if k[:4] not in ("hash", "samp")}
+    attention.load_state_dict(state)
+    x = np.random.default_rng(2).normal(size=(40, 12))
+    assert np.array_equal(run(hyper, x, grid(40, 8)), run(attention, x, grid(40, 8)))
 
 
 @pytest.mark.parametrize("length", [1, 3, 8, 21])

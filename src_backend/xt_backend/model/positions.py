@@ -1,4 +1,4 @@
-"""Places of tokens on the glass: their encoding and their reading order."""
+"""Places of tokens on the glass, and their encoding."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from xt_backend.errors import ModelError
 
 __all__ = [
     "DEFAULT_WAVELENGTHS_UM",
-    "reading_order",
     "rotate",
     "rotations",
     "sincos_2d",
@@ -25,11 +24,6 @@ Two 128 um regions (256 px at 0.5 um/px) make one period of the shortest, so nei
 much as they can; the longest is about the length of the glass, so that no two places of a slide
 look the same.
 """
-
-# Places that differ by less than this in y are read as one row (in x: one column). The odd shift
-# keeps places on round numbers away from the borders between two rows.
-_ROW_UM = 0.5
-_ROW_SHIFT = 0.137
 
 
 def sincos_2d(
@@ -128,45 +122,6 @@ def token_positions_um(centres_um: Tensor, tokens_per_region: int, region_um: fl
     rows, columns = torch.meshgrid(along, along, indexing="ij")
     offsets = torch.stack([columns, rows], dim=-1).reshape(k * k, 2) * region_um
     return (centres_um.unsqueeze(-2) + offsets).flatten(-3, -2)
-
-
-def reading_order(
-    positions_um: Tensor,
-    padding_mask: Tensor | None = None,
-    *,
-    columns: bool = False,
-    backward: bool = False,
-) -> Tensor:
-    """The order in which a sequence model reads tokens.
-
-    Rows from top to bottom, each from left to right; with `columns` the columns from left to
-    right, each from top to bottom; with `backward` the same from its end. Tokens at one place
-    keep their order (reversed when backward). Padding comes last, always.
-
-    Args:
-        positions_um: (B, L, 2) x, y.
-        padding_mask: (B, L) bool, True = padding.
-        columns: Read columns, not rows.
-        backward: Read from the end.
-
-    Returns:
-        (B, L) int64 indices into L.
-    """
-    places = torch.floor(positions_um / _ROW_UM + _ROW_SHIFT)
-    x, y = places[..., 0], places[..., 1]
-    minor, major = (y, x) if columns else (x, y)
-    order = minor.argsort(dim=1, stable=True)
-    order = order.gather(1, major.gather(1, order).argsort(dim=1, stable=True))
-    length = positions_um.shape[1]
-    n_valid = torch.full((positions_um.shape[0], 1), length, device=positions_um.device)
-    if padding_mask is not None:
-        padded = padding_mask.gather(1, order).to(torch.uint8)
-        order = order.gather(1, padded.argsort(dim=1, stable=True))
-        n_valid = (~padding_mask).sum(dim=1, keepdim=True)
-    if backward:
-        steps = torch.arange(length, device=positions_um.device).expand_as(order)
-        order = order.gather(1, torch.where(steps < n_valid, n_valid - 1 - steps, steps))
-    return order
 
 
 def _phases(positions_um: Tensor, waves: int, wavelengths_um: tuple[float, float]) -> Tensor:

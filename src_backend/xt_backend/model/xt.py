@@ -12,7 +12,8 @@ from xt_backend.errors import ModelError, UsageError
 from xt_backend.model.card import ModelCard
 from xt_backend.model.context import ContextEncoder, build_context
 from xt_backend.model.heads import RegionHead, RegionOnlyHead, SlideHead
-from xt_backend.model.positions import reading_order, token_positions_um
+from xt_backend.model.orders import reading_order
+from xt_backend.model.positions import token_positions_um
 from xt_backend.model.reduce import Reduce, in_blocks
 from xt_backend.model.region import RegionEncoder
 from xt_backend.model.seeding import seeded

@@ -10,6 +10,8 @@ import torch
 from xt_backend.errors import ModelError
 from xt_backend.model.context.attention import AttentionContext
 from xt_backend.model.context.base import ContextEncoder
+from xt_backend.model.context.hyper import HyperContext
+from xt_backend.model.context.mamba import MambaContext
 from xt_backend.model.context.mamba2 import Mamba2Context
 from xt_backend.model.context.none import NoContext
 from xt_backend.model.context.transformer_xl import TransformerXLContext
@@ -19,7 +21,14 @@ from xt_backend.model.seeding import seeded
 __all__ = ["CONTEXTS", "ContextEncoder", "build_context", "default_options", "list_contexts"]
 
 CONTEXTS: Registry[type[ContextEncoder]] = Registry("context encoder")
-for _class in (NoContext, AttentionContext, Mamba2Context, TransformerXLContext):
+for _class in (
+    NoContext,
+    AttentionContext,
+    HyperContext,
+    MambaContext,
+    Mamba2Context,
+    TransformerXLContext,
+):
     CONTEXTS.register(_class.kind)(_class)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from xt_backend.model.context.base import (
+    TOKENS_AT_ONCE,
     ContextEncoder,
     FeedForward,
     check_option,
@@ -15,7 +18,7 @@ from xt_backend.model.context.base import (
 )
 from xt_backend.model.positions import DEFAULT_WAVELENGTHS_UM, rotate, rotations
 
-__all__ = ["AttentionContext"]
+__all__ = ["AttentionBlock", "AttentionContext"]
 
 
 class AttentionContext(ContextEncoder):
@@ -25,7 +28,7 @@ class AttentionContext(ContextEncoder):
     same result wherever it is on the glass. Added ones take far longer to learn that.
 
     Args:
-        heads: Number of heads, a divisor of `dim`; None for up to 8 of at least 16 channels.
+        heads: Number of heads, a divisor of `dim`; None for up to 8 of at least 32 channels.
         mlp_ratio: Hidden size of the feed-forward part over `dim`.
         dropout: Share of values dropped in training.
         positions: ``rotary``, ``sincos`` (added to the tokens) or ``none``.
@@ -52,7 +55,7 @@ class AttentionContext(ContextEncoder):
             size = dim // self.heads
             check_option("heads", self.heads, size >= 4, "heads of at least 4 channels if rotary")
         self.blocks = nn.ModuleList(
-            _Block(dim, self.heads, mlp_ratio, dropout) for _ in range(layers)
+            AttentionBlock(dim, self.heads, mlp_ratio, dropout) for _ in range(layers)
         )
 
     def mix(self, tokens: Tensor, positions_um: Tensor, padding_mask: Tensor | None) -> Tensor:
@@ -66,12 +69,15 @@ class AttentionContext(ContextEncoder):
         if self.positions == "rotary":
             size = self.dim // self.heads
             turn = rotations(positions_um, self.heads, size, self.wavelengths_um)
+        attend = functools.partial(scaled_dot_product_attention, attn_mask=visible)
         for block in self.blocks:
-            tokens = block(tokens, visible, turn)
+            tokens = block(tokens, attend, turn)
         return tokens
 
 
-class _Block(nn.Module):
+class AttentionBlock(nn.Module):
+    """One pre-norm layer; what queries, keys and values (B, H, L, P) become is given to it."""
+
     def __init__(self, dim: int, heads: int, mlp_ratio: float, dropout: float) -> None:
         super().__init__()
         self.heads = heads
@@ -82,14 +88,29 @@ class _Block(nn.Module):
         self.feed_forward = FeedForward(dim, mlp_ratio, dropout)
 
     def forward(
-        self, tokens: Tensor, visible: Tensor | None, turn: tuple[Tensor, Tensor] | None
+        self,
+        tokens: Tensor,
+        attend: Callable[[Tensor, Tensor, Tensor], Tensor],
+        turn: tuple[Tensor, Tensor] | None,
     ) -> Tensor:
+        """(B, L, D) to (B, L, D)."""
         batch, length, dim = tokens.shape
-        qkv = self.qkv(self.norm(tokens)).view(batch, length, 3, self.heads, -1)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        if turn is not None:
-            query, key = rotate(query, *turn), rotate(key, *turn)
-        mixed = scaled_dot_product_attention(query, key, value, attn_mask=visible)
+        parts = []
+        for start in range(0, length, TOKENS_AT_ONCE):
+            some = slice(start, start + TOKENS_AT_ONCE)
+            turned = None if turn is None else (turn[0][:, :, some], turn[1][:, :, some])
+            parts.append(self._project(tokens[:, some], turned))
+        mixed = attend(*(torch.cat(kind, dim=2) for kind in zip(*parts, strict=True)))
         mixed = self.out(mixed.transpose(1, 2).reshape(batch, length, dim))
         out: Tensor = self.feed_forward(tokens + self.dropout(mixed))
         return out
+
+    def _project(
+        self, tokens: Tensor, turn: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (B, H, L, P)."""
+        qkv = self.qkv(self.norm(tokens)).view(*tokens.shape[:2], 3, self.heads, -1)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        if turn is not None:
+            query, key = rotate(query, *turn), rotate(key, *turn)
+        return query, key, value

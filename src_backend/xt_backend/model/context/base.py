@@ -9,9 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from xt_backend.errors import ModelError, UsageError
-from xt_backend.model.positions import DEFAULT_WAVELENGTHS_UM, reading_order, sincos_2d
+from xt_backend.model.orders import ORDERS, reading_order, way_of_layer
+from xt_backend.model.positions import DEFAULT_WAVELENGTHS_UM, sincos_2d
 
-__all__ = ["ContextEncoder", "FeedForward", "SequenceContext", "check_option", "default_heads"]
+__all__ = [
+    "TOKENS_AT_ONCE",
+    "ContextEncoder",
+    "FeedForward",
+    "SequenceContext",
+    "check_option",
+    "default_heads",
+]
+
+
+TOKENS_AT_ONCE = 4096
+"""Tokens that go through a projection together: what it makes of them stays small."""
 
 
 class ContextEncoder(nn.Module):
@@ -100,17 +112,8 @@ class ContextEncoder(nn.Module):
 class SequenceContext(ContextEncoder):
     """A context encoder whose blocks read tokens one after the other, in one direction each.
 
-    The last layer always reads forwards, so that a class token at the end of the field sees
-    everything; seen from there, the direction alternates from layer to layer. `order` says along
-    what:
-
-    - ``raster``: along rows in all layers;
-    - ``columns``: along columns in all layers;
-    - ``alternate``: along rows and columns in turn, such that four layers are columns forwards,
-      rows backwards, columns backwards, rows forwards.
-
     Args:
-        order: See above.
+        order: Along what the layers read, one of `ORDERS`; see `way_of_layer`.
         bidirectional: False lets every layer read forwards.
     """
 
@@ -127,34 +130,32 @@ class SequenceContext(ContextEncoder):
         wavelengths_um: Sequence[float] = DEFAULT_WAVELENGTHS_UM,
     ) -> None:
         super().__init__(dim, layers, positions=positions, wavelengths_um=wavelengths_um)
-        orders = ("raster", "columns", "alternate")
-        check_option("order", order, order in orders, ", ".join(orders))
+        check_option("order", order, order in ORDERS, ", ".join(ORDERS))
         self.order = order
         self.bidirectional = bidirectional
 
-    def directions(self) -> list[tuple[bool, bool]]:
-        """(along columns, backward) of each layer, first layer first."""
-        found = []
-        for from_last in reversed(range(self.layers)):
-            columns = self.order == "columns"
-            backward = from_last % 2 == 1
-            if self.order == "alternate":
-                columns = from_last % 2 == 1
-                backward = from_last % 4 in (1, 2)
-            found.append((columns, backward and self.bidirectional))
-        return found
+    def ways(self) -> list[tuple[str, bool, bool]]:
+        """(path, x and y exchanged, backward) of each layer, first layer first."""
+        return [
+            way_of_layer(self.order, from_last, self.bidirectional)
+            for from_last in reversed(range(self.layers))
+        ]
 
     def mix(self, tokens: Tensor, positions_um: Tensor, padding_mask: Tensor | None) -> Tensor:
         """See `ContextEncoder.mix`."""
         # Blocks only look back, and padding is read last: no block needs to know about it.
-        orders: dict[tuple[bool, bool], tuple[Tensor, Tensor]] = {}
-        for block, way in zip(self.blocks, self.directions(), strict=True):
+        orders: dict[tuple[str, bool, bool], Tensor] = {}
+        place: Tensor | None = None  # where each token is in the sequence as it lies now
+        for block, way in zip(self.blocks, self.ways(), strict=True):
             if way not in orders:
-                forth = reading_order(positions_um, padding_mask, columns=way[0], backward=way[1])
-                orders[way] = (forth, forth.argsort(dim=1))
-            forth, back = orders[way]
-            tokens = _take(block(_take(tokens, forth)), back)
-        return tokens
+                path, exchanged, backward = way
+                orders[way] = reading_order(
+                    positions_um, padding_mask, path=path, exchanged=exchanged, backward=backward
+                )
+            wanted = orders[way]
+            tokens = block(_take(tokens, wanted if place is None else place.gather(1, wanted)))
+            place = wanted.argsort(dim=1)
+        return tokens if place is None else _take(tokens, place)
 
 
 class FeedForward(nn.Module):
@@ -177,6 +178,10 @@ class FeedForward(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, L, D) to (B, L, D)."""
+        parts = torch.split(tokens, TOKENS_AT_ONCE, dim=1)
+        return torch.cat([self._part(part) for part in parts], dim=1)
+
+    def _part(self, tokens: Tensor) -> Tensor:
         hidden = nn.functional.gelu(self.up(self.norm(tokens)))
         out: Tensor = tokens + self.dropout(self.down(self.dropout(hidden)))
         return out
@@ -189,13 +194,13 @@ def check_option(name: str, value: object, good: bool, rule: str) -> None:
 
 
 def default_heads(dim: int, heads: int | None) -> int:
-    """The number of attention heads: as asked for, or of at least 16 channels each, up to 8.
+    """The number of attention heads: as asked for, or of at least 32 channels each, up to 8.
 
     Raises:
         ModelError: The heads do not divide `dim`.
     """
     if heads is None:
-        return max(n for n in (1, 2, 4, 8) if n == 1 or (dim % n == 0 and dim // n >= 16))
+        return max(n for n in (1, 2, 4, 8) if n == 1 or (dim % n == 0 and dim // n >= 32))
     good = heads >= 1 and dim % heads == 0
     check_option("heads", heads, good, f"a divisor of the dimension {dim}")
     return heads
@@ -220,4 +225,7 @@ def check_field(
 
 
 def _take(tokens: Tensor, order: Tensor) -> Tensor:
+    """Tokens (B, L, D) in an order (B, L)."""
+    if len(tokens) == 1:  # far faster than with an index for every value
+        return tokens[0].index_select(0, order[0]).unsqueeze(0)
     return tokens.gather(1, order.unsqueeze(-1).expand_as(tokens))

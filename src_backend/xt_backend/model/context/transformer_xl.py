@@ -30,7 +30,7 @@ class TransformerXLContext(SequenceContext):
     the same way, each carries it by one segment and its memory at most.
 
     Args:
-        heads: Number of heads, a divisor of `dim`; None for up to 8 of at least 16 channels.
+        heads: Number of heads, a divisor of `dim`; None for up to 8 of at least 32 channels.
         segment: Tokens per segment.
         memory: Tokens before the segment that it sees.
         mlp_ratio: Hidden size of the feed-forward part over `dim`.
@@ -45,8 +45,8 @@ class TransformerXLContext(SequenceContext):
         layers: int,
         *,
         heads: int | None = None,
-        segment: int = 512,
-        memory: int = 512,
+        segment: int = 256,
+        memory: int = 256,
         mlp_ratio: float = 2.0,
         dropout: float = 0.0,
         order: str = "raster",
@@ -76,7 +76,7 @@ class TransformerXLContext(SequenceContext):
             )
             for _ in range(layers)
         )
-        ways = self.directions()
+        ways = self.ways()
         self.reach_tokens = (segment - 1 + memory) * max(ways.count(way) for way in set(ways))
 
 
@@ -107,32 +107,44 @@ class TransformerXLBlock(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, L, D) to (B, L, D)."""
+        length = tokens.shape[1]
+        along = self._along(min(length, self.segment + self.memory), tokens)
+        keys = None if self.training else self._keys(tokens)
         parts = []
-        for start in range(0, tokens.shape[1], self.segment):
+        for start in range(0, length, self.segment):
             part = tokens[:, start : start + self.segment]
-            memory = tokens[:, max(start - self.memory, 0) : start]
-            if self.training:
-                memory = memory.detach()
-            parts.append(part + self.dropout(self._attend(part, memory)))
+            first = max(start - self.memory, 0)
+            if keys is None:
+                memory = tokens[:, first:start].detach()
+                seen = self._keys(torch.cat([memory, part], dim=1))
+            else:
+                seen = keys[:, :, :, first : start + self.segment]
+            parts.append(part + self.dropout(self._attend(part, seen, along)))
         out: Tensor = self.feed_forward(torch.cat(parts, dim=1))
         return out
 
-    def _attend(self, part: Tensor, memory: Tensor) -> Tensor:
+    def _along(self, count: int, like: Tensor) -> Tensor:
+        """(H, P, count) what distances count - 1 to 0 mean to a query, scaled as scores are."""
+        along = self.distance(distance_waves(count, like.shape[-1], like))
+        along = along.view(count, self.heads, -1).permute(1, 2, 0)
+        scaled: Tensor = along / along.shape[1] ** 0.5
+        return scaled
+
+    def _keys(self, tokens: Tensor) -> Tensor:
+        """Keys and values (2, B, H, L, P)."""
+        batch, length, _ = tokens.shape
+        pairs = self.key_value(self.norm(tokens)).view(batch, length, 2, self.heads, -1)
+        found: Tensor = pairs.permute(2, 0, 3, 1, 4)
+        return found
+
+    def _attend(self, part: Tensor, seen: Tensor, along: Tensor) -> Tensor:
         batch, n_queries, dim = part.shape
-        seen = self.norm(torch.cat([memory, part], dim=1))
-        n_keys = seen.shape[1]
-        query = self.query(seen[:, -n_queries:]).view(batch, n_queries, self.heads, -1)
-        key, value = (
-            self.key_value(seen).view(batch, n_keys, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
-        )
-        along = self.distance(distance_waves(n_keys, dim, part))
-        along = along.view(n_keys, self.heads, -1).permute(1, 2, 0)  # (H, P, keys)
-        along = along / key.shape[-1] ** 0.5
-        scores = _shift((query + self.distance_bias).transpose(1, 2) @ along)
-        future = torch.ones(n_queries, n_keys, dtype=torch.bool, device=part.device)
-        scores = scores.masked_fill_(future.triu_(1 + n_keys - n_queries), float("-inf"))
+        n_keys = seen.shape[3]
+        query = self.query(self.norm(part)).view(batch, n_queries, self.heads, -1)
+        by_distance = (query + self.distance_bias).transpose(1, 2) @ along[:, :, -n_keys:]
         content = (query + self.content_bias).transpose(1, 2)
-        mixed = scaled_dot_product_attention(content, key, value, attn_mask=scores)
+        scores = by_key(by_distance)
+        mixed = scaled_dot_product_attention(content, seen[0], seen[1], attn_mask=scores)
         out: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, n_queries, dim))
         return out
 
@@ -146,13 +158,22 @@ def distance_waves(count: int, dim: int, like: Tensor) -> Tensor:
     return torch.cat([phase.sin(), phase.cos()], dim=-1)[:, :dim]
 
 
-def _shift(by_distance: Tensor) -> Tensor:
-    """Turn columns that count distances down into columns of keys.
+def by_key(by_distance: Tensor) -> Tensor:
+    """Turn columns that count distances down into columns of keys, minus infinity in the future.
 
     Row i of the input holds the distances n_keys - 1 to 0. Key j lies i + n_keys - n_queries - j
-    tokens back, so row i has to move left by n_queries - 1 - i; what wraps around lies in the
-    future and is masked by the caller.
+    tokens back, so row i has to move left by n_queries - 1 - i. With n_queries columns of minus
+    infinity behind, that is the same numbers read in rows that are one shorter: a view.
+
+    Args:
+        by_distance: (B, H, n_queries, n_keys).
+
+    Returns:
+        (B, H, n_queries, n_keys) without a copy of the scores by key.
     """
-    n_queries, n_keys = by_distance.shape[-2:]
-    padded = pad(by_distance, (1, 0)).reshape(*by_distance.shape[:-2], n_keys + 1, n_queries)
-    return padded[..., 1:, :].reshape(by_distance.shape)
+    batch, heads, n_queries, n_keys = by_distance.shape
+    flat = pad(by_distance, (0, n_queries), value=float("-inf")).flatten(2)
+    # Rows of n_keys + n_queries become rows of one less, from the first row's shift on.
+    width = n_keys + n_queries - 1
+    shifted = flat[:, :, n_queries - 1 : n_queries - 1 + n_queries * width]
+    return shifted.view(batch, heads, n_queries, width)[..., :n_keys]
