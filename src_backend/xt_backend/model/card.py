@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import BaseModel, Field, JsonValue, ValidationError, model_validator
 
 from xt_backend.errors import ModelError
+from xt_backend.keys import DENSE_STRIDE
+from xt_backend.model.card_parts import CARD_CONFIG, DenseHeadInfo, DetectionInfo, Fraction
 
 __all__ = [
     "CARD_KEY",
     "FORMAT_VERSION",
     "ClassInfo",
     "ContextInfo",
+    "DenseHeadInfo",
+    "DetectionInfo",
     "EncoderInfo",
     "FeatureStats",
     "LabelRule",
@@ -27,7 +31,6 @@ CARD_KEY = "napari-xt"
 
 FORMAT_VERSION = 1
 
-_Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 _Triple = tuple[float, float, float]
 
 # Arguments of timm.create_model that name files or addresses; a card must not reach them.
@@ -39,10 +42,12 @@ _REFUSED_ARGS = frozenset({
 })  # fmt: skip
 _LARGEST_ARG = 65536
 _LARGEST_CONTEXT = 2**29
+_MOST_IN_A_MASK = 254
+_TAKEN_KINDS = frozenset({"regions", "failed_regions"})
 
 
 class _Card(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = CARD_CONFIG
 
 
 class ClassInfo(_Card):
@@ -66,8 +71,8 @@ class LabelRule(_Card):
             Without an entry the label is the class of the largest fraction.
     """
 
-    min_annotated_fraction: _Fraction = 0.3
-    min_fraction: dict[str, _Fraction] = {}
+    min_annotated_fraction: Fraction = 0.3
+    min_fraction: dict[str, Fraction] = {}
 
 
 class EncoderInfo(_Card):
@@ -159,8 +164,11 @@ class ModelCard(_Card):
     """Everything about a model that is not a tensor.
 
     Attributes:
-        task: ``region``: logits per region; ``slide``: logits per slide.
-        classes: In the order of the logits.
+        task: ``region``: logits per region; ``slide``: logits per slide; ``dense``: a mask of
+            the classes beside the regions' own logits; ``detection``: points beside them.
+        classes: In the order of the logits. Of detection models the first means "none", the
+            others are the kinds of points: a region's label is the kind that lies in it, and
+            the heat map has one channel per kind.
         model_mpp: Pixel size that the model wants, in um/px.
         region_px: Side of a region at `model_mpp`.
         input_px: Side of a sub-region; `region_px` is a multiple of it.
@@ -175,7 +183,7 @@ class ModelCard(_Card):
     format_version: Literal[1] = 1
     name: str = Field(min_length=1, max_length=200)
     layout: Literal["napari-xt"] = "napari-xt"
-    task: Literal["region", "slide"] = "region"
+    task: Literal["region", "slide", "dense", "detection"] = "region"
     classes: tuple[ClassInfo, ...] = Field(min_length=2, max_length=1000)
     label_rule: LabelRule = LabelRule()
     model_mpp: float = Field(ge=0.05, le=5.0)
@@ -186,6 +194,8 @@ class ModelCard(_Card):
     reduce: ReduceInfo = ReduceInfo()
     context: ContextInfo
     slide_head: SlideHeadInfo = SlideHeadInfo()
+    dense_head: DenseHeadInfo = DenseHeadInfo()
+    detection: DetectionInfo = DetectionInfo()
     mean: _Triple
     std: _Triple
     licence: str = ""
@@ -194,7 +204,7 @@ class ModelCard(_Card):
     intended_use: str = ""
     metrics: dict[str, JsonValue] = {}
     temperature: float = Field(default=1.0, gt=0.0)
-    thresholds: dict[str, _Fraction] = {}
+    thresholds: dict[str, Fraction] = {}
     feature_stats: FeatureStats | None = None
     state_sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
 
@@ -222,12 +232,35 @@ class ModelCard(_Card):
             and self.slide_head.kind == "class-token"
         ):
             raise ValueError("a class token sees nothing without context; use attention-mil")
+        self._check_dense()
         return self
+
+    def _check_dense(self) -> None:
+        if self.has_dense_head and self.region_px % DENSE_STRIDE:
+            raise ValueError(f"region_px {self.region_px} is no multiple of {DENSE_STRIDE}")
+        if self.task == "dense" and len(self.classes) > _MOST_IN_A_MASK:
+            raise ValueError(f"a mask holds at most {_MOST_IN_A_MASK} classes")
+        unknown = sorted(set(self.detection.thresholds) - set(self.point_kinds))
+        if unknown:
+            raise ValueError(f"detection.thresholds names unknown kinds: {', '.join(unknown)}")
+        taken = sorted(_TAKEN_KINDS & set(self.point_kinds))
+        if taken:
+            raise ValueError(f"slides.csv has columns n_{', n_'.join(taken)} of its own")
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes in the order of the logits."""
         return tuple(item.name for item in self.classes)
+
+    @property
+    def has_dense_head(self) -> bool:
+        """Whether the model decodes pixels: task dense or detection."""
+        return self.task in ("dense", "detection")
+
+    @property
+    def point_kinds(self) -> tuple[str, ...]:
+        """Kinds of points in the order of the heat map's channels; empty for other tasks."""
+        return self.class_names[1:] if self.task == "detection" else ()
 
     @property
     def region_um(self) -> float:
