@@ -11,27 +11,26 @@ from xt_backend.errors import DeviceError
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch):
-    def pretend(cuda: int, mps: bool, bf16: bool = True) -> None:
+    def pretend(cuda: int, mps: bool) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "Some GPU")
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: bf16)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
 
     return pretend
 
 
 @pytest.mark.parametrize(
-    ("cuda", "mps", "bf16", "name", "precision", "word"),
+    ("cuda", "mps", "name", "precision", "word"),
     [
-        (1, True, True, "cuda:0", "bf16", "Some GPU"),
-        (1, False, False, "cuda:0", "fp16", "Some GPU"),
-        (0, True, False, "mps", "fp32", "Apple"),
-        (0, False, False, "cpu", "fp32", "no CUDA device"),
+        (1, True, "cuda:0", "fp16", "Some GPU"),
+        (1, False, "cuda:0", "fp16", "Some GPU"),
+        (0, True, "mps", "fp32", "Apple"),
+        (0, False, "cpu", "fp32", "no CUDA device"),
     ],
 )
-def test_auto_takes_the_best_and_says_why(machine, cuda, mps, bf16, name, precision, word) -> None:
-    machine(cuda, mps, bf16)
+def test_auto_takes_the_best_and_says_why(machine, cuda, mps, name, precision, word) -> None:
+    machine(cuda, mps)
     device = choose_device()
     assert (device.name, device.precision) == (name, precision)
     assert word in device.reason
