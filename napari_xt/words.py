@@ -54,8 +54,10 @@ def summary(event: RunFinished) -> str:
 
 def slide_headline(score_map: ScoreMap) -> str:
     """What the model says of the whole slide; empty for region models."""
-    if score_map.slide_logits is None:
+    probabilities, label = score_map.slide_probabilities, score_map.slide_label
+    if probabilities is None:
         return ""
-    probabilities = score_map.slide_probabilities
-    best = int(probabilities.argmax())
-    return f"The slide as a whole: {score_map.slide_label} ({probabilities[best]:.0%})."
+    if not label:
+        return "The slide as a whole: no prediction."
+    share = probabilities[score_map.classes.index(label)]
+    return f"The slide as a whole: {label} ({share:.0%})."

@@ -304,8 +304,10 @@ def test_context_can_be_switched_off_and_on(qtbot: Any, panel: Any, square_slide
     best = int(with_context[row, column] >= 0.5)
     words = panel.results.cursor_note.text()
     assert words.startswith(f"Here: {score_map.classes[best]}")
-    own = alone[row, column] if best else 1 - alone[row, column]
-    assert f"(alone {own:.0%})" in words
+    own = int(alone[row, column] >= 0.5)
+    share = alone[row, column] if own else 1 - alone[row, column]
+    changed = "" if own == best else f"{score_map.classes[own]} "
+    assert f"(alone {changed}{share:.0%})" in words
 
 
 def test_only_what_was_drawn_is_scored(qtbot: Any, panel: Any, square_slide: Path) -> None:
