@@ -109,10 +109,10 @@ class Form(QWidget):
             return None
         return float(self.mpp.value())
 
-    def show_mpp(self, slide_mpp: float | None) -> None:
-        """Show the file's pixel size, or ask for one where it has none."""
+    def show_mpp(self, slide_mpp: float | None, *, stated: bool) -> None:
+        """Show a pixel size; where the file does not state it, it can be entered or mended."""
         self.mpp.blockSignals(True)
-        self.mpp.setEnabled(slide_mpp is None)
+        self.mpp.setEnabled(not stated)
         self.mpp.setValue(0.0 if slide_mpp is None else slide_mpp)
         self.mpp.blockSignals(False)
 

@@ -33,6 +33,11 @@ MICROMETRE = "micrometer"
 UNITS = (MICROMETRE, MICROMETRE)
 AXES = ("y", "x")
 
+SHOWN_MPP = "slide_mpp"
+"""Key of a slide layer's facts: the pixel size that it is shown with."""
+
+UNKNOWN_MPP = " (pixel size unknown)"
+
 NOT_DONE = 1
 UNREADABLE = 2
 _STATUS_COLORS = {NOT_DONE: (0.10, 0.12, 0.22, 0.55), UNREADABLE: (0.84, 0.10, 0.55, 0.95)}
@@ -46,7 +51,7 @@ def slide_layer(pyramid: Pyramid) -> LayerData:
     """
     info = pyramid.info
     options: dict[str, Any] = {
-        "name": info.name if info.mpp else f"{info.name} (pixel size unknown)",
+        "name": info.name if info.mpp else f"{info.name}{UNKNOWN_MPP}",
         "multiscale": True,
         "rgb": True,
         "axis_labels": AXES,
@@ -64,7 +69,7 @@ def _slide_facts(pyramid: Pyramid) -> dict[str, Any]:
         "vendor": info.vendor,
         "level_dimensions": [list(size) for size in info.level_dimensions],
         "bounds_px": list(info.bounds_px),
-        "slide_mpp": None if info.mpp is None else [info.mpp.x, info.mpp.y],
+        SHOWN_MPP: None if info.mpp is None else [info.mpp.x, info.mpp.y],
         "mpp_source": None if info.mpp is None else info.mpp.source,
         "objective_power": info.objective_power,
     }

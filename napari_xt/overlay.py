@@ -11,6 +11,7 @@ from napari_xt import layers as lay
 from napari_xt.hover import ClassMap
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from napari.components import ViewerModel
     from napari.layers import Layer
 
@@ -29,14 +30,24 @@ class Overlay:
         viewer: Where the layers go.
         score_map: First state; fixes lattice and classes.
         context: Whether the prediction with context is shown, or the region alone.
+        frame: (3, 3) affine from the slide's um to the world; None where they are the same.
     """
 
-    def __init__(self, viewer: ViewerModel, score_map: ScoreMap, *, context: bool = True) -> None:
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        score_map: ScoreMap,
+        *,
+        context: bool = True,
+        frame: npt.NDArray[np.float64] | None = None,
+    ) -> None:
         self._viewer = viewer
         self.score_map = score_map
         self.context = context
         made: list[Layer] = []
         for data, options, kind in lay.score_map_layers(score_map, context=context):
+            if frame is not None:
+                options["affine"] = frame
             if kind == "image":
                 made.append(viewer.add_layer(Image(data, **options)))
             elif not made or not isinstance(made[-1], ClassMap):

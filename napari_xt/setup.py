@@ -18,6 +18,7 @@ from napari_xt.preview import Preview, preview
 from napari_xt.roi import roi_from_shapes
 from napari_xt.tasks import Latest
 from napari_xt.words import about_slide
+from napari_xt.world import shown_mpp
 from xt_backend.errors import UsageError, XTError
 
 if TYPE_CHECKING:
@@ -140,14 +141,24 @@ class Setup(QObject):
             self.form.slide_note.setText(
                 "Drop a slide onto the window, or use File > Open Sample > xT for whole slides."
             )
-            self.form.show_mpp(None)
-            self.form.mpp.setEnabled(False)
         else:
-            info = pyramid_of(layer).info
-            self.form.slide_note.setText(about_slide(info))
-            self.form.show_mpp(None if info.mpp is None else info.mpp.value)
+            self.form.slide_note.setText(about_slide(pyramid_of(layer).info))
+        self.show_mpp()
         self._list_models()
         self._on_form_changed()
+
+    def show_mpp(self) -> None:
+        """Show the slide's pixel size: the file's, else the one that was last used."""
+        layer = self.slide_layer
+        if layer is None:
+            self.form.show_mpp(None, stated=True)
+            return
+        mpp = pyramid_of(layer).info.mpp
+        used = shown_mpp(layer)
+        if mpp is not None:
+            self.form.show_mpp(mpp.value, stated=True)
+        else:
+            self.form.show_mpp(None if used is None else sum(used) / 2, stated=False)
 
     def _list_models(self) -> None:
         current = self.form.model.currentData() or ""

@@ -22,11 +22,12 @@ from qtpy.QtWidgets import (
 
 from napari_xt import world
 from napari_xt.form import Form, note_label
+from napari_xt.handles import pyramid_of
 from napari_xt.overlay import Overlay
 from napari_xt.results import Results
 from napari_xt.session import Session
 from napari_xt.setup import Setup
-from napari_xt.words import duration, slide_headline, summary
+from napari_xt.words import duration, mpp_note, slide_headline, summary
 from xt_backend.errors import XTError
 from xt_backend.keys import RESEARCH_USE
 
@@ -175,13 +176,19 @@ class RunXT(QWidget):
     def show_result(self, score_map: ScoreMap) -> None:
         """Lay a score map over the slide, in place of the one shown before."""
         layer = self._running_on or self.setup.slide_layer
+        frame, note = None, ""
         if layer is not None and layer in self._viewer.layers:
-            world.use_um(self._viewer, layer, score_map.slide_mpp)
+            world.use_mpp(self._viewer, layer, score_map.slide_mpp, score_map.mpp_source)
+            frame = world.slide_frame(layer, score_map.slide_mpp)
+            self.setup.show_mpp()
+            note = mpp_note(score_map, pyramid_of(layer).info)
         if self.overlay is not None:
             self.overlay.remove()
         self.results.begin(score_map)
-        self.results.headline.setText(slide_headline(score_map))
-        self.overlay = Overlay(self._viewer, score_map, context=self.results.context.isChecked())
+        self.results.headline.setText(" ".join(filter(None, (slide_headline(score_map), note))))
+        self.overlay = Overlay(
+            self._viewer, score_map, context=self.results.context.isChecked(), frame=frame
+        )
         self._show_shares()
 
     def _on_progress(self, event: RegionsScored) -> None:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from xt_backend.slides import SlideInfo
     from xt_backend.store import ScoreMap
 
-__all__ = ["about_slide", "duration", "slide_headline", "summary"]
+__all__ = ["about_slide", "duration", "mpp_note", "slide_headline", "summary"]
 
 
 def about_slide(info: SlideInfo) -> str:
@@ -50,6 +50,14 @@ def summary(event: RunFinished) -> str:
     if score_map.n_failed:
         words.append(f"; {score_map.n_failed:,} could not be read and are marked")
     return " ".join(words) + "."
+
+
+def mpp_note(score_map: ScoreMap, info: SlideInfo) -> str:
+    """That a result was made with another pixel size than the file's; empty where it was not."""
+    used = sum(score_map.slide_mpp) / 2
+    if info.mpp is None or abs(used / info.mpp.value - 1) < 1e-6:
+        return ""
+    return f"Made with {used:g} µm per pixel, as was asked for; the file states {info.mpp.value:g}."
 
 
 def slide_headline(score_map: ScoreMap) -> str:

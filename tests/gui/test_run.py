@@ -255,6 +255,29 @@ def test_a_failure_is_told_once_and_the_next_run_works(
     np.testing.assert_allclose((y, x), 511.5, atol=2)
 
 
+def test_a_pixel_size_may_be_corrected_and_run_again(
+    qtbot: Any, panel: Any, tmp_path: Path
+) -> None:
+    image = np.full((2048, 2048, 3), 255, np.uint8)
+    image[512:1536, 512:1536] = speckled((1024, 1024), (170, 70, 160))
+    slide = open_slide_layer(panel, write_slide(tmp_path / "unknown.tiff", image, None))
+    for mpp in (0.5, 0.25):
+        panel.form.mpp.setValue(mpp)
+        run_to_end(qtbot, panel)
+        assert panel.form.mpp.isEnabled()
+        assert panel.form.mpp.value() == mpp
+        np.testing.assert_allclose(slide.scale, mpp)
+        classes = layer(panel._viewer, "xT classes")
+        rows, columns = np.nonzero(classes.data)
+        corner = classes.data_to_world((rows.min() - 0.5, columns.min() - 0.5))
+        np.testing.assert_allclose(slide.world_to_data(corner), 511.5, atol=64 * 0.5 / mpp)
+    # Another slide, and back: what was typed is remembered with its layer.
+    open_slide_layer(panel, write_slide(tmp_path / "other.tiff", image, 0.5))
+    assert not panel.form.mpp.isEnabled()
+    panel.form.slide.setCurrentIndex(panel.form.slide.findData(slide))
+    assert panel.form.typed_mpp == 0.25
+
+
 def test_taking_the_slide_away_ends_its_run(qtbot: Any, panel: Any, long_run: Any) -> None:
     slide = long_run()
     with qtbot.waitSignal(panel.session.progressed, timeout=PATIENCE_MS):

@@ -61,6 +61,29 @@ def test_slide_and_result_lie_on_each_other(
         assert len(colours) > 50
 
 
+def test_a_result_of_another_pixel_size_lies_on_the_tissue(
+    viewers: list[Any], noisy_image: Any, tmp_path: Path
+) -> None:
+    """`score --slide-mpp` overrules the file; the window has to follow."""
+    slide = write_slide(tmp_path / "slide.tiff", noisy_image[:700, :1000], 0.25)
+    with open_slide(slide) as opened:
+        identity = {RunH5.META_SLIDE_IDENTITY: opened.identity()}
+    found = score_map(name="slide.tiff", slide_mpp=(0.5, 0.5), run_meta=identity)
+    found.save(tmp_path / "slide.run.h5")
+    viewer = open_view(slide, tmp_path, show=False)
+    viewers.append(viewer)
+    (shown,) = [layer for layer in viewer.layers if layer.name == "slide.tiff"]
+    (classes,) = [layer for layer in viewer.layers if layer.name.startswith("xT classes")]
+    np.testing.assert_allclose(shown.scale, 0.5)
+    for (column, row), box in zip(found.cells, found.lattice.boxes(found.cells), strict=True):
+        y, x = shown.world_to_data(classes.data_to_world((row - 0.5, column - 0.5)))
+        np.testing.assert_allclose((x + 0.5, y + 0.5), box[:2], atol=1e-6)
+    (panel,) = viewer.window.dock_widgets.values()
+    panel = getattr(panel, "inner_widget", lambda: panel)()
+    assert "0.5 µm per pixel" in panel.results.headline.text()
+    assert "the file states 0.25" in panel.results.headline.text()
+
+
 def test_without_a_run_there_is_just_the_slide(viewers: list[Any], slide: Path) -> None:
     viewer = open_view(slide, show=False)
     viewers.append(viewer)
