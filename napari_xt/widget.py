@@ -71,7 +71,15 @@ class RunXT(QWidget):
         self.overlay: Overlay | None = None
         self.session = Session(make_backend, self)
         self._build()
-        self.setup = Setup(napari_viewer, self.form, self.plan, lambda: self.session.running, self)
+        self.setup = Setup(
+            napari_viewer,
+            self.form,
+            self.plan,
+            lambda: self.session.running,
+            # A closed panel starts no process.
+            lambda asked: self.session.device_question(asked) if self._docked else None,
+            self,
+        )
         self._connect()
         self._show_idle()
 
@@ -120,7 +128,9 @@ class RunXT(QWidget):
         self.session.progressed.connect(self._on_progress)
         self.session.finished.connect(self._on_finished)
         self.session.failed.connect(self._on_failed)
-        self.destroyed.connect(self.session.close)
+        # Not the bound method: the session is this widget's child, so Qt deletes its slots before.
+        session = self.session
+        self.destroyed.connect(lambda: session.close())
         application = QApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(self.session.close)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from xt_backend.errors import XTError
+
 if TYPE_CHECKING:
+    from xt_backend.backend import DeviceChoice
     from xt_backend.engine.events import RunFinished
     from xt_backend.slides import SlideInfo
     from xt_backend.store import ScoreMap
 
-__all__ = ["about_slide", "duration", "mpp_note", "slide_headline", "summary"]
+__all__ = ["about_slide", "device_words", "duration", "mpp_note", "slide_headline", "summary"]
 
 
 def about_slide(info: SlideInfo) -> str:
@@ -23,6 +26,13 @@ def about_slide(info: SlideInfo) -> str:
         usual = 10 / info.objective_power
         words += f" A {info.objective_power:g}x objective usually means {usual:g} µm per pixel."
     return words
+
+
+def device_words(choice: DeviceChoice | XTError) -> str:
+    """Which device a run will use and why, or why it can't."""
+    if isinstance(choice, XTError):
+        return str(choice)
+    return f"Runs on {choice.name} ({choice.reason})."
 
 
 def duration(seconds: float) -> str:

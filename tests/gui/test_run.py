@@ -1,4 +1,4 @@
-"""The real buttons, a real model, a real slide, a backend process: nothing is patched."""
+"""The real buttons, a real model, a real slide, a backend process that the tests share."""
 
 from __future__ import annotations
 
@@ -347,6 +347,25 @@ def test_only_what_was_drawn_is_scored(qtbot: Any, panel: Any, square_slide: Pat
     assert len(boxes) >= 8 * 8
     panel.form.area.setCurrentIndex(0)
     assert len(boxes_of(run_to_end(qtbot, panel))) >= 16 * 8
+
+
+def test_the_panel_says_before_a_run_on_which_device_and_why(
+    qtbot: Any, panel: Any, square_slide: Path
+) -> None:
+    open_slide_layer(panel, square_slide)
+    qtbot.waitUntil(lambda: "Runs on" in panel.plan.text(), timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: "regions of" in panel.plan.text(), timeout=PATIENCE_MS)
+    planned = []
+    panel.session.planned.connect(planned.append)
+    before = panel.plan.text()
+    run_to_end(qtbot, panel)
+    assert f"Runs on {planned[0].device} ({planned[0].device_reason})." in before
+    # A device that is not there is told before the run, not by its failure.
+    if planned[0].device == "cpu":
+        panel.form.device.setCurrentText("cuda")
+        qtbot.waitUntil(lambda: "0 CUDA devices" in panel.plan.text(), timeout=PATIENCE_MS)
+    panel.form.device.setCurrentText("cpu")
+    qtbot.waitUntil(lambda: "Runs on cpu (asked for)" in panel.plan.text(), timeout=PATIENCE_MS)
 
 
 def test_the_model_that_fits_the_slide_is_picked(
