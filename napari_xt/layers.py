@@ -24,6 +24,7 @@ __all__ = [
     "lattice_transform",
     "names",
     "probability_maps",
+    "result_facts",
     "score_map_layers",
     "slide_layer",
     "status_map",
@@ -141,7 +142,7 @@ def score_map_layers(score_map: ScoreMap, *, context: bool = True) -> list[Layer
         "translate": translate,
         "units": UNITS,
         "axis_labels": AXES,
-        "metadata": {PRODUCT: _result_facts(score_map)},
+        "metadata": {PRODUCT: result_facts(score_map)},
     }
     class_name, probability_names, status_name = names(score_map.slide_name, score_map.classes)
     probabilities = probability_maps(score_map, context=context)
@@ -196,7 +197,8 @@ def score_map_layers(score_map: ScoreMap, *, context: bool = True) -> list[Layer
     return layers
 
 
-def _result_facts(score_map: ScoreMap) -> dict[str, Any]:
+def result_facts(score_map: ScoreMap) -> dict[str, Any]:
+    """What a result's layers say of their origin, as JSON."""
     return {
         "model": score_map.model_name,
         "model_sha256": score_map.model_sha256,

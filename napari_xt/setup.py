@@ -259,7 +259,9 @@ class Setup(QObject):
     def _on_device(self, result: DeviceChoice | XTError) -> None:
         if isinstance(result, BackendDiedError):
             return  # asked again with the next change; a run says it itself
-        self._device_words[self._asked_device] = device_words(result)
+        self._device_words[self._asked_device] = (
+            str(result) if isinstance(result, XTError) else device_words(result.name, result.reason)
+        )
         self._show_plan()
 
     def _show_plan(self) -> None:

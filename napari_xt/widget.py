@@ -20,14 +20,15 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_xt import world
 from napari_xt.form import Form, note_label
 from napari_xt.handles import pyramid_of
-from napari_xt.overlay import Overlay
+from napari_xt.overlay import Overlay, prepare_soon
+from napari_xt.preview import planned_words
 from napari_xt.results import Results
 from napari_xt.session import Session
 from napari_xt.setup import Setup
-from napari_xt.words import duration, mpp_note, slide_headline, summary
+from napari_xt.words import PARTIAL, SO_FAR, duration, mpp_note, slide_headline, summary
+from napari_xt.world import use_mpp
 from xt_backend.errors import XTError
 from xt_backend.keys import RESEARCH_USE
 
@@ -82,6 +83,7 @@ class RunXT(QWidget):
         )
         self._connect()
         self._show_idle()
+        prepare_soon()
 
     # ------------------------------------------------------------------ what there is to see
 
@@ -174,31 +176,28 @@ class RunXT(QWidget):
             self.status.setText("Stopping …")
 
     def _on_planned(self, event: RunPlanned) -> None:
-        words = [f"{event.n_regions:,} regions on {event.device} ({event.device_reason})"]
-        if event.n_cached:
-            words.append(f"{event.n_cached:,} of them are known from an earlier run")
-        self.plan.setText(". ".join([*words, *event.notes]) + ".")
+        self.plan.setText(planned_words(event))
         self.progress.setRange(0, max(1, event.n_regions))
         self.status.setText("Reading the first regions …")
         self.show_result(event.score_map)
-        self.results.headline.setText("")
+        self.results.say(SO_FAR)
 
     def show_result(self, score_map: ScoreMap) -> None:
         """Lay a score map over the slide, in place of the one shown before."""
         layer = self._running_on or self.setup.slide_layer
-        frame, note = None, ""
+        slide, note = None, ""
         if layer is not None and layer in self._viewer.layers:
-            world.use_mpp(self._viewer, layer, score_map.slide_mpp, score_map.mpp_source)
-            frame = world.slide_frame(layer, score_map.slide_mpp)
+            slide = layer
+            use_mpp(self._viewer, slide, score_map.slide_mpp, score_map.mpp_source)
             self.setup.show_mpp()
-            note = mpp_note(score_map, pyramid_of(layer).info)
-        if self.overlay is not None:
-            self.overlay.remove()
+            note = mpp_note(score_map, pyramid_of(slide).info)
         self.results.begin(score_map)
-        self.results.headline.setText(" ".join(filter(None, (slide_headline(score_map), note))))
-        self.overlay = Overlay(
-            self._viewer, score_map, context=self.results.context.isChecked(), frame=frame
-        )
+        self.results.say(slide_headline(score_map), note)
+        if self.overlay is None or not self.overlay.restart(score_map, slide):
+            if self.overlay is not None:
+                self.overlay.remove()
+            context = self.results.context.isChecked()
+            self.overlay = Overlay(self._viewer, score_map, context=context, slide=slide)
         self._show_shares()
 
     def _on_progress(self, event: RegionsScored) -> None:
@@ -220,10 +219,8 @@ class RunXT(QWidget):
             self._update(score_map)
         self._show_idle()
         self.status.setText(summary(event))
-        if event.cancelled and score_map is not None:
-            self.results.headline.setText("Partial: cancelled, and judged without context.")
-        elif score_map is not None:
-            self.results.headline.setText(slide_headline(score_map))
+        if score_map is not None:
+            self.results.say(PARTIAL if event.cancelled else slide_headline(score_map))
 
     def _on_failed(self, error: XTError) -> None:
         self._show_idle()

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from xt_backend.errors import XTError
-
 if TYPE_CHECKING:
-    from xt_backend.backend import DeviceChoice
     from xt_backend.engine.events import RunFinished
     from xt_backend.slides import SlideInfo
     from xt_backend.store import ScoreMap
 
-__all__ = ["about_slide", "device_words", "duration", "mpp_note", "slide_headline", "summary"]
+__all__ = [
+    "PARTIAL",
+    "SO_FAR",
+    "about_slide",
+    "device_words",
+    "duration",
+    "mpp_note",
+    "slide_headline",
+    "summary",
+]
+
+SO_FAR = "So far each region alone; they are judged together when all have been read."
+PARTIAL = "Partial: cancelled, and judged without context."
 
 
 def about_slide(info: SlideInfo) -> str:
@@ -28,11 +37,9 @@ def about_slide(info: SlideInfo) -> str:
     return words
 
 
-def device_words(choice: DeviceChoice | XTError) -> str:
-    """Which device a run will use and why, or why it can't."""
-    if isinstance(choice, XTError):
-        return str(choice)
-    return f"Runs on {choice.name} ({choice.reason})."
+def device_words(name: str, reason: str) -> str:
+    """Which device a run uses and why."""
+    return f"Runs on {name} ({reason})."
 
 
 def duration(seconds: float) -> str:

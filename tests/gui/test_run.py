@@ -186,7 +186,12 @@ def test_a_second_run_encodes_nothing_and_says_so(
 ) -> None:
     open_slide_layer(panel, square_slide)
     first = run_to_end(qtbot, panel)
+    layers = list(panel._viewer.layers)
+    planned: list[str] = []
+    panel.session.planned.connect(lambda event: planned.append(panel.plan.text()))
     second = run_to_end(qtbot, panel)
+    assert "known from an earlier run" in planned[0]
+    assert list(panel._viewer.layers) == layers
     assert first.encoded_regions == len(first.score_map.cells)
     assert second.encoded_regions == 0
     np.testing.assert_array_equal(first.score_map.logits, second.score_map.logits)

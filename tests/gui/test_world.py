@@ -10,7 +10,7 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Image
 
-from napari_xt.layers import lattice_transform, score_map_layers, slide_layer
+from napari_xt.layers import class_map, lattice_transform, score_map_layers, slide_layer
 from napari_xt.overlay import Overlay
 from napari_xt.pyramid import Pyramid
 from napari_xt.world import shown_mpp, slide_frame, use_mpp
@@ -75,7 +75,7 @@ def test_the_overlay_follows_a_slide_that_was_moved_and_turned(
     slide.translate, slide.rotate = (4000.0, -900.0), 90.0
     slide.affine = [[0.0, -1.0, 70.0], [1.0, 0.0, 5.0], [0.0, 0.0, 1.0]]
     found = score_map(bounds_px=(40, 30, 1000, 700))
-    overlay = Overlay(viewer, found, frame=slide_frame(slide, found.slide_mpp))
+    overlay = Overlay(viewer, found, slide=slide)
     for layer in overlay.layers:
         for (column, row), box in zip(found.cells, found.lattice.boxes(found.cells), strict=True):
             upper_left = level0_px(slide, layer, (row - 0.5, column - 0.5))
@@ -91,7 +91,42 @@ def test_a_moved_slide_keeps_its_place_when_the_pixel_size_is_corrected(
     use_mpp(viewer, slide, (0.5, 0.5), "user")
     np.testing.assert_allclose(slide.translate, (200, 400))
     found = score_map(slide_mpp=(0.5, 0.5))
-    overlay = Overlay(viewer, found, frame=slide_frame(slide, found.slide_mpp))
+    overlay = Overlay(viewer, found, slide=slide)
     np.testing.assert_allclose(level0_px(slide, overlay.classes, (-0.5, -0.5)), 0, atol=1e-6)
     # Alone, as when a result is dropped on napari, it is in um of the file's frame.
     np.testing.assert_allclose(overlay.classes.scale, lattice_transform(found)[0])
+
+
+def test_another_run_of_the_slide_uses_the_same_layers(tmp_path: Path, noisy_image: Any) -> None:
+    viewer = ViewerModel()
+    slide = add_slide(viewer, write_slide(tmp_path / "s.tiff", noisy_image, 0.5))
+    overlay = Overlay(viewer, score_map(), slide=slide)
+    before = list(viewer.layers)
+    overlay.classes.opacity, overlay.classes.visible = 0.3, False
+    slide.translate = (30.0, 40.0)
+    logits = np.tile(np.float32([0, 0, 5]), (69, 1))
+    again = score_map(logits=logits, status=np.zeros(69, np.uint8), model_name="other")
+    assert overlay.restart(again, slide)
+    assert list(viewer.layers) == before
+    assert overlay.classes.opacity == 0.3
+    assert overlay.classes.visible  # hidden, a run would show nothing
+    assert not overlay.status.visible
+    np.testing.assert_array_equal(overlay.classes.data, class_map(again))
+    np.testing.assert_allclose(level0_px(slide, overlay.classes, (-0.5, -0.5)), 0, atol=1e-6)
+    assert overlay.classes.metadata["napari-xt"]["model"] == "other"
+
+
+def test_a_run_that_does_not_fit_the_layers_gets_new_ones(tmp_path: Path, noisy_image: Any) -> None:
+    viewer = ViewerModel()
+    slide = add_slide(viewer, write_slide(tmp_path / "s.tiff", noisy_image, 0.5))
+    twin = add_slide(viewer, write_slide(tmp_path / "t.tiff", noisy_image, 0.5))
+    found = score_map()
+    overlay = Overlay(viewer, found, slide=slide)
+    data = overlay.classes.data
+    assert not overlay.restart(found, twin)
+    assert not overlay.restart(score_map(region_px=50), slide)
+    assert not overlay.restart(score_map(classes=("normal", "odd", "tumour")), slide)
+    assert not overlay.restart(score_map(slide_mpp=(0.25, 0.25)), slide)
+    viewer.layers.remove(overlay.probabilities[0])
+    assert not overlay.restart(found, slide)
+    assert overlay.classes.data is data
