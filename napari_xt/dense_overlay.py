@@ -32,6 +32,10 @@ class DenseOverlay:
 
     Args:
         viewer: Where the layer goes.
+
+    Attributes:
+        frame: (3, 3) affine of the layer, from the run's um to those of the window, which differ
+            where a run was told another pixel size than the slide's; None where they are one.
     """
 
     def __init__(self, viewer: ViewerModel) -> None:
@@ -41,10 +45,13 @@ class DenseOverlay:
         self._points: list[store.Points] = []
         self._drawn = 0.0
         self.layer: Layer | None = None
+        self.frame: npt.NDArray[np.float64] | None = None
 
     def show(self, data: LayerData) -> None:
         """Show what a finished run has written."""
         values, options, kind = data
+        if self.frame is not None:
+            options = {**options, "affine": self.frame}
         self.layer = self._viewer.add_layer(
             Labels(values, **options) if kind == "labels" else Points(values, **options)
         )

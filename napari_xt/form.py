@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QLabel,
     QPushButton,
     QSizePolicy,
-    QToolButton,
     QWidget,
 )
 
@@ -56,16 +55,14 @@ class Form(QWidget):
             "knows). A wrong value makes the prediction wrong."
         )
         self.model = _combo("What the tissue is judged by. Each model knows a few tissue classes.")
-        self.model_file = QToolButton()
-        self.model_file.setText("…")
+        self.model_file = _button("…")
         self.model_file.setToolTip("Use a model file (.safetensors) from your disk.")
         self.model_note = note_label()
         self.area = _combo(
             "What is scored: all tissue (it is found by itself), everything scanned with the empty "
             "glass too, or only the tissue inside shapes that you have drawn."
         )
-        self.draw = QToolButton()
-        self.draw.setText("Draw")
+        self.draw = _button("Draw")
         self.draw.setToolTip("Outline an area on the slide; only the tissue inside it is scored.")
         self.device = _combo("What computes.")
         for index, (name, words) in enumerate(_DEVICES.items()):
@@ -109,10 +106,10 @@ class Form(QWidget):
             return None
         return float(self.mpp.value())
 
-    def show_mpp(self, slide_mpp: float | None) -> None:
-        """Show the file's pixel size, or ask for one where it has none."""
+    def show_mpp(self, slide_mpp: float | None, *, stated: bool) -> None:
+        """Show a pixel size; where the file does not state it, it can be entered or mended."""
         self.mpp.blockSignals(True)
-        self.mpp.setEnabled(slide_mpp is None)
+        self.mpp.setEnabled(not stated)
         self.mpp.setValue(0.0 if slide_mpp is None else slide_mpp)
         self.mpp.blockSignals(False)
 
@@ -164,7 +161,13 @@ def _combo(tool_tip: str) -> QComboBox:
     return combo
 
 
-def _row(first: QComboBox, second: QToolButton | QPushButton) -> QHBoxLayout:
+def _button(text: str) -> QPushButton:
+    button = QPushButton(text)
+    button.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
+    return button
+
+
+def _row(first: QComboBox, second: QPushButton) -> QHBoxLayout:
     row = QHBoxLayout()
     row.setSpacing(4)
     row.addWidget(first, 1)

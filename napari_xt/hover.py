@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,28 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float32]
 
-__all__ = ["ClassMap", "Reading"]
+__all__ = ["ClassMap", "Reading", "View"]
+
+
+@dataclass(frozen=True)
+class View:
+    """A score map seen with context or from each region alone, worked out once.
+
+    Attributes:
+        labels: (n,) class of each region, -1 where there is none.
+        probabilities: (n, C), NaN where there are none.
+    """
+
+    labels: npt.NDArray[np.int32]
+    probabilities: Floats
+
+    @classmethod
+    def of(cls, score_map: ScoreMap, *, context: bool) -> View:
+        """Work it out."""
+        return cls(
+            score_map.labels(region_only=not context),
+            score_map.probabilities if context else score_map.region_only_probabilities,
+        )
 
 
 class Reading:
@@ -30,29 +52,35 @@ class Reading:
         region_only: (C,) from the region alone, NaN where not scored.
     """
 
-    def __init__(
-        self, score_map: ScoreMap, row: int, probabilities: Floats, region_only: Floats
-    ) -> None:
+    def __init__(self, score_map: ScoreMap, row: int, with_context: View, alone: View) -> None:
         self.row = row
         self.status = RegionStatus(int(score_map.status[row])).label
         self.classes = score_map.classes
-        self.probabilities = probabilities[row]
-        self.region_only = region_only[row]
+        self.thresholds = score_map.thresholds
+        self.probabilities = with_context.probabilities[row]
+        self.region_only = alone.probabilities[row]
+        self._label = int(with_context.labels[row])
+        self._label_alone = int(alone.labels[row])
 
     def in_words(self, *, context: bool) -> str:
-        """One line for the status bar."""
-        shown, other = self.probabilities, self.region_only
+        """One line for the status bar: the class that the map shows here, and why."""
+        shown, label = self.probabilities, self._label
+        other, other_label = self.region_only, self._label_alone
         if not context:
-            shown, other = other, shown
-        if np.isnan(shown).any():
+            shown, label, other, other_label = other, other_label, shown, label
+        if label < 0:
             return {"read_error": "could not be read", "skipped": "not scored"}.get(
                 self.status, "no prediction"
             )
-        best = int(shown.argmax())
-        side = "alone" if context else "with context"
-        return f"{self.classes[best]} {shown[best]:.0%} ({side} {other[best]:.0%})" + (
-            ", at the slide's edge" if self.status == "edge" else ""
-        )
+        name = self.classes[label]
+        words = f"{name} {shown[label]:.0%}"
+        if label != int(shown.argmax()):
+            words += f", over its threshold of {self.thresholds[name]:.0%}"
+        if other_label >= 0:
+            side = "alone" if context else "with context"
+            changed = "" if other_label == label else f"{self.classes[other_label]} "
+            words += f" ({side} {changed}{other[other_label]:.0%})"
+        return words + (", at the slide's edge" if self.status == "edge" else "")
 
 
 class ClassMap(Labels):
@@ -62,7 +90,7 @@ class ClassMap(Labels):
         self.score_map: ScoreMap | None = None
         self.context = True
         self._rows = np.empty((0, 0), np.int64)
-        self._probabilities = self._region_only = np.empty((0, 0), np.float32)
+        self._views: tuple[View, View] | None = None
         super().__init__(data, **options)
 
     @property
@@ -73,19 +101,18 @@ class ClassMap(Labels):
         """Answer from this score map from now on."""
         if self.score_map is None or self.score_map.cells is not score_map.cells:
             self._rows = row_map(score_map)
-        self._probabilities = score_map.probabilities
-        self._region_only = score_map.region_only_probabilities
+        self._views = View.of(score_map, context=True), View.of(score_map, context=False)
         self.score_map, self.context = score_map, context
 
     def reading_at(self, world_position: Any) -> Reading | None:
         """What the model says at a place in world coordinates."""
-        score_map, rows = self.score_map, self._rows
-        if score_map is None:
+        score_map, rows, views = self.score_map, self._rows, self._views
+        if score_map is None or views is None:
             return None
         row, column = (round(value) for value in self.world_to_data(world_position)[-2:])
         if not (0 <= row < rows.shape[0] and 0 <= column < rows.shape[1]) or rows[row, column] < 0:
             return None
-        return Reading(score_map, int(rows[row, column]), self._probabilities, self._region_only)
+        return Reading(score_map, int(rows[row, column]), *views)
 
     def get_status(self, position: Any = None, **options: Any) -> dict[str, str]:
         """Tell napari's status with the class and probabilities of the region added."""

@@ -24,6 +24,7 @@ __all__ = [
     "lattice_transform",
     "names",
     "probability_maps",
+    "result_facts",
     "score_map_layers",
     "slide_layer",
     "status_map",
@@ -32,6 +33,11 @@ __all__ = [
 MICROMETRE = "micrometer"
 UNITS = (MICROMETRE, MICROMETRE)
 AXES = ("y", "x")
+
+SHOWN_MPP = "slide_mpp"
+"""Key of a slide layer's facts: the pixel size that it is shown with."""
+
+UNKNOWN_MPP = " (pixel size unknown)"
 
 NOT_DONE = 1
 UNREADABLE = 2
@@ -46,7 +52,7 @@ def slide_layer(pyramid: Pyramid) -> LayerData:
     """
     info = pyramid.info
     options: dict[str, Any] = {
-        "name": info.name if info.mpp else f"{info.name} (pixel size unknown)",
+        "name": info.name if info.mpp else f"{info.name}{UNKNOWN_MPP}",
         "multiscale": True,
         "rgb": True,
         "axis_labels": AXES,
@@ -64,7 +70,7 @@ def _slide_facts(pyramid: Pyramid) -> dict[str, Any]:
         "vendor": info.vendor,
         "level_dimensions": [list(size) for size in info.level_dimensions],
         "bounds_px": list(info.bounds_px),
-        "slide_mpp": None if info.mpp is None else [info.mpp.x, info.mpp.y],
+        SHOWN_MPP: None if info.mpp is None else [info.mpp.x, info.mpp.y],
         "mpp_source": None if info.mpp is None else info.mpp.source,
         "objective_power": info.objective_power,
     }
@@ -136,7 +142,7 @@ def score_map_layers(score_map: ScoreMap, *, context: bool = True) -> list[Layer
         "translate": translate,
         "units": UNITS,
         "axis_labels": AXES,
-        "metadata": {PRODUCT: _result_facts(score_map)},
+        "metadata": {PRODUCT: result_facts(score_map)},
     }
     class_name, probability_names, status_name = names(score_map.slide_name, score_map.classes)
     probabilities = probability_maps(score_map, context=context)
@@ -191,7 +197,8 @@ def score_map_layers(score_map: ScoreMap, *, context: bool = True) -> list[Layer
     return layers
 
 
-def _result_facts(score_map: ScoreMap) -> dict[str, Any]:
+def result_facts(score_map: ScoreMap) -> dict[str, Any]:
+    """What a result's layers say of their origin, as JSON."""
     return {
         "model": score_map.model_name,
         "model_sha256": score_map.model_sha256,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +12,8 @@ from napari.layers import Image, Labels
 
 from napari_xt import layers as lay
 from napari_xt.hover import ClassMap
+from napari_xt.world import slide_frame
+from xt_backend.keys import PRODUCT
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -16,7 +21,12 @@ if TYPE_CHECKING:
 
     from xt_backend.store import ScoreMap
 
-__all__ = ["Overlay"]
+__all__ = ["Overlay", "prepare_soon"]
+
+
+def prepare_soon() -> None:
+    """Load in a thread what napari loads with its first labels layer: pandas takes its time."""
+    threading.Thread(target=import_module, args=("pandas",), name="xt-warm", daemon=True).start()
 
 
 class Overlay:
@@ -29,14 +39,26 @@ class Overlay:
         viewer: Where the layers go.
         score_map: First state; fixes lattice and classes.
         context: Whether the prediction with context is shown, or the region alone.
+        slide: Layer of the slide, shown with the score map's pixel size; the result is laid over
+            it even if it was moved. None puts it where an unmoved slide would be.
     """
 
-    def __init__(self, viewer: ViewerModel, score_map: ScoreMap, *, context: bool = True) -> None:
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        score_map: ScoreMap,
+        *,
+        context: bool = True,
+        slide: Image | None = None,
+    ) -> None:
         self._viewer = viewer
+        self._slide = None if slide is None else weakref.ref(slide)
         self.score_map = score_map
         self.context = context
         made: list[Layer] = []
         for data, options, kind in lay.score_map_layers(score_map, context=context):
+            if slide is not None:
+                options["affine"] = slide_frame(slide, score_map.slide_mpp)
             if kind == "image":
                 made.append(viewer.add_layer(Image(data, **options)))
             elif not made or not isinstance(made[-1], ClassMap):
@@ -62,6 +84,36 @@ class Overlay:
             for layer in (*self.probabilities, self.classes, self.status)
             if layer in self._viewer.layers
         ]
+
+    def restart(self, score_map: ScoreMap, slide: Image | None) -> bool:
+        """Show another run of the same slide in these layers: making new ones takes a second.
+
+        What the user set (opacity, what is visible) stays.
+
+        Args:
+            score_map: First state of the run.
+            slide: Layer that it runs on.
+
+        Returns:
+            False, with nothing done, where the layers do not fit it or some are gone.
+        """
+        ours, fits = self.score_map, self._slide is not None and self._slide() is slide
+        for name in ("slide_name", "lattice", "classes", "colors"):
+            fits = fits and getattr(ours, name) == getattr(score_map, name)
+        layers = (*self.probabilities, self.classes, self.status)
+        if slide is None or not fits or len(self.layers) < len(layers):
+            return False
+        frame = slide_frame(slide, score_map.slide_mpp)
+        facts = lay.result_facts(score_map)
+        for layer in layers:
+            layer.metadata = {**layer.metadata, PRODUCT: facts}
+            if not np.array_equal(layer.affine.affine_matrix, frame):
+                layer.affine = frame
+        self.update(score_map)
+        self.status.visible = bool(self.status.data.any())
+        if not any(layer.visible for layer in self.probabilities):
+            self.classes.visible = True
+        return True
 
     def update(self, score_map: ScoreMap) -> None:
         """Show a newer state of the same run."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -27,6 +28,8 @@ class DaemonPool:
 
     def __init__(self, threads: int, name: str) -> None:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._open = True
         self._threads = [
             threading.Thread(target=_work, args=(self._jobs,), name=f"{name}-{index}", daemon=True)
             for index in range(threads)
@@ -35,23 +38,38 @@ class DaemonPool:
             thread.start()
 
     def submit(self, function: Callable[..., Result], *args: Any) -> Future[Result]:
-        """Call `function(*args)` in one of the threads."""
+        """Call `function(*args)` in one of the threads; once shut down, never: it is cancelled."""
         future: Future[Result] = Future()
-        self._jobs.put((future, function, args))
+        with self._lock:
+            if self._open:
+                self._jobs.put((future, function, args))
+            else:
+                _cancel(future)
         return future
 
     def shut_down(self) -> None:
-        """Let the threads end after what was submitted so far; does not wait."""
-        for _ in self._threads:
-            self._jobs.put(None)
+        """Cancel what waits, and let the threads end after the job in hand; does not wait."""
+        with self._lock:
+            self._open = False
+            with contextlib.suppress(queue.Empty):
+                while (job := self._jobs.get_nowait()) is not None:
+                    _cancel(job[0])
+            for _ in self._threads:
+                self._jobs.put(None)
+
+
+def _cancel(future: Future[Any]) -> None:
+    future.cancel()
+    future.set_running_or_notify_cancel()  # wakes who waits for it
 
 
 def _work(jobs: queue.SimpleQueue[_Job | None]) -> None:
     while (job := jobs.get()) is not None:
         future, function, args = job
-        try:
-            future.set_result(function(*args))
-        except BaseException as error:
-            future.set_exception(error)
+        if future.set_running_or_notify_cancel():
+            try:
+                future.set_result(function(*args))
+            except BaseException as error:
+                future.set_exception(error)
         # The last job must not keep its pyramid alive while this thread waits for the next.
         del job, future, function, args

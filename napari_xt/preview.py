@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from napari_xt.words import device_words
+
 if TYPE_CHECKING:
+    from xt_backend.engine.events import RunPlanned
     from xt_backend.engine.spec import RunSpec
     from xt_backend.model.card import ModelCard
 
-__all__ = ["Preview", "preview"]
+__all__ = ["Preview", "planned_words", "preview"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,20 @@ class Preview:
         return f"{line}. {'; '.join(self.notes)}." if self.notes else f"{line}."
 
 
+def planned_words(event: RunPlanned) -> str:
+    """The same of a run that has begun, with its device and what is known already."""
+    lattice = event.score_map.lattice
+    region_um = lattice.region_px * lattice.model_mpp
+    known = f"{event.n_cached:,} of them are known from an earlier run"
+    notes = (known, *event.notes) if event.n_cached else event.notes
+    found = Preview(event.n_regions, region_um, _area_mm2(event.n_regions, region_um), notes)
+    return f"{found.in_words()} {device_words(event.device, event.device_reason)}"
+
+
+def _area_mm2(n_regions: int, region_um: float) -> float:
+    return n_regions * (region_um / 1000) ** 2
+
+
 def preview(spec: RunSpec, card: ModelCard) -> Preview:
     """Choose the regions as the run would.
 
@@ -50,4 +67,4 @@ def preview(spec: RunSpec, card: ModelCard) -> Preview:
     prepared.slide.close()
     region_um = card.model_mpp * card.region_px
     count = len(prepared.cells)
-    return Preview(count, region_um, count * (region_um / 1000) ** 2, tuple(prepared.notes))
+    return Preview(count, region_um, _area_mm2(count, region_um), tuple(prepared.notes))

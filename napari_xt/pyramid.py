@@ -6,15 +6,17 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future, wait
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_xt.level import Level
-from napari_xt.pool import DaemonPool
+from napari_xt.slide_file import SlideFile
 from napari_xt.tiles import TILE_PX, Source, TileCache, enlarge, halve, hatched_tile, plan_levels
+from xt_backend.errors import SlideError, UsageError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -64,11 +66,10 @@ class Pyramid:
         self.patience_s: float | None = None
         self.on_arrival: Callable[[], None] | None = None
         self._lock = threading.Lock()
-        self._in_flight: dict[Key, Future[Pixels]] = {}
+        self._in_flight: dict[Key, _Job] = {}
         self._late: set[Key] = set()
-        self._begun: dict[Key, Pixels] = {}
-        self._resources = _Resources(threads)
-        self._closer = weakref.finalize(self, self._resources.release)
+        self._file = SlideFile(self.path, threads)
+        self._closer = weakref.finalize(self, self._file.release)
         self.info: SlideInfo = self._slide().info
         self._sources: list[Source] = plan_levels(self.info.level_dimensions)
 
@@ -83,18 +84,24 @@ class Pyramid:
     @property
     def is_open(self) -> bool:
         """Whether a file handle is held now."""
-        return self._resources.slide is not None
+        return self._file.is_open
 
     def close(self) -> None:
         """Let go of the file handle, the threads and the decoded tiles."""
-        self._resources.release()
-        self.cache.clear()
+        self._file.release()
+        with self._lock:
+            self._in_flight.clear()
+            self._late.clear()
+            self.cache.clear()
 
     def read(self, index: int, x0_px: int, y0_px: int, x1_px: int, y1_px: int) -> Pixels:
         """Read a box of level `index`, given in that level's px and inside it.
 
         Returns:
             (y1_px - y0_px, x1_px - x0_px, 3) uint8.
+
+        Raises:
+            SlideError: The slide was closed meanwhile, and no viewer has set `patience_s`.
         """
         keys = [
             (index, row, column)
@@ -102,7 +109,7 @@ class Pyramid:
             for column in range(x0_px // TILE_PX, -(-x1_px // TILE_PX))
         ]
         out = np.empty((y1_px - y0_px, x1_px - x0_px, 3), np.uint8)
-        waiting: list[tuple[Key, Future[Pixels]]] = []
+        waiting: list[tuple[Key, _Job]] = []
         for key in keys:
             tile = self.cache.get(key)
             if tile is None:
@@ -110,29 +117,34 @@ class Pyramid:
             else:
                 _paste(tile, key[1] * TILE_PX - y0_px, key[2] * TILE_PX - x0_px, out)
         deadline = None if self.patience_s is None else time.monotonic() + self.patience_s
-        for key, future in waiting:
-            tile = self._await(key, future, deadline)
+        for key, job in waiting:
+            tile = self._await(key, job, deadline)
             _paste(tile, key[1] * TILE_PX - y0_px, key[2] * TILE_PX - x0_px, out)
         return out
 
-    def _await(self, key: Key, future: Future[Pixels], deadline: float | None) -> Pixels:
-        if deadline is None:
-            return future.result()
-        patience = 0.0 if key in self._late else deadline - time.monotonic()
+    def _await(self, key: Key, job: _Job, deadline: float | None) -> Pixels:
+        if deadline is not None:
+            patience = 0.0 if key in self._late else deadline - time.monotonic()
+            if not _is_done(job.future, max(0.0, patience)):
+                with self._lock:
+                    if self._in_flight.get(key) is job:
+                        self._late.add(key)
+                        return self._stand_in(key, job)
+                if job.stopped.is_set():
+                    return self._stand_in(key, job)
         try:
-            return future.result(max(0.0, patience))
-        except TimeoutError:
-            with self._lock:
-                if key in self._in_flight:
-                    self._late.add(key)
-                    return self._stand_in(*key)
-        return future.result()
+            return job.future.result()
+        except CancelledError:
+            # A viewer that has let go of the slide wants no picture of it, nor an error.
+            if deadline is not None:
+                return self._stand_in(key, job)
+            raise SlideError("the slide was closed while it was read", "Read again") from None
 
-    def _stand_in(self, index: int, row: int, column: int) -> Pixels:
+    def _stand_in(self, key: Key, job: _Job) -> Pixels:
         """What a late tile looks like meanwhile: as far as it is, or coarser, else pale."""
-        begun = self._begun.get((index, row, column))
-        if begun is not None:
-            return halve(begun)
+        if job.begun is not None:
+            return halve(job.begun)
+        index, row, column = key
         wanted = self._sources[index]
         height = min(TILE_PX, wanted.height_px - row * TILE_PX)
         width = min(TILE_PX, wanted.width_px - column * TILE_PX)
@@ -144,60 +156,66 @@ class Pyramid:
                 return enlarge(tile[y % TILE_PX :, x % TILE_PX :], scale, width, height)
         return np.full((height, width, 3), _PALE, np.uint8)
 
-    def _request(self, key: Key) -> Future[Pixels]:
+    def _request(self, key: Key) -> _Job:
         with self._lock:
-            future = self._in_flight.get(key)
-            if future is None:
-                pool = self._resources.pool(slow=self._sources[key[0]].native is None)
-                future = pool.submit(self._decode_and_keep, key)
-                self._in_flight[key] = future
-        return future
+            job = self._in_flight.get(key)
+            if job is None or job.stopped.is_set():
+                slow = self._sources[key[0]].native is None
+                pool, stopped = self._file.pool(slow=slow)
+                job = self._in_flight[key] = _Job(stopped)
+                job.future = pool.submit(self._work_off, key, job)
+        return job
 
-    def _decode_and_keep(self, key: Key) -> Pixels:
-        stopped = self._resources.stopped
+    def _work_off(self, key: Key, job: _Job) -> Pixels:
         try:
-            tile, whole = self._decode(key, stopped, show=True)
+            tile, whole = self._decode(key, job, show=True)
             # What could not be read is not kept: a share that comes back is read again.
             if whole:
-                self.cache.put(key, tile)
+                self._keep(key, tile, job)
             return tile
         finally:
             with self._lock:
-                self._in_flight.pop(key, None)
-                self._begun.pop(key, None)
+                if self._in_flight.get(key) is job:
+                    del self._in_flight[key]
             self._tell(key)
             self._late.discard(key)
+
+    def _keep(self, key: Key, tile: Pixels, job: _Job) -> None:
+        with self._lock:
+            if not job.stopped.is_set():  # else the cache has been emptied for good
+                self.cache.put(key, tile)
 
     def _tell(self, key: Key) -> None:
         if key in self._late and self.on_arrival is not None:
             self.on_arrival()
 
-    def _decode(self, key: Key, stopped: threading.Event, *, show: bool) -> tuple[Pixels, bool]:
+    def _decode(self, key: Key, job: _Job, *, show: bool) -> tuple[Pixels, bool]:
         """Pixels of a tile, and whether all of it could be read.
 
         Args:
             key: Level, row and column of the tile.
-            stopped: Set when nobody waits any more.
+            job: On whose behalf.
             show: Whether a tile that takes long may be shown half done.
+
+        Raises:
+            CancelledError: The slide was closed; nobody waits any more.
         """
         index, row, column = key
         source = self._sources[index]
         x0, y0 = column * TILE_PX, row * TILE_PX
         width, height = min(TILE_PX, source.width_px - x0), min(TILE_PX, source.height_px - y0)
         if source.native is not None:
-            return self._read_native(source.native, x0, y0, width, height)
+            return self._read_native(job, source.native, x0, y0, width, height)
         below = self._sources[source.finer]
         x1, y1 = min(2 * (x0 + width), below.width_px), min(2 * (y0 + height), below.height_px)
         block = np.full((y1 - 2 * y0, x1 - 2 * x0, 3), _PALE, np.uint8)
         if show:
-            self._begun[key] = block
+            job.begun = block
         whole = True
         # In this thread: asking the pool and waiting inside the pool would lock it up.
         for finer_row in range(2 * y0 // TILE_PX, -(-y1 // TILE_PX)):
             for finer_column in range(2 * x0 // TILE_PX, -(-x1 // TILE_PX)):
-                if stopped.is_set():
-                    return halve(block), False
-                part = self._finer((source.finer, finer_row, finer_column), stopped)
+                part = self._finer((source.finer, finer_row, finer_column), job)
                 top, left = finer_row * TILE_PX - 2 * y0, finer_column * TILE_PX - 2 * x0
                 _paste(part[0], top, left, block)
                 whole &= part[1]
@@ -205,24 +223,25 @@ class Pyramid:
                     self._tell(key)
         return halve(block), whole
 
-    def _finer(self, key: Key, stopped: threading.Event) -> tuple[Pixels, bool]:
+    def _finer(self, key: Key, job: _Job) -> tuple[Pixels, bool]:
         tile = self.cache.get(key)
         if tile is not None:
             return tile, True
-        tile, whole = self._decode(key, stopped, show=False)
+        tile, whole = self._decode(key, job, show=False)
         # Native tiles are quick to read again; keeping them would push out what is looked at.
         if whole and self._sources[key[0]].native is None:
-            self.cache.put(key, tile)
+            self._keep(key, tile, job)
         return tile, whole
 
     def _read_native(
-        self, level: int, x0: int, y0: int, width: int, height: int
+        self, job: _Job, level: int, x0: int, y0: int, width: int, height: int
     ) -> tuple[Pixels, bool]:
-        from xt_backend.errors import SlideError
-
         try:
-            return self._slide().read_level(level, x0, y0, width, height), True
-        except SlideError:
+            slide = self._file.open(job.stopped)
+            return slide.read_level(level, x0, y0, width, height), True
+        except (SlideError, UsageError):
+            if job.stopped.is_set():  # closed between opening and reading
+                raise CancelledError from None
             if max(width, height) <= _SMALLEST_PART_PX:
                 return hatched_tile(x0, y0, width, height), False
         out = np.empty((height, width, 3), np.uint8)
@@ -230,50 +249,37 @@ class Pyramid:
         for top in range(0, height, step):
             for left in range(0, width, step):
                 part, _ = self._read_native(
-                    level, x0 + left, y0 + top, min(step, width - left), min(step, height - top)
+                    job,
+                    level,
+                    x0 + left,
+                    y0 + top,
+                    min(step, width - left),
+                    min(step, height - top),
                 )
                 _paste(part, top, left, out)
         return out, False
 
     def _slide(self) -> Slide:
-        return self._resources.open(self.path)
+        return self._file.open()
 
 
-class _Resources:
-    """What has to be given back: file handle and threads. Apart, so that a finalizer holds it."""
+@dataclass(eq=False)
+class _Job:
+    """A tile that is being read.
 
-    def __init__(self, threads: int) -> None:
-        self.slide: Slide | None = None
-        self.stopped = threading.Event()
-        self._threads = threads
-        self._pools: dict[bool, DaemonPool] = {}
-        self._lock = threading.Lock()
+    Attributes:
+        stopped: Set when the slide was closed: the job must touch neither file nor cache then.
+        begun: What there is so far of the finer level, for tiles made by halving.
+        future: The tile.
+    """
 
-    def open(self, path: Path) -> Slide:
-        from xt_backend.slides import open_slide
+    stopped: threading.Event
+    begun: Pixels | None = None
+    future: Future[Pixels] = field(init=False)
 
-        with self._lock:
-            if self.slide is None:
-                self.slide = open_slide(path)
-            return self.slide
 
-    def pool(self, *, slow: bool) -> DaemonPool:
-        """Halved levels may take many reads a tile; they have threads of their own."""
-        with self._lock:
-            if slow not in self._pools:
-                self._pools[slow] = DaemonPool(self._threads, "xt-halves" if slow else "xt-tiles")
-            return self._pools[slow]
-
-    def release(self) -> None:
-        with self._lock:
-            pools, self._pools = self._pools, {}
-            slide, self.slide = self.slide, None
-            self.stopped.set()
-            self.stopped = threading.Event()
-        for pool in pools.values():
-            pool.shut_down()
-        if slide is not None:
-            slide.close()
+def _is_done(future: Future[Pixels], patience_s: float) -> bool:
+    return bool(wait([future], patience_s).done)
 
 
 def _paste(tile: Pixels, top: int, left: int, out: Pixels) -> None:

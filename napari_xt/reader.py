@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,8 @@ SLIDE_ONLY_SUFFIXES = frozenset(
 )
 """Nothing else has these names, so a file that can't be opened is told about, not passed on."""
 
-_DICOM_SUFFIX = ".dcm"
+_FILES_TRIED = 16
+"""Of a DICOM folder: a slide's files are all slide files, a thousand CT images never are."""
 
 
 def get_reader(path: str | Sequence[str]) -> ReadFunction | None:
@@ -95,14 +97,16 @@ def _read_masks(path: str | Sequence[str]) -> list[LayerData]:
 
 
 def _is_slide(path: Path) -> bool:
-    if path.is_dir():
-        first = next(
-            (item for item in sorted(path.iterdir()) if item.suffix.lower() == _DICOM_SUFFIX), None
-        )
-        return first is not None and _known_to_openslide(first)
-    if path.suffix.lower() in SLIDE_ONLY_SUFFIXES:
-        return True
-    return path.is_file() and _known_to_openslide(path)
+    from xt_backend.slides.dicom import dicom_files
+
+    only_slides = path.suffix.lower() in SLIDE_ONLY_SUFFIXES
+    try:
+        if path.is_dir():
+            files = islice(dicom_files(path), _FILES_TRIED)
+            return any(_known_to_openslide(file) for file in files)
+        return only_slides or (path.is_file() and _known_to_openslide(path))
+    except OSError:  # a folder that may not be listed, a share that is gone
+        return only_slides
 
 
 def _known_to_openslide(path: Path) -> bool:

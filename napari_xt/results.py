@@ -53,6 +53,12 @@ class Results(QWidget):
         layout.addWidget(self.context)
         self.hide()
 
+    def say(self, *sentences: str) -> None:
+        """Say something of the whole result; nothing takes no room."""
+        words = " ".join(sentence for sentence in sentences if sentence)
+        self.headline.setText(words)
+        self.headline.setVisible(bool(words))
+
     def begin(self, score_map: ScoreMap) -> None:
         """Lay out the legend of a new run."""
         while self._legend.count():
@@ -108,10 +114,12 @@ class Results(QWidget):
         """Show the share of each class, from the class map (class index + 1, 0 not scored)."""
         counts = np.bincount(labels.ravel(), minlength=n_classes + 1)[1 : n_classes + 1]
         total = int(counts.sum())
+        self.setUpdatesEnabled(False)  # else each bar has the whole window painted at once
         for index, (bar, share) in enumerate(zip(self._bars, self._shares, strict=True)):
             part = counts[index] / total if total else 0.0
             bar.setValue(round(1000 * part))
             share.setText(f"{part:.1%}" if total else "–")
+        self.setUpdatesEnabled(True)
 
     def show_reading(self, reading: Reading | None, *, context: bool) -> None:
         """Show the region under the cursor, or nothing beside the tissue."""

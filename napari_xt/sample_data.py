@@ -17,6 +17,9 @@ SIZE_PX = 3072
 SEED = 5
 _TICK_MS = 50
 
+_being_drawn: set[Path] = set()
+"""Folders of sample slides; only touched in the main thread."""
+
 
 def sample_folder() -> Path:
     """Where sample slides are kept: ``samples`` in the user's cache folder."""
@@ -48,12 +51,22 @@ def make_sample(folder: Path, size_px: int = SIZE_PX) -> Path:
 
     Raises:
         OutputError: The folder can't be written.
+        UsageError: It is being drawn already; the window is alive and can be clicked again.
     """
+    from xt_backend.errors import UsageError
     from xt_backend.store import writer_version
 
-    folder = folder / f"{writer_version()}-{size_px}"
-    slides = sorted(folder.glob("*.tiff"))
-    return slides[0] if slides else _draw(folder, size_px).slide
+    if folder in _being_drawn:
+        raise UsageError("The sample slide is being drawn already", "It opens when it is ready")
+    own = folder / f"{writer_version()}-{size_px}"
+    slides = sorted(own.glob("*.tiff"))
+    if slides:
+        return slides[0]
+    _being_drawn.add(folder)
+    try:
+        return _draw(own, size_px).slide
+    finally:
+        _being_drawn.discard(folder)
 
 
 def _draw(folder: Path, size_px: int) -> Sample:

@@ -15,7 +15,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from xt_backend.errors import EngineError, XTError
 
 if TYPE_CHECKING:
-    from xt_backend.backend import Backend
+    from xt_backend.backend import Backend, DeviceChoice
     from xt_backend.engine.events import Event, RegionsScored
     from xt_backend.engine.spec import RunSpec
     from xt_backend.store import ScoreMap
@@ -77,6 +77,22 @@ class Session(QObject):
         """Whether the run was cancelled and has not answered yet."""
         return self._run is not None and self._run.cancelled_at is not None
 
+    def device_question(self, asked: str) -> Callable[[], DeviceChoice]:
+        """What tells, called in another thread, which device a run would use.
+
+        It starts the backend's process, so that the first run need not wait for that.
+
+        Args:
+            asked: ``auto`` or the name of a device.
+        """
+        backend = self._ready_backend()
+        return lambda: backend.device(asked)
+
+    def _ready_backend(self) -> Backend:
+        if self._backend is None:
+            self._backend = self._make_backend()
+        return self._backend
+
     def start(self, spec: RunSpec) -> None:
         """Start a run; the session must be idle.
 
@@ -88,11 +104,9 @@ class Session(QObject):
         if self._left_alone is not None and self._left_alone.is_alive():
             # An earlier cancelled run still hangs in its last batch: this one shall not queue.
             self._end_backend(wait=False)
-        if self._backend is None:
-            self._backend = self._make_backend()
-        run = _Run(spec.run_id)
+        run, backend = _Run(spec.run_id), self._ready_backend()
         run.thread = threading.Thread(
-            target=_pump, args=(self._backend, spec, run.inbox), name="xt-run", daemon=True
+            target=_pump, args=(backend, spec, run.inbox), name="xt-run", daemon=True
         )
         self._run = run
         run.thread.start()

@@ -17,10 +17,12 @@ from napari_xt.handles import pyramid_of, watch_viewer
 from napari_xt.preview import Preview, preview
 from napari_xt.roi import roi_from_shapes
 from napari_xt.tasks import Latest
-from napari_xt.words import about_slide
-from xt_backend.errors import UsageError, XTError
+from napari_xt.words import about_slide, device_words
+from napari_xt.world import shown_mpp
+from xt_backend.errors import BackendDiedError, UsageError, XTError
 
 if TYPE_CHECKING:
+    from xt_backend.backend import DeviceChoice
     from xt_backend.engine.spec import RunSpec
 
 __all__ = ["Setup"]
@@ -37,6 +39,8 @@ class Setup(QObject):
         form: Shows the choices.
         plan: Says what will happen.
         busy: Whether a run is going on; the choices then stay as they are.
+        device_question: Takes the chosen device and gives what tells, in another thread, which
+            one that is; None while the panel is closed.
         parent: Owner in the sense of Qt.
     """
 
@@ -49,6 +53,7 @@ class Setup(QObject):
         form: Form,
         plan: QLabel,
         busy: Callable[[], bool],
+        device_question: Callable[[str], Callable[[], DeviceChoice] | None],
         parent: QWidget,
     ) -> None:
         super().__init__(parent)
@@ -59,7 +64,12 @@ class Setup(QObject):
         self._busy = busy
         self._models: list[models.ModelChoice] = []
         self._model_files: tuple[Path, ...] = ()
+        self._device_question = device_question
+        self._preview_words = ""
+        self._device_words: dict[str, str] = {}
+        self._asked_device = ""
         self._look = Latest(self._on_preview, self)
+        self._device_look = Latest(self._on_device, self)
         self._look_later = QTimer(self)
         self._look_later.setSingleShot(True)
         self._look_later.setInterval(LOOK_AGAIN_MS)
@@ -140,14 +150,24 @@ class Setup(QObject):
             self.form.slide_note.setText(
                 "Drop a slide onto the window, or use File > Open Sample > xT for whole slides."
             )
-            self.form.show_mpp(None)
-            self.form.mpp.setEnabled(False)
         else:
-            info = pyramid_of(layer).info
-            self.form.slide_note.setText(about_slide(info))
-            self.form.show_mpp(None if info.mpp is None else info.mpp.value)
+            self.form.slide_note.setText(about_slide(pyramid_of(layer).info))
+        self.show_mpp()
         self._list_models()
         self._on_form_changed()
+
+    def show_mpp(self) -> None:
+        """Show the slide's pixel size: the file's, else the one that was last used."""
+        layer = self.slide_layer
+        if layer is None:
+            self.form.show_mpp(None, stated=True)
+            return
+        mpp = pyramid_of(layer).info.mpp
+        used = shown_mpp(layer)
+        if mpp is not None:
+            self.form.show_mpp(mpp.value, stated=True)
+        else:
+            self.form.show_mpp(None if used is None else sum(used) / 2, stated=False)
 
     def _list_models(self) -> None:
         current = self.form.model.currentData() or ""
@@ -219,12 +239,35 @@ class Setup(QObject):
             self._plan.setText(str(error))
             return
         card = model.card
-        self._plan.setText("Looking for tissue …")
+        self._preview_words = "Looking for tissue …"
+        self._show_plan()
         self._look.ask(lambda: preview(spec, card))
+        self._ask_for_device(spec.device)
+
+    def _ask_for_device(self, asked: str) -> None:
+        self._asked_device = asked
+        if asked in self._device_words:
+            return
+        question = self._device_question(asked)
+        if question is not None:
+            self._device_look.ask(question)
 
     def _on_preview(self, result: Preview | XTError) -> None:
+        self._preview_words = result.in_words() if isinstance(result, Preview) else str(result)
+        self._show_plan()
+
+    def _on_device(self, result: DeviceChoice | XTError) -> None:
+        if isinstance(result, BackendDiedError):
+            return  # asked again with the next change; a run says it itself
+        self._device_words[self._asked_device] = (
+            str(result) if isinstance(result, XTError) else device_words(result.name, result.reason)
+        )
+        self._show_plan()
+
+    def _show_plan(self) -> None:
         if not self._busy():
-            self._plan.setText(result.in_words() if isinstance(result, Preview) else str(result))
+            device = self._device_words.get(self._asked_device, "")
+            self._plan.setText(f"{self._preview_words} {device}".strip())
 
     def _draw_area(self) -> None:
         layer = self.slide_layer

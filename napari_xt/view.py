@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xt_backend.errors import InputNotFoundError, OutputConflictError, UsageError
-from xt_backend.keys import PRODUCT, RunFile
+from xt_backend.errors import InputNotFoundError, OutputConflictError, StoreError, UsageError
+from xt_backend.keys import PRODUCT, RunFile, RunH5
 
 if TYPE_CHECKING:
     import napari
 
-    from xt_backend.slides import SlideInfo
+    from xt_backend.slides import Slide
     from xt_backend.store import ScoreMap
 
 __all__ = ["find_result", "open_view", "save_screenshot", "show"]
@@ -34,14 +34,14 @@ def open_view(slide: Path, run_dir: Path | None = None, *, show: bool = True) ->
     Raises:
         SlideError: The slide can't be opened.
         UsageError: The run holds no result of this slide.
+        StoreError: `run_dir` is a file that can't be read.
     """
-    from napari_xt.pyramid import Pyramid
+    from xt_backend.slides import open_slide
 
     with_result = None
     if run_dir is not None:
-        pyramid = Pyramid(slide)
-        pyramid.close()
-        with_result = find_result(run_dir, pyramid.info)
+        with open_slide(slide) as opened:
+            with_result = find_result(run_dir, opened)
     import napari
 
     from napari_xt.dense_layers import dense_layers
@@ -68,43 +68,56 @@ def show(slide: Path, run_dir: Path | None = None) -> None:
     napari.run()
 
 
-def find_result(run_dir: Path, info: SlideInfo) -> ScoreMap:
-    """The score map of a slide in a run.
+def find_result(run_dir: Path, slide: Slide) -> ScoreMap:
+    """The score map of a slide in a run, known by the slide's content, whatever its name.
 
     Args:
         run_dir: Folder of a run, or a ``.run.h5`` file.
-        info: The slide that it must belong to.
+        slide: The slide that it must belong to.
 
     Raises:
         InputNotFoundError: There is no such folder, or no result of this slide in it.
-        OutputConflictError: The result belongs to another slide.
-        StoreError: The result can't be read.
+        OutputConflictError: The file is the result of another slide.
+        SlideError: A file of the slide can't be read.
+        StoreError: The file can't be read.
     """
     from xt_backend.store import ScoreMap
 
-    run_dir = Path(run_dir)
+    run_dir, identity, name = Path(run_dir), slide.identity(), slide.info.name
     if run_dir.is_file():
         score_map = ScoreMap.load(run_dir)
-        _check_same(score_map, info)
+        if not _is_of(score_map, identity):
+            raise OutputConflictError(
+                f"{run_dir.name} is not a result of {name}: their contents differ",
+                "Give the slide and its own result",
+            )
         return score_map
     if not run_dir.is_dir():
         raise InputNotFoundError(f"There is no run {run_dir}", "Give a folder that `score` wrote")
-    files = sorted(run_dir.glob(f"*{RunFile.SCORE_MAP}"))
-    stem = Path(info.name).stem
-    files.sort(key=lambda file: not file.name.startswith(stem))
-    for file in files:
-        score_map = ScoreMap.load(file)
-        if score_map.slide_name == info.name and _same_size(score_map, info):
-            return score_map
-    if len(files) == 1:
-        # Runs with --pseudonymise keep no file name.
-        score_map = ScoreMap.load(files[0])
-        _check_same(score_map, info)
-        return score_map
-    raise InputNotFoundError(
-        f"{run_dir.name} holds no result of {info.name} ({len(files)} others)",
-        "Name the slide's .run.h5 file, or score the slide first",
+    # The likeliest first; what decides is the content.
+    files = sorted(
+        run_dir.glob(f"*{RunFile.SCORE_MAP}"),
+        key=lambda file: (not file.name.startswith(Path(name).stem), file.name),
     )
+    unreadable: list[StoreError] = []
+    for file in files:
+        try:
+            score_map = ScoreMap.load(file)
+        except StoreError as error:
+            unreadable.append(error)
+            continue
+        if _is_of(score_map, identity):
+            return score_map
+    others = f"{len(files) - len(unreadable)} of other slides"
+    if unreadable:
+        others += f", {len(unreadable)} that cannot be read: {unreadable[0].cause}"
+    raise InputNotFoundError(
+        f"{run_dir.name} holds no result of {name} ({others})", "Score the slide into it first"
+    )
+
+
+def _is_of(score_map: ScoreMap, identity: str) -> bool:
+    return score_map.run_meta.get(RunH5.META_SLIDE_IDENTITY) == identity
 
 
 def save_screenshot(
@@ -131,16 +144,3 @@ def save_screenshot(
     QTimer.singleShot(PAINT_PATIENCE_MS, loop.quit)
     loop.exec_() if hasattr(loop, "exec_") else loop.exec()
     viewer.screenshot(str(path), canvas_only=False, flash=False)
-
-
-def _same_size(score_map: ScoreMap, info: SlideInfo) -> bool:
-    return (score_map.width_px, score_map.height_px) == (info.width_px, info.height_px)
-
-
-def _check_same(score_map: ScoreMap, info: SlideInfo) -> None:
-    if not _same_size(score_map, info):
-        raise OutputConflictError(
-            f"The result is of a slide with {score_map.width_px} x {score_map.height_px} px, "
-            f"{info.name} has {info.width_px} x {info.height_px} px",
-            "Give the slide and its own result",
-        )

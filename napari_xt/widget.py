@@ -20,14 +20,23 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_xt import world
 from napari_xt.dense_overlay import DenseOverlay
 from napari_xt.form import Form, note_label
-from napari_xt.overlay import Overlay
+from napari_xt.handles import pyramid_of
+from napari_xt.overlay import Overlay, prepare_soon
+from napari_xt.preview import planned_words
 from napari_xt.results import Results
 from napari_xt.session import Session
 from napari_xt.setup import Setup
-from napari_xt.words import duration, is_decoding, slide_headline, summary
+from napari_xt.words import (
+    SO_FAR,
+    cancelled_words,
+    duration,
+    mpp_note,
+    slide_headline,
+    summary,
+)
+from napari_xt.world import use_mpp
 from xt_backend.errors import XTError
 from xt_backend.keys import RESEARCH_USE
 
@@ -73,9 +82,18 @@ class RunXT(QWidget):
         self.dense = DenseOverlay(napari_viewer)
         self.session = Session(make_backend, self)
         self._build()
-        self.setup = Setup(napari_viewer, self.form, self.plan, lambda: self.session.running, self)
+        self.setup = Setup(
+            napari_viewer,
+            self.form,
+            self.plan,
+            lambda: self.session.running,
+            # A closed panel starts no process.
+            lambda asked: self.session.device_question(asked) if self._docked else None,
+            self,
+        )
         self._connect()
         self._show_idle()
+        prepare_soon()
 
     # ------------------------------------------------------------------ what there is to see
 
@@ -123,7 +141,9 @@ class RunXT(QWidget):
         self.session.decoded.connect(self._on_decoded)
         self.session.finished.connect(self._on_finished)
         self.session.failed.connect(self._on_failed)
-        self.destroyed.connect(self.session.close)
+        # Not the bound method: the session is this widget's child, so Qt deletes its slots before.
+        session = self.session
+        self.destroyed.connect(lambda: session.close())
         application = QApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(self.session.close)
@@ -167,26 +187,30 @@ class RunXT(QWidget):
             self.status.setText("Stopping …")
 
     def _on_planned(self, event: RunPlanned) -> None:
-        words = [f"{event.n_regions:,} regions on {event.device} ({event.device_reason})"]
-        if event.n_cached:
-            words.append(f"{event.n_cached:,} of them are known from an earlier run")
-        self.plan.setText(". ".join([*words, *event.notes]) + ".")
+        self.plan.setText(planned_words(event))
         self.progress.setRange(0, max(1, event.n_regions))
         self.status.setText("Reading the first regions …")
         self.show_result(event.score_map)
-        self.results.headline.setText("")
+        self.results.say(SO_FAR)
 
     def show_result(self, score_map: ScoreMap) -> None:
         """Lay a score map over the slide, in place of the one shown before."""
         layer = self._running_on or self.setup.slide_layer
+        slide, note = None, ""
         if layer is not None and layer in self._viewer.layers:
-            world.use_um(self._viewer, layer, score_map.slide_mpp)
-        if self.overlay is not None:
-            self.overlay.remove()
+            slide = layer
+            use_mpp(self._viewer, slide, score_map.slide_mpp, score_map.mpp_source)
+            self.setup.show_mpp()
+            note = mpp_note(score_map, pyramid_of(slide).info)
         self.dense.remove()
         self.results.begin(score_map)
-        self.results.headline.setText(slide_headline(score_map))
-        self.overlay = Overlay(self._viewer, score_map, context=self.results.context.isChecked())
+        self.results.say(slide_headline(score_map), note)
+        if self.overlay is None or not self.overlay.restart(score_map, slide):
+            if self.overlay is not None:
+                self.overlay.remove()
+            context = self.results.context.isChecked()
+            self.overlay = Overlay(self._viewer, score_map, context=context, slide=slide)
+        self.dense.frame = self.overlay.classes.affine.affine_matrix
         self._show_shares()
 
     def show_dense(self, data: LayerData) -> None:
@@ -232,12 +256,9 @@ class RunXT(QWidget):
             self.dense.finish(event.points, score_map, partial=event.cancelled)
         self._show_idle()
         self.status.setText(summary(event))
-        if event.cancelled and score_map is not None and is_decoding(score_map):
-            self.results.headline.setText("Partial: cancelled before all regions were in detail.")
-        elif event.cancelled and score_map is not None:
-            self.results.headline.setText("Partial: cancelled, and judged without context.")
-        elif score_map is not None:
-            self.results.headline.setText(slide_headline(score_map))
+        if score_map is not None:
+            words = cancelled_words(score_map) if event.cancelled else slide_headline(score_map)
+            self.results.say(words)
 
     def _on_failed(self, error: XTError) -> None:
         self._show_idle()

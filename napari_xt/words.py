@@ -11,7 +11,18 @@ if TYPE_CHECKING:
     from xt_backend.slides import SlideInfo
     from xt_backend.store import ScoreMap
 
-__all__ = ["about_slide", "duration", "is_decoding", "slide_headline", "summary"]
+__all__ = [
+    "SO_FAR",
+    "about_slide",
+    "cancelled_words",
+    "device_words",
+    "duration",
+    "mpp_note",
+    "slide_headline",
+    "summary",
+]
+
+SO_FAR = "So far each region alone; they are judged together when all have been read."
 
 
 def about_slide(info: SlideInfo) -> str:
@@ -25,6 +36,11 @@ def about_slide(info: SlideInfo) -> str:
         usual = 10 / info.objective_power
         words += f" A {info.objective_power:g}x objective usually means {usual:g} µm per pixel."
     return words
+
+
+def device_words(name: str, reason: str) -> str:
+    """Which device a run uses and why."""
+    return f"Runs on {name} ({reason})."
 
 
 def duration(seconds: float) -> str:
@@ -42,7 +58,7 @@ def summary(event: RunFinished) -> str:
         return "Cancelled before the first region was scored."
     scored = int(score_map.scored.sum())
     total = len(score_map.status)
-    if event.cancelled and is_decoding(score_map):
+    if event.cancelled and not score_map.status_counts()[RegionStatus.SKIPPED]:
         return f"Cancelled: all {total:,} regions are scored, but not all of them in detail."
     if event.cancelled:
         return f"Cancelled: {scored:,} of {total:,} regions are scored, the others are marked."
@@ -58,15 +74,27 @@ def summary(event: RunFinished) -> str:
     return " ".join(words).replace(" ,", ",").replace(" ;", ";") + "."
 
 
-def is_decoding(score_map: ScoreMap) -> bool:
-    """Whether a cancelled run had scored all regions, and only their pixels were missing."""
-    return not score_map.status_counts()[RegionStatus.SKIPPED]
+def cancelled_words(score_map: ScoreMap) -> str:
+    """What a cancelled run has to show."""
+    if score_map.status_counts()[RegionStatus.SKIPPED]:
+        return "Partial: cancelled, and judged without context."
+    return "Partial: cancelled before all regions were in detail."
+
+
+def mpp_note(score_map: ScoreMap, info: SlideInfo) -> str:
+    """That a result was made with another pixel size than the file's; empty where it was not."""
+    used = sum(score_map.slide_mpp) / 2
+    if info.mpp is None or abs(used / info.mpp.value - 1) < 1e-6:
+        return ""
+    return f"Made with {used:g} µm per pixel, as was asked for; the file states {info.mpp.value:g}."
 
 
 def slide_headline(score_map: ScoreMap) -> str:
     """What the model says of the whole slide; empty for region models."""
-    if score_map.slide_logits is None:
+    probabilities, label = score_map.slide_probabilities, score_map.slide_label
+    if probabilities is None:
         return ""
-    probabilities = score_map.slide_probabilities
-    best = int(probabilities.argmax())
-    return f"The slide as a whole: {score_map.slide_label} ({probabilities[best]:.0%})."
+    if not label:
+        return "The slide as a whole: no prediction."
+    share = probabilities[score_map.classes.index(label)]
+    return f"The slide as a whole: {label} ({share:.0%})."

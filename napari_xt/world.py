@@ -6,36 +6,90 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_xt.layers import UNITS
+from napari_xt.handles import pyramid_of
+from napari_xt.layers import SHOWN_MPP, UNITS, UNKNOWN_MPP
+from xt_backend.keys import PRODUCT
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from napari.components import ViewerModel
     from napari.layers import Layer
 
+    from napari_xt.pyramid import Pyramid
     from xt_backend.slides import SlideInfo
 
-__all__ = ["look_at_bounds", "use_um"]
+__all__ = ["look_at_bounds", "shown_mpp", "slide_frame", "use_mpp"]
 
 
-def use_um(viewer: ViewerModel, slide: Layer, slide_mpp: tuple[float, float]) -> None:
-    """Scale a slide that is shown in px, and what lies over it in px, to um.
+def shown_mpp(slide: Layer) -> tuple[float, float] | None:
+    """(x, y) um per level-0 px that a slide is shown with, None while it is shown in px."""
+    if _in_px(slide):
+        return None
+    facts = slide.metadata.get(PRODUCT, {})
+    mpp = facts.get(SHOWN_MPP)
+    # A layer that lost its metadata was made from another one's data: scale is all there is.
+    return (slide.scale[-1], slide.scale[-2]) if mpp is None else (mpp[0], mpp[1])
 
-    Nothing moves on the screen: the camera goes along. A slide in um stays as it is.
+
+def use_mpp(viewer: ViewerModel, slide: Layer, slide_mpp: tuple[float, float], source: str) -> None:
+    """Show a slide, and what was drawn on it, with this pixel size, in um.
+
+    Nothing moves on the screen: the camera goes along. Other slides and results keep their
+    places; results are in um of their own.
 
     Args:
         viewer: Holds the slide.
-        slide: Layer of the slide.
+        slide: Layer of the slide, in px or with an earlier pixel size.
         slide_mpp: (x, y) um per level-0 px.
+        source: Where that comes from, as in `SlideMpp`.
     """
-    if not _in_px(slide):
+    before = shown_mpp(slide)
+    if before is not None and np.allclose(before, slide_mpp, rtol=1e-9):
         return
-    factor = np.array([slide_mpp[1], slide_mpp[0]])
-    for layer in [layer for layer in viewer.layers if _in_px(layer) and layer.ndim == 2]:
+    factor = np.array(slide_mpp[::-1]) / (1.0 if before is None else np.array(before[::-1]))
+    pyramid = pyramid_of(slide)
+    for layer in [layer for layer in viewer.layers if _lies_on(layer, slide, pyramid)]:
         layer.scale = layer.scale * factor
         layer.translate = layer.translate * factor
         layer.units = UNITS
+        if pyramid_of(layer) is not None:
+            facts = layer.metadata.get(PRODUCT, {})
+            told = {SHOWN_MPP: [float(value) for value in slide_mpp], "mpp_source": source}
+            layer.metadata = {**layer.metadata, PRODUCT: {**facts, **told}}
     _camera(viewer, factor)
-    slide.name = slide.name.removesuffix(" (pixel size unknown)")
+    slide.name = slide.name.removesuffix(UNKNOWN_MPP)
+
+
+def _lies_on(layer: Layer, slide: Layer, pyramid: Pyramid | None) -> bool:
+    """Whether a layer is the slide, another layer of it, or something drawn on it by hand."""
+    if layer.ndim != 2 or _in_px(layer) != _in_px(slide):
+        return False
+    other = pyramid_of(layer)
+    if other is not None:
+        return other is pyramid
+    return "lattice" not in layer.metadata.get(PRODUCT, {})
+
+
+def slide_frame(slide: Layer, slide_mpp: tuple[float, float]) -> npt.NDArray[np.float64]:
+    """(3, 3) affine from um, counted from the middle of the slide's first pixel, to the world.
+
+    The identity, unless the slide's layer was moved or turned by hand.
+
+    Args:
+        slide: Layer of the slide, shown with `slide_mpp`.
+        slide_mpp: (x, y) um per level-0 px.
+    """
+    y_mpp, x_mpp = slide_mpp[1], slide_mpp[0]
+    corner, down, right = (
+        np.asarray(slide.data_to_world(place))[-2:] for place in ((0, 0), (1, 0), (0, 1))
+    )
+    frame = np.eye(3)
+    frame[:2, 0], frame[:2, 1], frame[:2, 2] = (
+        (down - corner) / y_mpp,
+        (right - corner) / x_mpp,
+        corner,
+    )
+    return np.eye(3) if np.allclose(frame, np.eye(3), rtol=0, atol=1e-6) else frame
 
 
 def _in_px(layer: Layer) -> bool:

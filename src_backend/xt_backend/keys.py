@@ -116,6 +116,7 @@ class RunH5:
     ATTR_SCHEMA = "napari_xt_run_schema"
     ATTR_VERSION = "napari_xt_version"
     ATTR_META = "meta"
+    META_SLIDE_IDENTITY = "slide_identity"
     CELL = "cell"
     STATUS = "status"
     LOGITS = "logits"

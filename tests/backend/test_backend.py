@@ -15,7 +15,7 @@ import pytest
 from support.slides import tissue_image, write_tiff_slide
 
 from xt_backend import Backend, RegionsScored, RunFailed, RunFinished, RunPlanned, RunSpec
-from xt_backend.errors import BackendDiedError, ModelError, SlideOpenError
+from xt_backend.errors import BackendDiedError, DeviceError, ModelError, SlideOpenError
 from xt_backend.keys import RegionStatus
 
 
@@ -49,6 +49,36 @@ def test_events_come_in_order_and_end_with_the_whole_map(
     assert last.score_map.scored.all()
     assert not last.score_map.partial
     assert last.encoded_regions == 16
+
+
+@pytest.mark.parametrize("process", [False, True])
+def test_the_device_can_be_asked_for_before_a_run(
+    process: bool, tissue_slide: Path, tiny_model: Path
+) -> None:
+    with Backend(process=process) as backend:
+        told = backend.device()
+        planned = next(iter(backend.submit(spec(tissue_slide, tiny_model))))
+        assert isinstance(planned, RunPlanned)
+        assert (told.name, told.precision) == (planned.device, planned.precision)
+        assert told.reason == planned.device_reason
+        with pytest.raises(DeviceError, match="cuda:999"):
+            backend.device("cuda:999")
+        assert backend.device("cpu").reason == "asked for"
+
+
+def test_a_dead_or_closed_process_does_not_keep_the_question_waiting() -> None:
+    backend = Backend(process=True)
+    backend.device()
+    pid = backend._worker.pid  # type: ignore[attr-defined]
+    os.kill(pid, signal.SIGKILL)
+    for _ in range(100):
+        with contextlib.suppress(BackendDiedError):
+            assert backend.device("cpu").name == "cpu"  # a new process answers
+            break
+    assert backend._worker.pid not in (None, pid)  # type: ignore[attr-defined]
+    backend.close()
+    with pytest.raises(BackendDiedError):
+        backend.device()
 
 
 def test_a_process_gives_the_same_bytes(tissue_slide: Path, tiny_model: Path) -> None:

@@ -193,6 +193,7 @@ class KeptBackend:
         self._backend = Backend(process=True)
         self.submit = self._backend.submit
         self.cancel = self._backend.cancel
+        self.device = self._backend.device
         self.end = self._backend.close
 
     def close(self) -> None:
@@ -214,7 +215,11 @@ def panel(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> Any:
-    """The dock as napari makes it from the manifest, with a small model picked."""
+    """The dock as napari makes it from the manifest, with a small model picked.
+
+    Its backend is a real one, but lives on after the dock; test_close and test_own_backend look
+    at docks with a backend of their own.
+    """
     monkeypatch.setattr("napari_xt.widget.make_backend", lambda: kept_backend)
     viewer = make_napari_viewer()
     _, widget = viewer.window.add_plugin_dock_widget("napari-xt", "Run xT")

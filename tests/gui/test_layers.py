@@ -14,6 +14,7 @@ from napari.layers import Image, Labels
 
 from napari_xt import layers as lay
 from napari_xt.overlay import Overlay
+from napari_xt.words import slide_headline
 from xt_backend.keys import RegionStatus
 
 from .maps import CLASSES, COLORS, score_map
@@ -119,13 +120,45 @@ def test_the_status_bar_tells_class_and_probability() -> None:
     best = int(found.labels()[index])
     assert CLASSES[best] in status["value"]
     assert f"{found.probabilities[index][best]:.0%}" in status["value"]
-    assert f"alone {found.region_only_probabilities[index][best]:.0%}" in status["value"]
+    own = int(found.labels(region_only=True)[index])
+    changed = "" if own == best else f"{CLASSES[own]} "
+    share = found.region_only_probabilities[index][own]
+    assert f"(alone {changed}{share:.0%})" in status["value"]
     for place, words in {3: "could not be read", 4: "not scored"}.items():
         column, row = found.cells[place]
         world = overlay.classes.data_to_world((row, column))
         assert words in overlay.classes.get_status(world, world=True)["value"]
     outside = overlay.classes.get_status((-1e4, -1e4), world=True)
     assert "%" not in outside["value"]
+
+
+def test_words_name_the_class_that_the_map_shows() -> None:
+    # Every region: normal 60 %, tumour 30 % with context; nearly all normal alone.
+    logits = np.tile(np.log(np.float32([0.6, 0.1, 0.3])), (69, 1))
+    alone = np.tile(np.log(np.float32([0.9, 0.08, 0.02])), (69, 1))
+    values = {"logits": logits, "region_only_logits": alone, "status": np.zeros(69, np.uint8)}
+    for thresholds, tumour in (({}, False), ({"tumour": 0.25}, True)):
+        overlay = Overlay(ViewerModel(), score_map(**values, thresholds=thresholds))
+        assert overlay.classes.data[0, 0] == (3 if tumour else 1)
+        reading = overlay.classes.reading_at(overlay.classes.data_to_world((0, 0)))
+        assert reading is not None
+        words = reading.in_words(context=True)
+        if tumour:
+            assert words == "tumour 30%, over its threshold of 25% (alone normal 90%)"
+        else:
+            assert words == "normal 60% (alone 90%)"
+        assert reading.in_words(context=False).startswith("normal 90% (with context ")
+
+
+def test_the_headline_names_the_class_that_was_decided() -> None:
+    assert slide_headline(score_map()) == ""
+    logits = np.log(np.float32([0.6, 0.1, 0.3]))
+    found = score_map(task="slide", slide_logits=logits)
+    assert slide_headline(found) == "The slide as a whole: normal (60%)."
+    found = score_map(task="slide", slide_logits=logits, thresholds={"tumour": 0.25})
+    assert slide_headline(found) == "The slide as a whole: tumour (30%)."
+    found = score_map(task="slide", slide_logits=np.float32([0, np.nan, 1]))
+    assert slide_headline(found) == "The slide as a whole: no prediction."
 
 
 def test_updating_keeps_layers_and_what_the_user_set() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 from napari.layers import Image
 
+from napari_xt.pool import DaemonPool
 from napari_xt.pyramid import Pyramid
 from napari_xt.tiles import OVERVIEW_PX, TILE_PX, TileCache, halve, hatched_tile
-from xt_backend.errors import SlideOpenError
+from xt_backend.errors import SlideError, SlideOpenError
 from xt_backend.slides import open_slide
 
 from .conftest import spoil_tile, write_slide
@@ -185,12 +187,99 @@ def test_closing_lets_go_and_reading_opens_again(noisy: Pyramid, noisy_image: An
     assert noisy.is_open
 
 
+class Held:
+    """Holds every read of a pyramid's file back until it is opened."""
+
+    def __init__(self, pyramid: Pyramid, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.reading = threading.Event()
+        self.go_on = threading.Event()
+        read = type(pyramid._slide()).read_level
+
+        def held(slide: Any, *place: int) -> Any:
+            self.reading.set()
+            assert self.go_on.wait(60)
+            return read(slide, *place)
+
+        monkeypatch.setattr(type(pyramid._slide()), "read_level", held)
+
+
+def test_reads_that_wait_when_it_is_closed_end_and_never_open_the_file_again(
+    noisy: Pyramid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(noisy, monkeypatch)
+    outcomes: list[str] = []
+
+    def read(level: int) -> None:
+        try:
+            noisy.levels[level][:]
+            outcomes.append("pixels")
+        except SlideError as error:
+            outcomes.append(str(error))
+
+    # 12 tiles of level 0 for 2 threads: most are still queued when the slide is closed.
+    readers = [threading.Thread(target=read, args=(level,)) for level in (0, 1, 2)]
+    for reader in readers:
+        reader.start()
+    assert held.reading.wait(60)
+    threads = [item for item in threading.enumerate() if item.name.startswith("xt-")]
+    noisy.close()
+    held.go_on.set()
+    for thread in [*readers, *threads]:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert len(outcomes) == 3
+    assert "pixels" not in outcomes
+    assert all("closed" in outcome for outcome in outcomes)
+    assert not noisy.is_open
+    assert not len(noisy.cache)
+    assert not noisy._in_flight
+
+
+def test_a_halved_tile_that_is_half_done_when_it_is_closed_is_given_up(
+    tmp_path: Path, noisy_image: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pyramid = Pyramid(write_slide(tmp_path / "one.tiff", noisy_image, levels=1))
+    held = Held(pyramid, monkeypatch)
+    pyramid.patience_s = 0.05
+    assert len(np.unique(pyramid.levels[1][:500, :500])) == 1  # pale, while it is being made
+    threads = [item for item in threading.enumerate() if item.name.startswith("xt-")]
+    pyramid.close()
+    held.go_on.set()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert not pyramid.is_open
+    assert not len(pyramid.cache)
+    # The place can be read again: nothing of the given-up job is in the way.
+    pyramid.patience_s = None
+    np.testing.assert_array_equal(np.asarray(pyramid.levels[1]), halve(noisy_image))
+
+
+def test_a_pool_that_is_shut_down_answers_every_job() -> None:
+    pool = DaemonPool(1, "test-pool")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait() -> str:
+        begun.set()
+        assert go_on.wait(60)
+        return "done"
+
+    in_hand, queued = pool.submit(wait), pool.submit(wait)
+    assert begun.wait(60)
+    pool.shut_down()
+    go_on.set()
+    assert in_hand.result(60) == "done"
+    for future in (queued, pool.submit(wait)):
+        with pytest.raises(CancelledError):
+            future.result(60)
+
+
 def test_a_forgotten_pyramid_closes_its_file(tmp_path: Path, noisy_image: Any) -> None:
     pyramid = Pyramid(write_slide(tmp_path / "lost.tiff", noisy_image))
-    resources = pyramid._resources
-    assert resources.slide is not None
+    file = pyramid._file
+    assert file.is_open
     del pyramid
-    assert resources.slide is None
+    assert not file.is_open
 
 
 def test_no_slide_no_pyramid(tmp_path: Path) -> None:

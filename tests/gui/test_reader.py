@@ -77,6 +77,32 @@ def test_made_up_pictures_are_declined(tmp_path: Path) -> None:
     assert get_reader([str(tmp_path / "plain.png"), str(tmp_path / "plain.jpg")]) is None
 
 
+def test_dicom_without_suffix_is_read_as_the_engine_reads_it(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    from xt_backend.slides import open_slide
+
+    for file in (shared_data / "slides-layouts" / "bcss_1008_dicom").glob("*.dcm"):
+        shutil.copy(file, tmp_path / file.stem.replace(".", "_"))
+    (tmp_path / "README").write_text("before all others, and no image")
+    read = get_reader(str(tmp_path))
+    assert read is not None
+    ((levels, _, _),) = read(str(tmp_path))
+    with open_slide(tmp_path) as slide:
+        assert levels[0].pyramid.info == slide.info
+    levels[0].pyramid.close()
+
+
+def test_a_folder_that_may_not_be_listed_is_declined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert get_reader(str(tmp_path)) is None
+
+
 def test_napari_goes_on_to_its_own_reader_for_pictures(
     make_napari_viewer: Callable[[], Any], tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""The real buttons, a real model, a real slide, a backend process: nothing is patched."""
+"""The real buttons, a real model, a real slide, a backend process that the tests share."""
 
 from __future__ import annotations
 
@@ -186,7 +186,12 @@ def test_a_second_run_encodes_nothing_and_says_so(
 ) -> None:
     open_slide_layer(panel, square_slide)
     first = run_to_end(qtbot, panel)
+    layers = list(panel._viewer.layers)
+    planned: list[str] = []
+    panel.session.planned.connect(lambda event: planned.append(panel.plan.text()))
     second = run_to_end(qtbot, panel)
+    assert "known from an earlier run" in planned[0]
+    assert list(panel._viewer.layers) == layers
     assert first.encoded_regions == len(first.score_map.cells)
     assert second.encoded_regions == 0
     np.testing.assert_array_equal(first.score_map.logits, second.score_map.logits)
@@ -255,6 +260,29 @@ def test_a_failure_is_told_once_and_the_next_run_works(
     np.testing.assert_allclose((y, x), 511.5, atol=2)
 
 
+def test_a_pixel_size_may_be_corrected_and_run_again(
+    qtbot: Any, panel: Any, tmp_path: Path
+) -> None:
+    image = np.full((2048, 2048, 3), 255, np.uint8)
+    image[512:1536, 512:1536] = speckled((1024, 1024), (170, 70, 160))
+    slide = open_slide_layer(panel, write_slide(tmp_path / "unknown.tiff", image, None))
+    for mpp in (0.5, 0.25):
+        panel.form.mpp.setValue(mpp)
+        run_to_end(qtbot, panel)
+        assert panel.form.mpp.isEnabled()
+        assert panel.form.mpp.value() == mpp
+        np.testing.assert_allclose(slide.scale, mpp)
+        classes = layer(panel._viewer, "xT classes")
+        rows, columns = np.nonzero(classes.data)
+        corner = classes.data_to_world((rows.min() - 0.5, columns.min() - 0.5))
+        np.testing.assert_allclose(slide.world_to_data(corner), 511.5, atol=64 * 0.5 / mpp)
+    # Another slide, and back: what was typed is remembered with its layer.
+    open_slide_layer(panel, write_slide(tmp_path / "other.tiff", image, 0.5))
+    assert not panel.form.mpp.isEnabled()
+    panel.form.slide.setCurrentIndex(panel.form.slide.findData(slide))
+    assert panel.form.typed_mpp == 0.25
+
+
 def test_taking_the_slide_away_ends_its_run(qtbot: Any, panel: Any, long_run: Any) -> None:
     slide = long_run()
     with qtbot.waitSignal(panel.session.progressed, timeout=PATIENCE_MS):
@@ -304,8 +332,10 @@ def test_context_can_be_switched_off_and_on(qtbot: Any, panel: Any, square_slide
     best = int(with_context[row, column] >= 0.5)
     words = panel.results.cursor_note.text()
     assert words.startswith(f"Here: {score_map.classes[best]}")
-    own = alone[row, column] if best else 1 - alone[row, column]
-    assert f"(alone {own:.0%})" in words
+    own = int(alone[row, column] >= 0.5)
+    share = alone[row, column] if own else 1 - alone[row, column]
+    changed = "" if own == best else f"{score_map.classes[own]} "
+    assert f"(alone {changed}{share:.0%})" in words
 
 
 def test_only_what_was_drawn_is_scored(qtbot: Any, panel: Any, square_slide: Path) -> None:
@@ -322,6 +352,25 @@ def test_only_what_was_drawn_is_scored(qtbot: Any, panel: Any, square_slide: Pat
     assert len(boxes) >= 8 * 8
     panel.form.area.setCurrentIndex(0)
     assert len(boxes_of(run_to_end(qtbot, panel))) >= 16 * 8
+
+
+def test_the_panel_says_before_a_run_on_which_device_and_why(
+    qtbot: Any, panel: Any, square_slide: Path
+) -> None:
+    open_slide_layer(panel, square_slide)
+    qtbot.waitUntil(lambda: "Runs on" in panel.plan.text(), timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: "regions of" in panel.plan.text(), timeout=PATIENCE_MS)
+    planned = []
+    panel.session.planned.connect(planned.append)
+    before = panel.plan.text()
+    run_to_end(qtbot, panel)
+    assert f"Runs on {planned[0].device} ({planned[0].device_reason})." in before
+    # A device that is not there is told before the run, not by its failure.
+    if planned[0].device == "cpu":
+        panel.form.device.setCurrentText("cuda")
+        qtbot.waitUntil(lambda: "0 CUDA devices" in panel.plan.text(), timeout=PATIENCE_MS)
+    panel.form.device.setCurrentText("cpu")
+    qtbot.waitUntil(lambda: "Runs on cpu (asked for)" in panel.plan.text(), timeout=PATIENCE_MS)
 
 
 def test_the_model_that_fits_the_slide_is_picked(

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image as Picture
 
 from napari_xt import layers as lay
-from napari_xt.pyramid import Pyramid
 from napari_xt.view import find_result, open_view, save_screenshot
-from xt_backend.errors import InputNotFoundError, OutputConflictError, SlideOpenError
+from xt_backend import open_slide, score
+from xt_backend.errors import InputNotFoundError, OutputConflictError, SlideOpenError, StoreError
+from xt_backend.keys import RunH5
 
 from .conftest import write_slide
 from .maps import score_map
@@ -39,7 +40,9 @@ def test_slide_and_result_lie_on_each_other(
 ) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    found = score_map(name="slide.tiff")
+    with open_slide(slide) as opened:
+        identity = opened.identity()
+    found = score_map(name="slide.tiff", run_meta={RunH5.META_SLIDE_IDENTITY: identity})
     found.save(run / "slide.run.h5")
     score_map(name="other.tiff").save(run / "a.run.h5")
     viewer = open_view(slide, run, show=False)
@@ -54,10 +57,31 @@ def test_slide_and_result_lie_on_each_other(
     save_screenshot(viewer, picture, width_px=900, height_px=600)
     with Picture.open(picture) as image:
         assert image.width >= 600
-        assert (
-            len(np.unique(np.asarray(image).reshape(-1, image.n_frames * 0 + 4)[:, :3], axis=0))
-            > 50
-        )
+        colours = np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)
+        assert len(colours) > 50
+
+
+def test_a_result_of_another_pixel_size_lies_on_the_tissue(
+    viewers: list[Any], noisy_image: Any, tmp_path: Path
+) -> None:
+    """`score --slide-mpp` overrules the file; the window has to follow."""
+    slide = write_slide(tmp_path / "slide.tiff", noisy_image[:700, :1000], 0.25)
+    with open_slide(slide) as opened:
+        identity = {RunH5.META_SLIDE_IDENTITY: opened.identity()}
+    found = score_map(name="slide.tiff", slide_mpp=(0.5, 0.5), run_meta=identity)
+    found.save(tmp_path / "slide.run.h5")
+    viewer = open_view(slide, tmp_path, show=False)
+    viewers.append(viewer)
+    (shown,) = [layer for layer in viewer.layers if layer.name == "slide.tiff"]
+    (classes,) = [layer for layer in viewer.layers if layer.name.startswith("xT classes")]
+    np.testing.assert_allclose(shown.scale, 0.5)
+    for (column, row), box in zip(found.cells, found.lattice.boxes(found.cells), strict=True):
+        y, x = shown.world_to_data(classes.data_to_world((row - 0.5, column - 0.5)))
+        np.testing.assert_allclose((x + 0.5, y + 0.5), box[:2], atol=1e-6)
+    (panel,) = viewer.window.dock_widgets.values()
+    panel = getattr(panel, "inner_widget", lambda: panel)()
+    assert "0.5 µm per pixel" in panel.results.headline.text()
+    assert "the file states 0.25" in panel.results.headline.text()
 
 
 def test_without_a_run_there_is_just_the_slide(viewers: list[Any], slide: Path) -> None:
@@ -68,31 +92,57 @@ def test_without_a_run_there_is_just_the_slide(viewers: list[Any], slide: Path) 
 
 
 def test_results_of_other_slides_are_refused(slide: Path, tmp_path: Path) -> None:
-    info = Pyramid(slide).info
     run = tmp_path / "run"
     run.mkdir()
-    with pytest.raises(InputNotFoundError, match="no result"):
-        find_result(run, info)
-    with pytest.raises(InputNotFoundError):
-        find_result(tmp_path / "gone", info)
-    score_map(name="slide.tiff", bounds_px=(0, 0, 300, 300)).save(run / "slide.run.h5")
-    with pytest.raises(OutputConflictError, match="300 x 300"):
-        find_result(run / "slide.run.h5", info)
-    with pytest.raises(OutputConflictError):
-        find_result(run, info)
+    # Of the same name and size, but of another content; and one that says nothing.
+    stranger = score_map(name="slide.tiff", run_meta={RunH5.META_SLIDE_IDENTITY: "0" * 64})
+    with open_slide(slide) as opened:
+        with pytest.raises(InputNotFoundError, match="no result"):
+            find_result(run, opened)
+        with pytest.raises(InputNotFoundError):
+            find_result(tmp_path / "gone", opened)
+        for other in (stranger, score_map(name="slide.tiff")):
+            other.save(run / "slide.run.h5")
+            with pytest.raises(OutputConflictError, match=r"slide\.tiff"):
+                find_result(run / "slide.run.h5", opened)
+            with pytest.raises(InputNotFoundError, match="1 of other slides"):
+                find_result(run, opened)
 
 
-def test_a_pseudonymous_result_is_found_when_it_is_the_only_one(
-    slide: Path, tmp_path: Path
+def test_the_result_is_known_by_the_content_alone(slide: Path, tmp_path: Path) -> None:
+    """Pseudonymous runs keep no name, and a slide may have been renamed since."""
+    run = tmp_path / "run"
+    run.mkdir()
+    with open_slide(slide) as opened:
+        own = {RunH5.META_SLIDE_IDENTITY: opened.identity()}
+        score_map(name="8f2a", run_meta=own).save(run / "8f2a.run.h5")
+        stranger = {RunH5.META_SLIDE_IDENTITY: "0" * 64}
+        score_map(name="slide.tiff", run_meta=stranger).save(run / "slide.run.h5")
+        assert find_result(run, opened).slide_name == "8f2a"
+        assert find_result(run / "8f2a.run.h5", opened).slide_name == "8f2a"
+
+
+def test_damaged_results_of_others_are_in_nobodys_way(slide: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "slide-2.run.h5").write_bytes(b"cut off")
+    with open_slide(slide) as opened:
+        with pytest.raises(InputNotFoundError, match=r"1 that cannot be read: .*slide-2"):
+            find_result(run, opened)
+        own = {RunH5.META_SLIDE_IDENTITY: opened.identity()}
+        score_map(name="z.tiff", run_meta=own).save(run / "z.run.h5")
+        assert find_result(run, opened).slide_name == "z.tiff"
+        with pytest.raises(StoreError):
+            find_result(run / "slide-2.run.h5", opened)
+
+
+def test_what_score_wrote_is_found_after_the_slide_was_renamed(
+    tissue_slide: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    info = Pyramid(slide).info
-    run = tmp_path / "run"
-    run.mkdir()
-    score_map(name="8f2a").save(run / "8f2a.run.h5")
-    assert find_result(run, info).slide_name == "8f2a"
-    shutil.copy(run / "8f2a.run.h5", run / "b.run.h5")
-    with pytest.raises(InputNotFoundError, match="2 others"):
-        find_result(run, info)
+    score([tissue_slide], tiny_model, out=tmp_path / "run")
+    renamed = Path(shutil.copy(tissue_slide, tmp_path / "renamed.tiff"))
+    with open_slide(renamed) as opened:
+        assert find_result(tmp_path / "run", opened).slide_name == tissue_slide.name
 
 
 def test_no_window_opens_for_a_slide_that_cannot_be_opened(tmp_path: Path) -> None:

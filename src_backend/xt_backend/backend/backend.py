@@ -10,6 +10,8 @@ from typing import Protocol
 from xt_backend.engine.events import Event
 from xt_backend.engine.spec import RunSpec
 
+from .messages import DeviceChoice
+
 __all__ = ["Backend"]
 
 
@@ -18,6 +20,9 @@ class Worker(Protocol):
 
     def submit(self, spec: RunSpec) -> Iterator[Event]:
         """Start a run and yield its events."""
+
+    def device(self, asked: str, precision: str) -> DeviceChoice:
+        """Find out which device it would be."""
 
     def cancel(self, run_id: str) -> None:
         """Ask a run to stop; unknown or finished ids are ignored."""
@@ -51,6 +56,10 @@ class InProcessWorker:
         finally:
             self._cancelled.discard(spec.run_id)
 
+    def device(self, asked: str, precision: str) -> DeviceChoice:
+        """Find out in the caller's thread."""
+        return chosen_device(asked, precision)
+
     def cancel(self, run_id: str) -> None:
         """Stop a run after its batch in hand."""
         self._cancelled.add(run_id)
@@ -58,6 +67,18 @@ class InProcessWorker:
     def close(self) -> None:
         """Stop every run after its batch in hand."""
         self._closed = True
+
+
+def chosen_device(asked: str, precision: str) -> DeviceChoice:
+    """Find out in this process; loads torch.
+
+    Raises:
+        DeviceError: There is no such device.
+    """
+    from xt_backend.engine.device import choose_device
+
+    device = choose_device(asked, precision)
+    return DeviceChoice(device.name, device.precision, device.reason)
 
 
 class Backend:
@@ -92,6 +113,18 @@ class Backend:
         submitted while another is going wait for their turn.
         """
         return self._worker.submit(spec)
+
+    def device(self, asked: str = "auto", precision: str = "auto") -> DeviceChoice:
+        """Which device a run with these options would use, and why.
+
+        With a process, it is started if it is not there: the first run then need not wait for
+        that. Waits for runs that go on.
+
+        Raises:
+            DeviceError: There is no such device, or it can't do the precision.
+            BackendDiedError: The process could not be asked.
+        """
+        return self._worker.device(asked, precision)
 
     def cancel(self, run_id: str) -> None:
         """Ask a run to stop after the batch in hand; its last event is `RunFinished`."""

@@ -7,10 +7,16 @@ import queue
 import sys
 import threading
 from multiprocessing.connection import Client, Connection
+from typing import TYPE_CHECKING
 
 from xt_backend.engine.spec import RunSpec
+from xt_backend.errors import XTError
 
-from .messages import Cancel, Close, Happened, Submit
+from .backend import chosen_device
+from .messages import Answer, AskDevice, Cancel, Close, DeviceChoice, Happened, Submit
+
+if TYPE_CHECKING:
+    from xt_backend.engine import Engine
 
 __all__ = ["main"]
 
@@ -19,7 +25,7 @@ class _Child:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._send_lock = threading.Lock()
-        self._waiting: queue.Queue[RunSpec] = queue.Queue()
+        self._waiting: queue.Queue[RunSpec | AskDevice] = queue.Queue()
         self._cancelled: set[str] = set()
 
     def serve(self) -> None:
@@ -32,6 +38,8 @@ class _Child:
                 return
             if isinstance(message, Submit):
                 self._waiting.put(message.spec)
+            elif isinstance(message, AskDevice):
+                self._waiting.put(message)
             elif isinstance(message, Cancel):
                 self._cancelled.add(message.run_id)
             elif isinstance(message, Close):
@@ -42,11 +50,27 @@ class _Child:
 
         engine = Engine()
         while True:
-            spec = self._waiting.get()
-            for event in engine.run(spec, lambda: spec.run_id in self._cancelled):  # noqa: B023
-                with self._send_lock:
-                    self._connection.send(Happened(event))
-            self._cancelled.discard(spec.run_id)
+            work = self._waiting.get()
+            if isinstance(work, AskDevice):
+                self._send(Answer(work.question_id, _answer(work)))
+            else:
+                self._run(engine, work)
+
+    def _run(self, engine: Engine, spec: RunSpec) -> None:
+        for event in engine.run(spec, lambda: spec.run_id in self._cancelled):
+            self._send(Happened(event))
+        self._cancelled.discard(spec.run_id)
+
+    def _send(self, message: Happened | Answer) -> None:
+        with self._send_lock:
+            self._connection.send(message)
+
+
+def _answer(question: AskDevice) -> DeviceChoice | XTError:
+    try:
+        return chosen_device(question.device, question.precision)
+    except XTError as error:
+        return error
 
 
 def _end_with_parent() -> None:

@@ -6,8 +6,24 @@ from dataclasses import dataclass
 
 from xt_backend.engine.events import Event
 from xt_backend.engine.spec import RunSpec
+from xt_backend.errors import XTError
 
-__all__ = ["Cancel", "Close", "Happened", "Submit"]
+__all__ = ["Answer", "AskDevice", "Cancel", "Close", "DeviceChoice", "Happened", "Submit"]
+
+
+@dataclass(frozen=True)
+class DeviceChoice:
+    """The device that a run would use.
+
+    Attributes:
+        name: For example ``cpu`` or ``cuda:0``.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
+        reason: Why this device, in words.
+    """
+
+    name: str
+    precision: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -15,6 +31,15 @@ class Submit:
     """Parent to child: work this off."""
 
     spec: RunSpec
+
+
+@dataclass(frozen=True)
+class AskDevice:
+    """Parent to child: which device would it be?"""
+
+    question_id: str
+    device: str
+    precision: str
 
 
 @dataclass(frozen=True)
@@ -34,3 +59,11 @@ class Happened:
     """Child to parent: an event of a run."""
 
     event: Event
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Child to parent: what was asked for, or why there is no answer."""
+
+    question_id: str
+    content: DeviceChoice | XTError

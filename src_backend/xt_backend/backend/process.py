@@ -10,14 +10,17 @@ import sys
 import threading
 from collections.abc import Iterator
 from multiprocessing.connection import Connection, Listener
+from typing import TypeVar
 
 from xt_backend.engine.events import Event, RunFailed, RunFinished
 from xt_backend.engine.spec import RunSpec
 from xt_backend.errors import BackendDiedError, XTError
 
-from .messages import Cancel, Close, Happened, Submit
+from .messages import Answer, AskDevice, Cancel, Close, DeviceChoice, Happened, Submit
 
 __all__ = ["ProcessWorker"]
+
+Item = TypeVar("Item")
 
 POLITE_S = 2.0
 """How long `close` waits before it kills the child."""
@@ -36,6 +39,7 @@ class ProcessWorker:
         self._child: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._runs: dict[str, queue.Queue[Event]] = {}
+        self._questions: dict[str, queue.Queue[DeviceChoice | XTError]] = {}
         self._closed = False
 
     @property
@@ -64,16 +68,34 @@ class ProcessWorker:
         finally:
             self._runs.pop(spec.run_id, None)
 
+    def device(self, asked: str, precision: str) -> DeviceChoice:
+        """Ask the child; see `Backend.device`."""
+        question = AskDevice(secrets.token_hex(8), asked, precision)
+        inbox: queue.Queue[DeviceChoice | XTError] = queue.Queue()
+        self._questions[question.question_id] = inbox
+        try:
+            with self._lock:
+                if self._closed:
+                    raise BackendDiedError("The backend is closed", "Open a new one")
+                child, connection = self._ensure_child()
+                connection.send(question)
+            answer = _next(inbox, child)
+        except OSError:
+            answer = None
+        finally:
+            del self._questions[question.question_id]
+        if answer is None:
+            raise _died(self._child)
+        if isinstance(answer, XTError):
+            raise answer
+        return answer
+
     def _follow(
         self, spec: RunSpec, inbox: queue.Queue[Event], child: subprocess.Popen[bytes]
     ) -> Iterator[Event]:
         while True:
-            try:
-                event = inbox.get(timeout=POLL_S)
-            except queue.Empty:
-                # The receiver may still be emptying the pipe of a child that has just ended.
-                if child.poll() is None or not inbox.empty():
-                    continue
+            event = _next(inbox, child)
+            if event is None:
                 yield RunFailed(spec.run_id, _died(child))
                 return
             yield event
@@ -135,6 +157,21 @@ class ProcessWorker:
                 inbox = self._runs.get(message.event.run_id)
                 if inbox is not None:
                     inbox.put(message.event)
+            elif isinstance(message, Answer):
+                question = self._questions.get(message.question_id)
+                if question is not None:
+                    question.put(message.content)
+
+
+def _next(inbox: queue.Queue[Item], child: subprocess.Popen[bytes]) -> Item | None:
+    """What comes next from the child, None once it is dead and has left nothing."""
+    while True:
+        try:
+            return inbox.get(timeout=POLL_S)
+        except queue.Empty:
+            # The receiver may still be emptying the pipe of a child that has just ended.
+            if child.poll() is not None and inbox.empty():
+                return None
 
 
 def _start_child(address: str, key: bytes) -> subprocess.Popen[bytes]:
