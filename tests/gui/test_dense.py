@@ -16,7 +16,9 @@ from napari_xt.dense_overlay import DenseOverlay
 from napari_xt.view import open_view
 from xt_backend import store
 from xt_backend.engine.events import RegionsDecoded
+from xt_backend.keys import RunH5
 from xt_backend.outputs import SlideMask, write_mask, write_points_csv
+from xt_backend.slides import open_slide
 from xt_backend.store import MaskGrid, ScoreMap
 
 from .conftest import write_slide
@@ -145,7 +147,9 @@ def test_view_shows_what_lies_beside_the_score_map(
     make_napari_viewer: Any, noisy_image: Any, tmp_path: Path, make: Callable[..., ScoreMap]
 ) -> None:
     slide = write_slide(tmp_path / "slide.tiff", noisy_image[:700, :1000])
-    found = make(name="slide.tiff")
+    with open_slide(slide) as opened:
+        own = {RunH5.META_SLIDE_IDENTITY: opened.identity()}
+    found = make(name="slide.tiff", run_meta=own)
     write_run(tmp_path / "run", found)
     viewer = open_view(slide, tmp_path / "run", show=False)
     try:
