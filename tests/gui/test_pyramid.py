@@ -203,6 +203,15 @@ class Held:
         monkeypatch.setattr(type(pyramid._slide()), "read_level", held)
 
 
+def threads_since(before: set[threading.Thread]) -> list[threading.Thread]:
+    """Threads of pyramids that were started since; other tests may have left some of theirs."""
+    return [
+        item
+        for item in set(threading.enumerate()) - before
+        if item.name.startswith(("xt-tiles", "xt-halves"))
+    ]
+
+
 def test_reads_that_wait_when_it_is_closed_end_and_never_open_the_file_again(
     noisy: Pyramid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +225,7 @@ def test_reads_that_wait_when_it_is_closed_end_and_never_open_the_file_again(
         except SlideError as error:
             outcomes.append(str(error))
 
+    before = set(threading.enumerate())
     # 12 tiles of level 0 for 2 threads: most are still queued when the slide is closed.
     readers = [threading.Thread(target=read, args=(level,)) for level in (0, 1, 2)]
     for reader in readers:
@@ -242,6 +252,7 @@ def test_a_halved_tile_that_is_half_done_when_it_is_closed_is_given_up(
 ) -> None:
     pyramid = Pyramid(write_slide(tmp_path / "one.tiff", noisy_image, levels=1))
     held = Held(pyramid, monkeypatch)
+    before = set(threading.enumerate())
     pyramid.patience_s = 0.05
     assert len(np.unique(pyramid.levels[1][:500, :500])) == 1  # pale, while it is being made
     threads = [
