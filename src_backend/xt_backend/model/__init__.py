@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from xt_backend.model.card import (
         ClassInfo,
         ContextInfo,
+        DenseHeadInfo,
+        DetectionInfo,
         EncoderInfo,
         FeatureStats,
         LabelRule,
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
         SlideHeadInfo,
     )
     from xt_backend.model.context import CONTEXTS, build_context, list_contexts
+    from xt_backend.model.dense_head import DenseHead
     from xt_backend.model.files import load_model, save_model
     from xt_backend.model.header import file_sha256, read_card
     from xt_backend.model.library import ModelEntry, find_model, list_models
@@ -34,6 +37,9 @@ __all__ = [
     "XT",
     "ClassInfo",
     "ContextInfo",
+    "DenseHead",
+    "DenseHeadInfo",
+    "DetectionInfo",
     "EncoderInfo",
     "FeatureStats",
     "LabelRule",
@@ -61,6 +67,8 @@ _HOMES = {
     "card": (
         "ClassInfo",
         "ContextInfo",
+        "DenseHeadInfo",
+        "DetectionInfo",
         "EncoderInfo",
         "FeatureStats",
         "LabelRule",
@@ -69,6 +77,7 @@ _HOMES = {
         "SlideHeadInfo",
     ),
     "context": ("CONTEXTS", "build_context", "list_contexts"),
+    "dense_head": ("DenseHead",),
     "files": ("load_model", "save_model"),
     "header": ("file_sha256", "read_card"),
     "library": ("ModelEntry", "find_model", "list_models"),

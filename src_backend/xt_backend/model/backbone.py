@@ -1,16 +1,14 @@
-"""Vision backbones by name, and the last feature map of each as (B, C, h, w)."""
+"""Vision backbones by name."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import timm
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from xt_backend.errors import ModelError
 from xt_backend.model.hub import HubName, hub_file
@@ -20,10 +18,10 @@ __all__ = [
     "REGION_ENCODERS",
     "Architecture",
     "BackboneBuilder",
-    "FeatureMap",
     "create_backbone",
     "find_architecture",
     "list_region_encoders",
+    "size_error",
 ]
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -139,42 +137,6 @@ def create_backbone(architecture: Architecture, input_px: int) -> nn.Module:
     return backbone
 
 
-class FeatureMap:
-    """Calls a backbone and brings its last feature map into (B, C, h, w).
-
-    Conv nets and most hierarchical transformers give a map; plain transformers give tokens, whose
-    class and register tokens are dropped and whose patch tokens are laid out on their grid.
-
-    Args:
-        backbone: Probed once with a black image, in eval mode.
-        input_px: Side of the probe.
-        what: Name and native size for messages.
-
-    Raises:
-        ModelError: The backbone cannot take that size, or gives no map.
-    """
-
-    def __init__(self, backbone: nn.Module, input_px: int, name: str, native_px: int | None):
-        backbone.eval()
-        probe = next(backbone.parameters()).new_zeros(1, 3, input_px, input_px)
-        self._read: Callable[[Any, Tensor], Tensor]
-        try:
-            with torch.no_grad():
-                self._read = _reader(backbone, probe)
-                shape = self._read(backbone, probe).shape
-            _check_coverage(backbone, input_px, int(shape[2]))
-        except ModelError:
-            raise
-        except Exception as error:  # whatever a third-party forward raises
-            raise size_error(name, input_px, native_px, error) from error
-        self.dim = int(shape[1])
-        self.side = int(shape[2])
-
-    def __call__(self, backbone: nn.Module, images: Tensor) -> Tensor:
-        """(B, 3, s, s) to (B, dim, side, side)."""
-        return self._read(backbone, images)
-
-
 def size_error(name: str, input_px: int, native_px: int | None, error: Exception) -> ModelError:
     """The error for a backbone that does not take an input size or its arguments."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -183,71 +145,6 @@ def size_error(name: str, input_px: int, native_px: int | None, error: Exception
         f"{name} cannot be built for inputs of {input_px} px ({lines[0][:200].rstrip('.')})",
         f"{native}choose region_px and input_px so that the region is a multiple of the input",
     )
-
-
-def _check_coverage(backbone: nn.Module, input_px: int, side: int) -> None:
-    """Refuse sizes whose last pixels the backbone would drop without a word."""
-    stages = getattr(backbone, "feature_info", None)
-    if not isinstance(stages, list) or not stages:
-        return
-    reduction = stages[-1].get("reduction", 0)
-    if side * reduction < input_px:
-        raise ValueError(f"no multiple of the {reduction} px under one place of its last map")
-
-
-def _reader(backbone: nn.Module, probe: Tensor) -> Callable[[Any, Tensor], Tensor]:
-    features: Callable[[Tensor], Any] | None = getattr(backbone, "forward_features", None)
-    out = backbone(probe) if features is None else features(probe)
-    if not isinstance(out, Tensor) or out.ndim not in (3, 4):
-        raise ModelError(
-            f"{type(backbone).__name__} gives no single feature map",
-            "choose a backbone that does, e.g. swinv2_tiny_window8_256",
-        )
-    if out.ndim == 3:
-        return _token_reader(backbone, probe, out)
-    if features is None:
-        return lambda module, images: module(images)
-    channels = getattr(backbone, "num_features", out.shape[1])
-    last = getattr(backbone, "output_fmt", None) == "NHWC" or (
-        out.shape[1] != channels and out.shape[3] == channels
-    )
-    if last:
-        return lambda module, images: module.forward_features(images).permute(0, 3, 1, 2)
-    return lambda module, images: module.forward_features(images)
-
-
-def _token_reader(
-    backbone: nn.Module, probe: Tensor, tokens: Tensor
-) -> Callable[[Any, Tensor], Tensor]:
-    prefix = int(getattr(backbone, "num_prefix_tokens", 0))
-    side = math.isqrt(tokens.shape[1] - prefix)
-    if not hasattr(backbone, "forward_intermediates"):
-        if side * side != tokens.shape[1] - prefix:
-            raise ModelError(
-                f"The tokens of {type(backbone).__name__} lie on no square grid",
-                "choose another backbone",
-            )
-        return lambda module, images: _grid(module.forward_features(images)[:, prefix:], side)
-
-    # This also undoes the block order in which Hiera keeps its tokens.
-    def read(norm: bool) -> Callable[[Any, Tensor], Tensor]:
-        def call(module: Any, images: Tensor) -> Tensor:
-            maps: list[Tensor] = module.forward_intermediates(
-                images, indices=1, norm=norm, output_fmt="NCHW", intermediates_only=True
-            )
-            return maps[-1]
-
-        return call
-
-    try:
-        read(True)(backbone, probe)
-    except AssertionError:  # some backbones keep their last norm for the classifier
-        return read(False)
-    return read(True)
-
-
-def _grid(tokens: Tensor, side: int) -> Tensor:
-    return tokens.transpose(1, 2).reshape(len(tokens), -1, side, side)
 
 
 def _has_cfg(name: str) -> bool:

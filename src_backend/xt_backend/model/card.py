@@ -14,6 +14,8 @@ __all__ = [
     "FORMAT_VERSION",
     "ClassInfo",
     "ContextInfo",
+    "DenseHeadInfo",
+    "DetectionInfo",
     "EncoderInfo",
     "FeatureStats",
     "LabelRule",
@@ -39,6 +41,8 @@ _REFUSED_ARGS = frozenset({
 })  # fmt: skip
 _LARGEST_ARG = 65536
 _LARGEST_CONTEXT = 2**29
+_MOST_IN_A_MASK = 254
+_TAKEN_KINDS = frozenset({"regions", "failed_regions"})
 
 
 class _Card(BaseModel):
@@ -143,6 +147,30 @@ class SlideHeadInfo(_Card):
     kind: Literal["class-token", "attention-mil"] = "class-token"
 
 
+class DenseHeadInfo(_Card):
+    """The decoder of dense and detection models.
+
+    Attributes:
+        width: Its channels.
+    """
+
+    width: int = Field(default=64, ge=1, le=1024)
+
+
+class DetectionInfo(_Card):
+    """How points are found in the heat maps of detection models.
+
+    Attributes:
+        peak_radius_um: Radius of an object: the peak drawn around a point in training falls off
+            within it, and of two points that are nearer than it the weaker one is dropped.
+        thresholds: Kind to the height (0 to 1) that a peak must reach to be a point; 0.5 where
+            a kind has none.
+    """
+
+    peak_radius_um: float = Field(default=4.0, gt=0.0, le=1000.0)
+    thresholds: dict[str, _Fraction] = {}
+
+
 class FeatureStats(_Card):
     """Whitened features of the training regions, for the out-of-distribution warning.
 
@@ -159,8 +187,11 @@ class ModelCard(_Card):
     """Everything about a model that is not a tensor.
 
     Attributes:
-        task: ``region``: logits per region; ``slide``: logits per slide.
-        classes: In the order of the logits.
+        task: ``region``: logits per region; ``slide``: logits per slide; ``dense``: a mask of
+            the classes beside the regions' own logits; ``detection``: points beside them.
+        classes: In the order of the logits. Of detection models the first means "none", the
+            others are the kinds of points: a region's label is the kind that lies in it, and
+            the heat map has one channel per kind.
         model_mpp: Pixel size that the model wants, in um/px.
         region_px: Side of a region at `model_mpp`.
         input_px: Side of a sub-region; `region_px` is a multiple of it.
@@ -175,7 +206,7 @@ class ModelCard(_Card):
     format_version: Literal[1] = 1
     name: str = Field(min_length=1, max_length=200)
     layout: Literal["napari-xt"] = "napari-xt"
-    task: Literal["region", "slide"] = "region"
+    task: Literal["region", "slide", "dense", "detection"] = "region"
     classes: tuple[ClassInfo, ...] = Field(min_length=2, max_length=1000)
     label_rule: LabelRule = LabelRule()
     model_mpp: float = Field(ge=0.05, le=5.0)
@@ -186,6 +217,8 @@ class ModelCard(_Card):
     reduce: ReduceInfo = ReduceInfo()
     context: ContextInfo
     slide_head: SlideHeadInfo = SlideHeadInfo()
+    dense_head: DenseHeadInfo = DenseHeadInfo()
+    detection: DetectionInfo = DetectionInfo()
     mean: _Triple
     std: _Triple
     licence: str = ""
@@ -222,12 +255,35 @@ class ModelCard(_Card):
             and self.slide_head.kind == "class-token"
         ):
             raise ValueError("a class token sees nothing without context; use attention-mil")
+        self._check_dense()
         return self
+
+    def _check_dense(self) -> None:
+        if self.has_dense_head and self.region_px % 4:
+            raise ValueError(f"region_px {self.region_px} is no multiple of 4, as masks need it")
+        if self.task == "dense" and len(self.classes) > _MOST_IN_A_MASK:
+            raise ValueError(f"a mask holds at most {_MOST_IN_A_MASK} classes")
+        unknown = sorted(set(self.detection.thresholds) - set(self.point_kinds))
+        if unknown:
+            raise ValueError(f"detection.thresholds names unknown kinds: {', '.join(unknown)}")
+        taken = sorted(_TAKEN_KINDS & set(self.point_kinds))
+        if taken:
+            raise ValueError(f"slides.csv has columns n_{', n_'.join(taken)} of its own")
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes in the order of the logits."""
         return tuple(item.name for item in self.classes)
+
+    @property
+    def has_dense_head(self) -> bool:
+        """Whether the model decodes pixels: task dense or detection."""
+        return self.task in ("dense", "detection")
+
+    @property
+    def point_kinds(self) -> tuple[str, ...]:
+        """Kinds of points in the order of the heat map's channels; empty for other tasks."""
+        return self.class_names[1:] if self.task == "detection" else ()
 
     @property
     def region_um(self) -> float:

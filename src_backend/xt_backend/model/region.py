@@ -15,11 +15,11 @@ from torch.nn.functional import adaptive_avg_pool2d
 from xt_backend.errors import ModelError, UsageError
 from xt_backend.model.backbone import (
     Architecture,
-    FeatureMap,
     create_backbone,
     find_architecture,
 )
 from xt_backend.model.card import EncoderInfo, ModelCard
+from xt_backend.model.feature_map import FeatureMap
 from xt_backend.model.seeding import seeded
 from xt_backend.model.state import state_sha256
 from xt_backend.model.weights import load_weights
@@ -97,20 +97,70 @@ class RegionEncoder(nn.Module):
         Raises:
             UsageError: Another shape.
         """
-        maps = self.feature_maps(regions)
+        return self.tokens(self.feature_maps(regions))
+
+    def tokens(self, maps: Tensor) -> Tensor:
+        """Pool stitched last maps: (B, D, m * h, m * h) to (B, k * k, D), raster order."""
         return adaptive_avg_pool2d(maps, self.tokens_per_region).flatten(2).transpose(1, 2)
 
     def feature_maps(self, regions: Tensor) -> Tensor:
         """The stitched last maps: (B, 3, R, R) to (B, D, m * h, m * h)."""
+        self._check_regions(regions)
+        if regions.shape[0] == 0:
+            side = self._map.side * self._m
+            return self.mean.new_zeros(0, self.dim, side, side)
+        return self._stitch(self._map(self.backbone, self._sub_regions(regions)))
+
+    def pyramid(self, regions: Tensor) -> list[Tensor]:
+        """The stitched maps of all scales from stride 4 on, from one pass.
+
+        Args:
+            regions: As of `forward`.
+
+        Returns:
+            (B, C, h, h) for each of `pyramid_channels` and `pyramid_sides`, finest first. The
+            last is what `feature_maps` gives; `tokens` pools it. Backbones with one scale (plain
+            transformers, registered ones) give that alone.
+
+        Raises:
+            UsageError: Another shape.
+        """
+        self._check_regions(regions)
+        if regions.shape[0] == 0:
+            sizes = zip(self.pyramid_channels, self.pyramid_sides, strict=True)
+            return [self.mean.new_zeros(0, channels, side, side) for channels, side in sizes]
+        maps = self._map.pyramid(self.backbone, self._sub_regions(regions))
+        return [self._stitch(one) for one in maps]
+
+    @property
+    def pyramid_channels(self) -> tuple[int, ...]:
+        """Channels of each map of `pyramid`."""
+        return tuple(scale.channels for scale in self._map.scales(self.backbone))
+
+    @property
+    def pyramid_sides(self) -> tuple[int, ...]:
+        """Height and width of each map of `pyramid`."""
+        return tuple(scale.side * self._m for scale in self._map.scales(self.backbone))
+
+    @property
+    def _m(self) -> int:
+        """Sub-regions along a side."""
+        return self.region_px // self.input_px
+
+    def _check_regions(self, regions: Tensor) -> None:
         side = self.region_px
         if regions.ndim != 4 or regions.shape[1:] != (3, side, side):
             raise UsageError(f"regions must be (B, 3, {side}, {side}), not {tuple(regions.shape)}")
-        m, s = side // self.input_px, self.input_px
-        if regions.shape[0] == 0:
-            h = self._map.side * m
-            return self.mean.new_zeros(0, self.dim, h, h)
+
+    def _sub_regions(self, regions: Tensor) -> Tensor:
+        """(B, 3, R, R) to normalised (B * m * m, 3, s, s)."""
+        m, s = self._m, self.input_px
         parts = regions.reshape(-1, 3, m, s, m, s).permute(0, 2, 4, 1, 3, 5).reshape(-1, 3, s, s)
-        maps = self._map(self.backbone, self.normalise(parts))
+        return self.normalise(parts)
+
+    def _stitch(self, maps: Tensor) -> Tensor:
+        """(B * m * m, C, h, h) to (B, C, m * h, m * h)."""
+        m = self._m
         _, dim, h, w = maps.shape
         maps = maps.reshape(-1, m, m, dim, h, w).permute(0, 3, 1, 4, 2, 5)
         return maps.reshape(-1, dim, m * h, m * w)

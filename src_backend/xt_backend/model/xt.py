@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from xt_backend.errors import ModelError, UsageError
 from xt_backend.model.card import ModelCard
 from xt_backend.model.context import ContextEncoder, build_context
+from xt_backend.model.dense_head import DenseHead
 from xt_backend.model.heads import RegionHead, RegionOnlyHead, SlideHead
 from xt_backend.model.orders import reading_order
 from xt_backend.model.positions import token_positions_um
@@ -32,12 +33,15 @@ class Prediction:
         logits: (N, C) with context. For slide-task models: what the slide head makes of each
             region's own token after context.
         region_only_logits: (N, C) of the head that sees each region by itself.
+        context_tokens: (N, dim) mean of each region's tokens after context; what `dense_head`
+            takes. NaN where the logits are.
         slide_logits: (C,) for slide-task models, NaN for a field without regions; else None.
         region_only_slide_logits: (C,) for slide-task models, the mean of `region_only_logits`.
     """
 
     logits: Tensor
     region_only_logits: Tensor
+    context_tokens: Tensor
     slide_logits: Tensor | None = None
     region_only_slide_logits: Tensor | None = None
 
@@ -55,7 +59,9 @@ class XT(nn.Module):
         context: The context encoder.
         region_only_head: Logits from the whitened tokens, before context.
         region_head: Logits per region after context; None for slide-task models.
-        slide_head: Logits per slide; None for region-task models.
+        slide_head: Logits per slide; None for other models.
+        dense_head: Logits per pixel of a mask (dense) or heat map (detection) at 1/4 of the
+            region's resolution, `DenseHead`; None for other models.
 
     Raises:
         ModelError: Card and encoder contradict each other, or the card's context is unknown.
@@ -63,6 +69,7 @@ class XT(nn.Module):
 
     region_head: RegionHead | None
     slide_head: SlideHead | None
+    dense_head: DenseHead | None
 
     def __init__(
         self,
@@ -103,6 +110,7 @@ class XT(nn.Module):
             slide = card.task == "slide"
             self.region_head = None if slide else RegionHead(dim, n_classes)
             self.slide_head = SlideHead(dim, n_classes, card.slide_head.kind) if slide else None
+            self.dense_head = _dense_head(card, region_encoder) if card.has_dense_head else None
 
     @property
     def device(self) -> torch.device:
@@ -120,7 +128,8 @@ class XT(nn.Module):
             image: (B, 3, H, W) float, already normalised; H and W multiples of region_px.
 
         Returns:
-            Logits (B, C, rows, cols) for region task, (B, C) for slide task.
+            Logits (B, C, rows, cols) for region task, (B, C) for slide task,
+            (B, C, H/4, W/4) for dense, and for detection with the kinds of points as C.
 
         Raises:
             UsageError: Another shape.
@@ -136,9 +145,13 @@ class XT(nn.Module):
         rows, cols = height // side, width // side
         regions = image.reshape(batch, 3, rows, side, cols, side).permute(0, 2, 4, 1, 3, 5)
         regions = regions.reshape(-1, 3, side, side)
-        features = torch.cat(
-            [self.region_encoder(part) for part in torch.split(regions, _REGIONS_AT_ONCE)]
-        )
+        parts = torch.split(regions, _REGIONS_AT_ONCE)
+        if self.dense_head is None:
+            pyramids: list[list[Tensor]] = []
+            features = torch.cat([self.region_encoder(part) for part in parts])
+        else:
+            pyramids = [self.region_encoder.pyramid(part) for part in parts]
+            features = torch.cat([self.region_encoder.tokens(one[-1]) for one in pyramids])
         features = features.reshape(batch, rows * cols, *features.shape[1:])
         y_um, x_um = torch.meshgrid(
             (torch.arange(rows, device=image.device) + 0.5) * self.card.region_um,
@@ -149,6 +162,16 @@ class XT(nn.Module):
         found = self.decode(features, centres)
         if found.slide_logits is not None:
             return found.slide_logits
+        if self.dense_head is not None:
+            tokens = torch.split(found.context_tokens.flatten(0, 1), _REGIONS_AT_ONCE)
+            maps = torch.cat(
+                [self.dense_head(one, some) for one, some in zip(pyramids, tokens, strict=True)]
+            )
+            channels, length = maps.shape[1:3]
+            maps = maps.reshape(batch, rows, cols, channels, length, length)
+            return maps.permute(0, 3, 1, 4, 2, 5).reshape(
+                batch, channels, rows * length, cols * length
+            )
         return found.logits.transpose(1, 2).reshape(batch, -1, rows, cols)
 
     def decode(
@@ -232,6 +255,7 @@ class XT(nn.Module):
             return Prediction(
                 as_given(found.logits),
                 self.region_only(tokens),
+                as_given(found.context_tokens),
                 None if slide is None else slide[0].float(),
                 None if alone is None else alone[0].float(),
             )
@@ -267,9 +291,9 @@ class XT(nn.Module):
         regions = mixed[:, : n_regions * per_region].reshape(
             batch, n_regions, per_region, card.context.dim
         )
-        if head is None:
-            return Prediction(cast("RegionHead", self.region_head)(regions), alone)
         means = regions.mean(dim=2)
+        if head is None:
+            return Prediction(cast("RegionHead", self.region_head)(regions), alone, means)
         whole = mixed[:, -1] if head.has_class_token else head.pool(means, padding_mask)
         counted = torch.ones(batch, n_regions, dtype=torch.bool, device=white.device)
         if padding_mask is not None:
@@ -277,7 +301,20 @@ class XT(nn.Module):
         n_counted = counted.sum(dim=1, keepdim=True)
         mean_alone = (alone * counted.unsqueeze(-1)).sum(dim=1) / n_counted
         slide = head.classify(whole).masked_fill(n_counted == 0, torch.nan)
-        return Prediction(head.classify(means), alone, slide, mean_alone)
+        return Prediction(head.classify(means), alone, means, slide, mean_alone)
+
+
+def _dense_head(card: ModelCard, encoder: RegionEncoder) -> DenseHead:
+    detects = card.task == "detection"
+    return DenseHead(
+        encoder.pyramid_channels,
+        encoder.pyramid_sides,
+        region_px=card.region_px,
+        dim=card.context.dim,
+        n_channels=len(card.point_kinds) if detects else len(card.classes),
+        width=card.dense_head.width,
+        rare=detects,
+    )
 
 
 def _check_shape(name: str, tensor: Tensor, last: tuple[int, ...]) -> None:
