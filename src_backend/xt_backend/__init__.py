@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .backend import Backend
     from .batch import Run, features, score
-    from .engine import RegionsScored, RunFailed, RunFinished, RunPlanned, RunSpec
+    from .engine import RegionsDecoded, RegionsScored, RunFailed, RunFinished, RunPlanned, RunSpec
     from .errors import XTError
     from .slides import Slide, open_slide
     from .store import ScoreMap
 
 _HOMES = {
     "Backend": "backend",
+    "RegionsDecoded": "engine.events",
     "RegionsScored": "engine.events",
     "Run": "batch",
     "RunFailed": "engine.events",
@@ -39,6 +40,7 @@ _HOMES = {
 
 __all__ = [
     "Backend",
+    "RegionsDecoded",
     "RegionsScored",
     "Run",
     "RunFailed",

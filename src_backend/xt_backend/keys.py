@@ -6,6 +6,7 @@ from enum import IntEnum, StrEnum
 
 __all__ = [
     "DEFAULT_COLORS",
+    "DENSE_STRIDE",
     "PRODUCT",
     "RESEARCH_USE",
     "AnyH5",
@@ -14,12 +15,15 @@ __all__ = [
     "RegionStatus",
     "RunFile",
     "RunH5",
+    "RunMeta",
     "SlideStatus",
     "StoreH5",
 ]
 
 PRODUCT = "napari-xt"
 RESEARCH_USE = "For research use only. Not a medical device; not for diagnosis."
+DENSE_STRIDE = 4
+"""Region px per px of a mask or heat map."""
 DEFAULT_COLORS = (
     "#0072b2",
     "#d55e00",
@@ -79,6 +83,9 @@ class RunFile:
     REGIONS_CSV = ".regions.csv"
     GEOJSON = ".geojson"
     OVERLAY_PNG = ".overlay.png"
+    MASK = ".mask.ome.tiff"
+    POINTS_CSV = ".points.csv"
+    POINTS_GEOJSON = ".points.geojson"
     PARQUET = ".regions.parquet"
     FEATURES = ".features.h5"
     PARTIAL = ".partial"
@@ -115,6 +122,15 @@ class RunH5:
     PROBABILITIES = "probabilities"
     REGION_ONLY_LOGITS = "region_only_logits"
     SLIDE_LOGITS = "slide_logits"
+
+
+class RunMeta:
+    """Keys of `ScoreMap.run_meta` that are read again."""
+
+    MASK_PX = "mask_px"
+    """Dense models: pixels of each class in the mask, by class name."""
+    N_POINTS = "n_points"
+    """Detection models: points of each kind, by its name."""
 
 
 class FeaturesH5:

@@ -13,6 +13,7 @@ from xt_backend.outputs import write_local_json, write_run_json
 from xt_backend.store import ScoreMap, sweep_partials
 
 from .configuration import differences, digest
+from .dense import dense_files
 
 __all__ = ["RunFolder"]
 
@@ -79,7 +80,8 @@ class RunFolder:
     def finished(self, slide_id: str, identity: str) -> ScoreMap | None:
         """The score map of a slide that is done under this configuration, else None.
 
-        Known by content: the file must be whole, of this configuration and of this slide.
+        Known by content: the file must be whole, of this configuration and of this slide, and
+        the mask or points of its model must be there.
         """
         path = self.file(slide_id, RunFile.SCORE_MAP)
         if not path.is_file():
@@ -92,7 +94,10 @@ class RunFolder:
             found.run_meta.get("configuration") == self.digest
             and found.run_meta.get("slide_identity") == identity
         )
-        return found if same and not found.partial else None
+        complete = not found.partial and all(
+            self.file(slide_id, suffix).is_file() for suffix in dense_files(found.task)
+        )
+        return found if same and complete else None
 
     def write_run(self, details: dict[str, Any]) -> None:
         """Publish run.json: the configuration and `details`. No path may be in it."""

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xt_backend.keys import RunFile, SlideStatus
-from xt_backend.outputs import SlideRow, regions_frame, slides_frame
-from xt_backend.store import ScoreMap
+from xt_backend.outputs import SlideRow, points_frame, read_points_csv, regions_frame, slides_frame
+from xt_backend.store import Points, ScoreMap
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,8 +23,10 @@ class Run:
     Attributes:
         rows: One per input, in the order of the inputs.
         classes: Names of the model's classes.
+        kinds: Names of the kinds of points; empty but for detection models.
         folder: Run directory; None when nothing was written.
         score_maps: By slide id, when there is no folder.
+        found_points: By slide id, when there is no folder; detection models only.
         interrupted: Some slides were not reached.
         seen_nan: Some region has no number though it was encoded.
     """
@@ -32,14 +34,16 @@ class Run:
     rows: tuple[SlideRow, ...]
     classes: tuple[str, ...]
     folder: Path | None
+    kinds: tuple[str, ...] = ()
     score_maps: dict[str, ScoreMap] = field(default_factory=dict)
+    found_points: dict[str, Points] = field(default_factory=dict)
     interrupted: bool = False
     seen_nan: bool = False
 
     @property
     def slides(self) -> pd.DataFrame:
         """One row per input: the columns of slides.csv."""
-        return slides_frame(self.rows, self.classes)
+        return slides_frame(self.rows, self.classes, self.kinds)
 
     @property
     def regions(self) -> pd.DataFrame:
@@ -56,6 +60,28 @@ class Run:
             frame = regions_frame(self.score_map(row.id))
             frame.insert(0, "id", row.id)
             frames.append(frame)
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+    @property
+    def points(self) -> pd.DataFrame:
+        """One row per point of every slide that is done; empty but for detection models.
+
+        Slide id and the columns of ``<id>.points.csv``.
+        """
+        import pandas as pd
+
+        frames = []
+        for row in self.rows if self.kinds else ():
+            if row.status == SlideStatus.FAILED:
+                continue
+            found = self.found_points.get(row.id)
+            if found is None and self.folder is not None:
+                path = self.folder / f"{row.id}{RunFile.POINTS_CSV}"
+                found = read_points_csv(path, self.kinds)
+            if found is not None:
+                frame = points_frame(found, self.score_map(row.id))
+                frame.insert(0, "id", row.id)
+                frames.append(frame)
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
     def score_map(self, slide_id: str) -> ScoreMap:

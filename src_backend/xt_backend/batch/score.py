@@ -55,6 +55,7 @@ class Batch:
         device = choose_device(options.device, options.precision)
         self.device = device
         self.classes = tuple(item.name for item in card.classes)
+        self.kinds = card.point_kinds
         ids = safe_ids([row.path.name for row in self.inputs.rows])
         self.tasks = tuple(
             Task(row, slide_id) for row, slide_id in zip(self.inputs.rows, ids, strict=True)
@@ -113,9 +114,13 @@ class Batch:
         return Run(
             rows=tuple(rows),
             classes=self.classes,
+            kinds=self.kinds,
             folder=None if self.folder is None else self.folder.path,
             score_maps={
                 outcome.row.id: outcome.score_map for outcome in outcomes if outcome.score_map
+            },
+            found_points={
+                outcome.row.id: outcome.points for outcome in outcomes if outcome.points is not None
             },
             interrupted=interrupted,
             seen_nan=any(outcome.seen_nan for outcome in outcomes),
@@ -127,7 +132,8 @@ class Batch:
 
     def _write_table(self, rows: list[SlideRow]) -> None:
         if self.folder is not None:
-            write_slides_csv(self.folder.path / RunFile.SLIDES_CSV, rows, self.classes)
+            path = self.folder.path / RunFile.SLIDES_CSV
+            write_slides_csv(path, rows, self.classes, self.kinds)
 
     def _write_run(self, state: str, started: datetime, rows: list[SlideRow]) -> None:
         if self.folder is None:

@@ -20,8 +20,9 @@ from xt_backend.outputs import (
     write_regions_parquet,
 )
 from xt_backend.slides import Thumbnail, open_slide
-from xt_backend.store import ScoreMap
+from xt_backend.store import Points, ScoreMap
 
+from .dense import DenseResult
 from .folder import RunFolder
 from .inputs import InputRow
 
@@ -70,6 +71,7 @@ class Outcome:
     row: SlideRow
     score_map: ScoreMap | None = None
     seen_nan: bool = False
+    points: Points | None = None
 
 
 def run_task(
@@ -100,10 +102,24 @@ def run_task(
         return Outcome(failed_row(task, str(error)))
     if folder is not None and (found := folder.finished(task.slide_id, identity)) is not None:
         return Outcome(_row(task, found, {}, 0, Encoding.HIT), found, _has_nan(found))
-    last: Event | None = None
-    for event in engine.run(task.spec(model, options), cancelled):
-        on_event(event)
-        last = event
+    with DenseResult(None if folder is None else folder.path) as dense:
+        last: Event | None = None
+        for event in engine.run(task.spec(model, options), cancelled):
+            dense.take(event)
+            on_event(event)
+            last = event
+        return _finish(task, last, identity, options, folder, dense)
+
+
+def _finish(
+    task: Task,
+    last: Event | None,
+    identity: str,
+    options: ScoreOptions,
+    folder: RunFolder | None,
+    dense: DenseResult,
+) -> Outcome:
+    """From the last event of a run to the outcome; writes the files."""
     if isinstance(last, RunFailed):
         if isinstance(last.error, OutputError):
             raise last.error
@@ -112,19 +128,25 @@ def run_task(
         raise RuntimeError(f"a run ended with {type(last).__name__}")
     if last.cancelled:
         raise Interrupted
-    score_map = last.score_map
+    score_map = dense.note(last.score_map)
     if folder is not None:
         stamp = {"configuration": folder.digest, "slide_identity": identity}
         score_map = replace(score_map, run_meta={**score_map.run_meta, **stamp})
         try:
-            _write(task, score_map, options, folder)
+            _write(task, score_map, options, folder, dense)
         except SlideError as error:
             return Outcome(failed_row(task, str(error)))
     row = _row(task, score_map, last.seconds, last.encoded_regions, last.cache)
-    return Outcome(row, score_map, _has_nan(score_map))
+    return Outcome(row, score_map, _has_nan(score_map), last.points)
 
 
-def _write(task: Task, score_map: ScoreMap, options: ScoreOptions, folder: RunFolder) -> None:
+def _write(
+    task: Task,
+    score_map: ScoreMap,
+    options: ScoreOptions,
+    folder: RunFolder,
+    dense: DenseResult,
+) -> None:
     """Write all files of a slide; the score map last, since it says that they are there."""
 
     def path(suffix: str) -> Path:
@@ -139,6 +161,7 @@ def _write(task: Task, score_map: ScoreMap, options: ScoreOptions, folder: RunFo
     )
     if "parquet" in options.layouts:
         write_regions_parquet(path(RunFile.PARQUET), score_map)
+    dense.write(path, score_map)
     score_map.save(path(RunFile.SCORE_MAP))
 
 

@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 __all__ = ["RunBar", "stage_bars"]
 
 
+_STAGES = {
+    "encode": "",
+    "context": "context",
+    "decode": "pixels",
+    "dense": "pixels",
+    "detect": "points",
+}
+
+
 class RunBar:
     """One bar for the regions of the slide in hand and, with several slides, one for them.
 
@@ -35,17 +44,20 @@ class RunBar:
 
     def on_event(self, task: Task, event: Event) -> None:
         """Show an event of the run of `task`."""
-        from xt_backend.engine import RegionsScored, RunPlanned
+        from xt_backend.engine import RegionsDecoded, RegionsScored, RunPlanned
 
         if isinstance(event, RunPlanned):
             self._drop()
             self._regions = self._bar.add_task(task.name, total=event.n_regions)
-        elif isinstance(event, RegionsScored) and self._regions is not None:
+        elif isinstance(event, RegionsScored | RegionsDecoded) and self._regions is not None:
+            # Only what was selected is decoded, and of that only what could be read.
+            waits = event.stage == "decode"
             self._bar.update(
                 self._regions,
-                completed=event.done,
-                rate=event.regions_per_s,
-                description=f"{task.name} context" if event.stage == "context" else task.name,
+                completed=0 if waits else event.done,
+                total=event.total,
+                rate=0.0 if waits else event.regions_per_s,
+                description=f"{task.name} {_STAGES[event.stage]}".rstrip(),
             )
 
     def on_outcome(self, task: Task, outcome: Outcome) -> None:

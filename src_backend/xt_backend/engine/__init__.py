@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .collection import Collected, collect
+    from .decoder import BatchDecoder
     from .device import Device, choose_device
     from .encoder import BatchEncoder
-    from .events import Event, RegionsScored, RunFailed, RunFinished, RunPlanned
+    from .events import Event, RegionsDecoded, RegionsScored, RunFailed, RunFinished, RunPlanned
     from .extraction import Extracted, extract, open_store
     from .preparation import Prepared, prepare
     from .run import Engine
     from .spec import RunSpec
 
 _HOMES = {
+    "BatchDecoder": "decoder",
     "BatchEncoder": "encoder",
     "Collected": "collection",
     "Device": "device",
@@ -26,6 +28,7 @@ _HOMES = {
     "Event": "events",
     "Extracted": "extraction",
     "Prepared": "preparation",
+    "RegionsDecoded": "events",
     "RegionsScored": "events",
     "RunFailed": "events",
     "RunFinished": "events",
@@ -39,6 +42,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "BatchDecoder",
     "BatchEncoder",
     "Collected",
     "Device",
@@ -46,6 +50,7 @@ __all__ = [
     "Event",
     "Extracted",
     "Prepared",
+    "RegionsDecoded",
     "RegionsScored",
     "RunFailed",
     "RunFinished",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from xt_backend.model import RegionEncoder
 
 from .device import Device, prepare_cpu
 
-__all__ = ["BatchEncoder"]
+__all__ = ["BatchEncoder", "compute_batch", "computing", "padded_batch", "run_halving"]
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +45,7 @@ class BatchEncoder:
             prepare_cpu()
         self.device = device
         self._net = region_encoder.to(device.name).to(memory_format=torch.channels_last).eval()
-        self._batch = _COMPUTE_BATCH[device.kind]
+        self._batch = compute_batch(device)
         self.seconds = 0.0
         self.n_encoded = 0
 
@@ -83,41 +85,73 @@ class BatchEncoder:
         return np.concatenate(parts)
 
     def _encode_padded(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
-        n = len(pixels)
-        batch = torch.empty(
-            (self._batch, *pixels.shape[1:]), dtype=torch.uint8, pin_memory=self._pin
-        )
-        batch[:n] = torch.from_numpy(np.ascontiguousarray(pixels))
-        batch[n:] = batch[:1]
-        return self._forward(batch)[:n].cpu().numpy()
-
-    @property
-    def _pin(self) -> bool:
-        return self.device.kind == "cuda"
-
-    def _forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """Encode (b, R, R, 3); on out of memory halve this batch only, down to one region."""
-        try:
-            return self._compute(batch)
-        except torch.OutOfMemoryError as error:
-            if len(batch) == 1:
-                raise OutOfMemoryError(
-                    f"One region of {batch.shape[1]} px does not fit into the memory of "
-                    f"{self.device.name}",
-                    "Use --device cpu, a smaller model, or free the device's memory",
-                ) from error
-        if self.device.kind == "cuda":
-            torch.cuda.empty_cache()
-        half = len(batch) // 2
-        _log.warning("out of memory with %d regions, going on with %d", len(batch), half)
-        return torch.cat([self._forward(batch[:half]), self._forward(batch[half:])])
+        (batch,) = padded_batch(self.device, pixels)
+        return run_halving(self._compute, batch, device=self.device)[: len(pixels)].cpu().numpy()
 
     def _compute(self, batch: torch.Tensor) -> torch.Tensor:
         images = batch.to(self.device.name, non_blocking=True).permute(0, 3, 1, 2)
-        low = self.device.precision != "fp32"
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.kind, self.device.dtype, enabled=low),
-        ):
+        with computing(self.device):
             tokens: torch.Tensor = self._net(images)
         return tokens.to(torch.float16)
+
+
+def compute_batch(device: Device) -> int:
+    """Regions that go through a network together on a device."""
+    return _COMPUTE_BATCH[device.kind]
+
+
+def padded_batch(device: Device, *arrays: npt.NDArray[Any]) -> tuple[torch.Tensor, ...]:
+    """Arrays of at most `compute_batch` rows as tensors of exactly so many.
+
+    The first row stands in for the missing ones.
+    """
+    size, tensors = compute_batch(device), []
+    for array in arrays:
+        given = torch.from_numpy(np.ascontiguousarray(array))
+        batch = torch.empty(
+            (size, *given.shape[1:]), dtype=given.dtype, pin_memory=device.kind == "cuda"
+        )
+        batch[: len(given)] = given
+        batch[len(given) :] = given[:1]
+        tensors.append(batch)
+    return tuple(tensors)
+
+
+@contextmanager
+def computing(device: Device) -> Iterator[None]:
+    """Without gradients, in the device's precision."""
+    low = device.precision != "fp32"
+    with torch.inference_mode(), torch.autocast(device.kind, device.dtype, enabled=low):
+        yield
+
+
+def run_halving(
+    compute: Callable[..., torch.Tensor], *batch: torch.Tensor, device: Device
+) -> torch.Tensor:
+    """Compute a batch; on out of memory halve this batch only, down to one region.
+
+    Args:
+        compute: From tensors of b rows to one of b rows.
+        batch: Tensors of b rows; the first is (b, R, R, 3).
+        device: Where it runs.
+
+    Raises:
+        OutOfMemoryError: Even one region does not fit on the device.
+    """
+    regions = batch[0]
+    try:
+        return compute(*batch)
+    except torch.OutOfMemoryError as error:
+        if len(regions) == 1:
+            raise OutOfMemoryError(
+                f"One region of {regions.shape[1]} px does not fit into the memory of "
+                f"{device.name}",
+                "Use --device cpu, a smaller model, or free the device's memory",
+            ) from error
+    if device.kind == "cuda":
+        torch.cuda.empty_cache()
+    half = len(regions) // 2
+    _log.warning("out of memory with %d regions, going on with %d", len(regions), half)
+    first = run_halving(compute, *(part[:half] for part in batch), device=device)
+    second = run_halving(compute, *(part[half:] for part in batch), device=device)
+    return torch.cat([first, second])

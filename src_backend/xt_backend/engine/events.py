@@ -5,10 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from xt_backend.errors import XTError
-from xt_backend.store import ScoreMap
+import numpy as np
+import numpy.typing as npt
 
-__all__ = ["Event", "RegionsScored", "RunFailed", "RunFinished", "RunPlanned"]
+from xt_backend.errors import XTError
+from xt_backend.store import Points, ScoreMap
+
+__all__ = [
+    "Event",
+    "RegionsDecoded",
+    "RegionsScored",
+    "RunFailed",
+    "RunFinished",
+    "RunPlanned",
+]
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,8 @@ class RegionsScored:
         regions_per_s: Encoding rate since the start; 0.0 before the first batch.
         seconds_left: Estimate; None before there is a rate.
         score_map: Partial map; its `logits` are those of the region-only head.
-        stage: ``encode``, or ``context`` once the context encoder starts.
+        stage: ``encode``; ``context`` once the context encoder starts; ``decode`` once it is
+            done and the pixels of a dense or detection model follow: then the map has context.
     """
 
     run_id: str
@@ -55,7 +66,38 @@ class RegionsScored:
     regions_per_s: float
     seconds_left: float | None
     score_map: ScoreMap
-    stage: Literal["encode", "context"] = "encode"
+    stage: Literal["encode", "context", "decode"] = "encode"
+
+
+@dataclass(frozen=True)
+class RegionsDecoded:
+    """Some more regions of a dense or detection model are decoded to pixels.
+
+    Nobody keeps the masks but who takes them from here; `MaskGrid.paste` puts them in place.
+
+    Attributes:
+        done: Regions decoded, unreadable ones included.
+        total: Regions that are to be decoded.
+        regions_per_s: Decoding rate since the start of this stage.
+        seconds_left: Estimate.
+        cells: (n, 2) int32 (col, row) of these regions, in the order of the score map.
+        masks: (n, R/4, R/4) uint8, class index + 1, 0 where there is nothing; None for detection.
+        points: Points of these regions, those on their borders perhaps twice; None for dense.
+    """
+
+    run_id: str
+    done: int
+    total: int
+    regions_per_s: float
+    seconds_left: float
+    cells: npt.NDArray[np.int32]
+    masks: npt.NDArray[np.uint8] | None = None
+    points: Points | None = None
+
+    @property
+    def stage(self) -> Literal["dense", "detect"]:
+        """What the regions are decoded to."""
+        return "detect" if self.masks is None else "dense"
 
 
 @dataclass(frozen=True)
@@ -63,11 +105,13 @@ class RunFinished:
     """The run ended by itself or was cancelled.
 
     Attributes:
-        score_map: The prediction; partial and region-only when cancelled.
+        score_map: The prediction; partial when cancelled, and region-only where that was
+            before the context encoder had seen all regions.
         cancelled: True after `Backend.cancel`.
         seconds: Time by stage: read (summed over threads), encode, context, total.
         encoded_regions: How many regions went through the region encoder.
         cache: ``hit``, ``partial`` or ``miss``.
+        points: All points of a detection model, each object once; None for other tasks.
     """
 
     run_id: str
@@ -76,6 +120,7 @@ class RunFinished:
     seconds: dict[str, float] = field(default_factory=dict)
     encoded_regions: int = 0
     cache: str = "miss"
+    points: Points | None = None
 
 
 @dataclass(frozen=True)
@@ -86,4 +131,4 @@ class RunFailed:
     error: XTError
 
 
-Event: TypeAlias = RunPlanned | RegionsScored | RunFinished | RunFailed
+Event: TypeAlias = RunPlanned | RegionsScored | RegionsDecoded | RunFinished | RunFailed

@@ -5,12 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from xt_backend.errors import (
@@ -24,11 +22,13 @@ from xt_backend.model import XT, find_model, load_model
 from xt_backend.store import RegionStore, ScoreMap
 
 from .collection import check_failures
+from .dense_pass import DensePass
 from .device import Device, choose_device
 from .encoder import BatchEncoder
 from .events import Event, RegionsScored, RunFailed, RunFinished, RunPlanned
 from .extraction import READ_BATCH, extract, open_store
 from .preparation import Prepared, prepare
+from .rows import Rows
 from .spec import RunSpec
 
 __all__ = ["Engine"]
@@ -58,8 +58,9 @@ class Engine:
     def run(self, spec: RunSpec, cancelled: Callable[[], bool] = lambda: False) -> Iterator[Event]:
         """Score one slide.
 
-        Yields `RunPlanned`, any number of `RegionsScored`, then exactly one of `RunFinished`
-        and `RunFailed`. Nothing is raised but programming errors.
+        Yields `RunPlanned`, any number of `RegionsScored`, for dense and detection models then
+        `RegionsDecoded`, and exactly one of `RunFinished` and `RunFailed`. Nothing is raised but
+        programming errors.
 
         Args:
             spec: What is asked for.
@@ -166,7 +167,7 @@ class _Run:
         blank: ScoreMap,
         n_cached: int,
     ) -> Iterator[Event]:
-        spec, rows = self._spec, _Rows(blank)
+        spec, rows = self._spec, Rows(blank)
         done, encoded, last_event = 0, 0, 0.0
         encode_started = time.perf_counter()
 
@@ -196,11 +197,19 @@ class _Run:
                 yield self._progress(rows.map(), done, n_cached, now - encode_started)
         self._seconds["encode"] = encoder.seconds
         cancelled = self._cancelled() and done < len(blank)
+        dense = None
         if not cancelled:
             check_failures(rows.status, prepared.slide.info.name, spec.max_failed_fraction)
             seconds = time.perf_counter() - encode_started
-            yield self._progress(rows.map(), done, n_cached, seconds, context=True)
+            yield self._progress(rows.map(), done, n_cached, seconds, "context")
             self._predict(rows)
+            if self._model.dense_head is not None:
+                dense = DensePass(
+                    spec, self._model, encoder.device, prepared, rows, self._cancelled
+                )
+                yield self._progress(rows.map(), done, n_cached, seconds, "decode")
+                yield from self._decode(dense, rows)
+                cancelled = not dense.complete
             if prepared.slide.has_changed():
                 raise SlideChangedError(
                     f"{prepared.slide.info.name} changed while it was being scored",
@@ -214,9 +223,20 @@ class _Run:
             seconds=dict(self._seconds),
             encoded_regions=encoded,
             cache=str(_cache_use(n_cached, encoded)),
+            points=None if dense is None else dense.points(),
         )
 
-    def _predict(self, rows: _Rows) -> None:
+    def _decode(self, dense: DensePass, rows: Rows) -> Iterator[Event]:
+        """Hand on the pixels; what could not be read again is marked."""
+        yield from dense.events()
+        self._seconds["read"] += dense.seconds_read
+        self._seconds["context"] += dense.seconds_decode
+        rows.status[dense.unreadable] = RegionStatus.READ_ERROR
+        if dense.complete:
+            spec = self._spec
+            check_failures(rows.status, spec.slide.name, spec.max_failed_fraction)
+
+    def _predict(self, rows: Rows) -> None:
         """Predict all regions together, in the order of the cells: the same bytes every time."""
         scored = np.isin(rows.status, (RegionStatus.OK, RegionStatus.EDGE))
         if rows.tokens is None or not scored.any():
@@ -231,12 +251,19 @@ class _Run:
         on = self._spec.context
         shown = prediction.logits if on else prediction.region_only_logits
         rows.logits[scored] = shown.cpu().numpy()
+        if self._model.dense_head is not None:
+            rows.keep_context(scored, prediction.context_tokens)
         slide = prediction.slide_logits if on else prediction.region_only_slide_logits
         rows.slide_logits = None if slide is None else slide.cpu().numpy()
         self._seconds["context"] = time.perf_counter() - start
 
     def _progress(
-        self, score_map: ScoreMap, done: int, n_cached: int, seconds: float, context: bool = False
+        self,
+        score_map: ScoreMap,
+        done: int,
+        n_cached: int,
+        seconds: float,
+        stage: Literal["encode", "context", "decode"] = "encode",
     ) -> RegionsScored:
         fresh = max(0, done - n_cached)
         rate = fresh / seconds if fresh and seconds > 0 else 0.0
@@ -248,47 +275,7 @@ class _Run:
             regions_per_s=rate,
             seconds_left=(total - done) / rate if rate else None,
             score_map=score_map,
-            stage="context" if context else "encode",
-        )
-
-
-class _Rows:
-    """The rows of a score map while they fill; `map` takes a copy as it stands.
-
-    Attributes:
-        tokens: (n, k*k, p) float32 whitened features; what context needs, far smaller than the
-            features, so that memory hardly grows with the slide.
-    """
-
-    def __init__(self, blank: ScoreMap) -> None:
-        self.blank = blank
-        self.status = blank.status.copy()
-        self.logits = blank.logits.copy()
-        self.region_only = blank.region_only_logits.copy()
-        self.slide_logits: npt.NDArray[np.float32] | None = None
-        self.tokens: torch.Tensor | None = None
-
-    def keep(
-        self, model: XT, rows: npt.NDArray[np.int64], features: npt.NDArray[np.float16]
-    ) -> None:
-        """Take features in, and show what the region-only head makes of them."""
-        with torch.inference_mode():
-            tokens = model.reduce(torch.from_numpy(features).to(model.device, torch.float32))
-            logits = model.region_only(tokens).cpu().numpy()
-        if self.tokens is None:
-            self.tokens = torch.zeros((len(self.blank), *tokens.shape[1:]))
-        self.tokens[torch.from_numpy(rows)] = tokens.cpu()
-        self.region_only[rows] = logits
-        self.logits[rows] = logits
-
-    def map(self, partial: bool = True) -> ScoreMap:
-        return replace(
-            self.blank,
-            status=self.status.copy(),
-            logits=self.logits.copy(),
-            region_only_logits=self.region_only.copy(),
-            slide_logits=self.slide_logits,
-            partial=partial,
+            stage=stage,
         )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from xt_backend.errors import ModelError
+from xt_backend.keys import DENSE_STRIDE
 
 __all__ = [
     "CARD_KEY",
@@ -259,8 +260,8 @@ class ModelCard(_Card):
         return self
 
     def _check_dense(self) -> None:
-        if self.has_dense_head and self.region_px % 4:
-            raise ValueError(f"region_px {self.region_px} is no multiple of 4, as masks need it")
+        if self.has_dense_head and self.region_px % DENSE_STRIDE:
+            raise ValueError(f"region_px {self.region_px} is no multiple of {DENSE_STRIDE}")
         if self.task == "dense" and len(self.classes) > _MOST_IN_A_MASK:
             raise ValueError(f"a mask holds at most {_MOST_IN_A_MASK} classes")
         unknown = sorted(set(self.detection.thresholds) - set(self.point_kinds))

@@ -11,11 +11,9 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, layer_norm
 
 from xt_backend.errors import ModelError, UsageError
+from xt_backend.keys import DENSE_STRIDE
 
-__all__ = ["DENSE_STRIDE", "DenseHead"]
-
-DENSE_STRIDE = 4
-"""Region px per px of a mask or heat map."""
+__all__ = ["DenseHead"]
 
 _RARE = 0.01
 _EPSILON = 1e-6

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from xt_backend.outputs.features_h5 import FeatureTable, write_features_h5
-from xt_backend.outputs.frames import regions_frame, slide_values, slides_frame
+from xt_backend.outputs.frames import points_frame, regions_frame, slide_values, slides_frame
 from xt_backend.outputs.geojson import write_geojson
+from xt_backend.outputs.mask_tiff import (
+    MaskFile,
+    mask_canvas,
+    mask_px,
+    read_mask,
+    write_mask,
+)
 from xt_backend.outputs.names import pseudonym_ids, safe_ids, without_folders
 from xt_backend.outputs.overlay import overlay_image, write_overlay
 from xt_backend.outputs.palette import default_colors, rgb
 from xt_backend.outputs.parquet import write_regions_parquet
+from xt_backend.outputs.points import (
+    point_kinds,
+    read_points_csv,
+    write_points_csv,
+    write_points_geojson,
+)
 from xt_backend.outputs.regions_csv import write_regions_csv
 from xt_backend.outputs.run_json import read_json, write_local_json, write_run_json
 from xt_backend.outputs.slides_csv import (
@@ -20,11 +33,18 @@ from xt_backend.outputs.slides_csv import (
 
 __all__ = [
     "FeatureTable",
+    "MaskFile",
     "SlideRow",
     "default_colors",
+    "mask_canvas",
+    "mask_px",
     "overlay_image",
+    "point_kinds",
+    "points_frame",
     "pseudonym_ids",
     "read_json",
+    "read_mask",
+    "read_points_csv",
     "read_slides_csv",
     "regions_frame",
     "rgb",
@@ -36,7 +56,10 @@ __all__ = [
     "write_features_h5",
     "write_geojson",
     "write_local_json",
+    "write_mask",
     "write_overlay",
+    "write_points_csv",
+    "write_points_geojson",
     "write_regions_csv",
     "write_regions_parquet",
     "write_run_json",

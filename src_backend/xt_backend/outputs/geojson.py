@@ -24,7 +24,7 @@ from xt_backend.store.plain import canonical_json
 from xt_backend.store.publish import publish
 from xt_backend.store.score_map import ScoreMap
 
-__all__ = ["write_geojson"]
+__all__ = ["collection", "to_json", "write_geojson"]
 
 _FEATURES_AT_ONCE = 4096
 _NAMESPACE = uuid5(NAMESPACE_URL, "napari-xt/region")
@@ -45,6 +45,20 @@ def write_geojson(path: Path, score_map: ScoreMap) -> None:
     Raises:
         OutputError: It cannot be written.
     """
+    collection(path, score_map, _features(score_map))
+
+
+def collection(path: Path, score_map: ScoreMap, features: Iterator[str]) -> None:
+    """Publish a FeatureCollection of a slide, one feature at a time.
+
+    Args:
+        path: Where it should go; compressed if it ends in ``.gz``.
+        score_map: Of the slide.
+        features: Each as JSON text, in level-0 px minus the corner of the bounds.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
     x, y = score_map.bounds_px[:2]
     about = {
         "frame": "level-0 px minus the corner of the slide's bounds (openslide.bounds-x, -y)",
@@ -55,10 +69,10 @@ def write_geojson(path: Path, score_map: ScoreMap) -> None:
         "note": RESEARCH_USE,
     }
     with publish(path) as temp, _writer(temp, compressed=path.suffix == ".gz") as file:
-        file.write(b'{"type":"FeatureCollection","napari_xt":' + _json(about).encode())
+        file.write(b'{"type":"FeatureCollection","napari_xt":' + to_json(about).encode())
         file.write(b',"features":[')
         separator = "\n"
-        for feature in _features(score_map):
+        for feature in features:
             file.write((separator + feature).encode())
             separator = ",\n"
         file.write(b"\n]}\n")
@@ -69,10 +83,10 @@ def _features(score_map: ScoreMap) -> Iterator[str]:
     table = regions_table(score_map)
     namespace = _run_namespace(score_map)
     classification = {"": ""} | {
-        name: f'"classification":{_json({"name": name, "color": rgb(color)})},'
+        name: f'"classification":{to_json({"name": name, "color": rgb(color)})},'
         for name, color in zip(score_map.classes, score_map.colors, strict=True)
     }
-    keys = [_json(PROB_PREFIX + name) for name in score_map.classes]
+    keys = [to_json(PROB_PREFIX + name) for name in score_map.classes]
     left, top = score_map.bounds_px[:2]
     for first in range(0, len(score_map), _FEATURES_AT_ONCE):
         part = slice(first, first + _FEATURES_AT_ONCE)
@@ -121,5 +135,6 @@ def _writer(path: Path, *, compressed: bool) -> Iterator[BinaryIO]:
             yield cast("BinaryIO", packed)
 
 
-def _json(value: Any) -> str:
+def to_json(value: Any) -> str:
+    """Compact JSON text."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False)

@@ -13,6 +13,8 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from xt_backend.keys import RunFile
+
 __all__ = ["pseudonym_ids", "safe_ids", "without_folders"]
 
 # With the longest suffix of an output this stays far below the 255 bytes of a file name.
@@ -22,6 +24,7 @@ _FORBIDDEN = frozenset('<>:"/\\|?*`')
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 # A shell takes the first two for options and home folders, a spreadsheet the others for formulas.
 _NOT_FIRST = "-~=+@."
+_TAKEN = RunFile.POINTS_GEOJSON.removesuffix(RunFile.GEOJSON)
 _DEVICES = frozenset(
     ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"]
     + [f"{port}{i}" for port in ("COM", "LPT") for i in "0123456789¹²³"]
@@ -110,7 +113,8 @@ def _safe_stem(name: str) -> str:
     if safe.split(".")[0].rstrip().upper() in _DEVICES:
         safe = f"_{safe}"
     safe = _bytes(safe)[:_MAX_BYTES].decode("utf-8", "ignore").rstrip(". ")
-    if safe and safe == stem:
+    # "a.points.svs" would write its regions where "a.svs" has its points.
+    if safe and safe == stem and not safe.casefold().endswith(_TAKEN):
         return safe
     return f"{safe or 'slide'}-{_hash(name)}"
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from xt_backend.errors import StoreCorruptError, StoreError
-from xt_backend.keys import SlideStatus
+from xt_backend.keys import RunMeta, SlideStatus
 from xt_backend.outputs.text import escape_cell, from_visible, unescape_cell, visible
 from xt_backend.store.publish import publish
 from xt_backend.store.score_map import ScoreMap
 
 __all__ = ["SlideRow", "read_slides_csv", "slides_csv_columns", "write_slides_csv"]
 
-_PROB, _FRACTION = "prob_", "fraction_"
+_PROB, _FRACTION, _COUNT = "prob_", "fraction_", "n_"
 _TEXT = ("slide", "id", "status", "reason", "mpp_source", "predicted", "cache")
 _INTEGERS = ("row", "width_px", "height_px", "n_regions", "n_failed_regions", "encoded_regions")
 _BEFORE = (
@@ -63,6 +63,7 @@ class SlideRow:
         predicted: Predicted class; slide models only.
         probabilities: By class; slide models only.
         fractions: Share of scored tissue area by class; region and dense models only.
+        counts: Number of points by kind; detection models only.
         seconds_read: Seconds spent waiting for pixels.
         seconds_encode: Seconds in the region encoder.
         seconds_context: Seconds in the context encoder and heads.
@@ -85,6 +86,7 @@ class SlideRow:
     predicted: str = ""
     probabilities: Mapping[str, float] = field(default_factory=dict)
     fractions: Mapping[str, float] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
     seconds_read: float | None = None
     seconds_encode: float | None = None
     seconds_context: float | None = None
@@ -102,7 +104,7 @@ class SlideRow:
             **others: Further attributes: reason, seconds, encoded_regions, cache.
         """
         probabilities = score_map.slide_probabilities
-        by_slide = probabilities is not None
+        counts = score_map.run_meta.get(RunMeta.N_POINTS, {})
         return cls(
             row=row,
             slide=score_map.slide_name,
@@ -120,22 +122,26 @@ class SlideRow:
                 if probabilities is None
                 else dict(zip(score_map.classes, probabilities.tolist(), strict=True))
             ),
-            fractions={} if by_slide else score_map.fractions(),
+            fractions=score_map.fractions() if score_map.task in ("region", "dense") else {},
+            counts={name: int(count) for name, count in counts.items()},
             **others,
         )
 
 
-def slides_csv_columns(classes: Sequence[str]) -> list[str]:
-    """The header for a model's classes."""
+def slides_csv_columns(classes: Sequence[str], kinds: Sequence[str] = ()) -> list[str]:
+    """The header for a model's classes and, of detection models, kinds of points."""
     return [
         *_BEFORE,
         *(_PROB + visible(name) for name in classes),
         *(_FRACTION + visible(name) for name in classes),
+        *(_COUNT + visible(name) for name in kinds),
         *_AFTER,
     ]
 
 
-def write_slides_csv(path: Path, rows: Sequence[SlideRow], classes: Sequence[str]) -> None:
+def write_slides_csv(
+    path: Path, rows: Sequence[SlideRow], classes: Sequence[str], kinds: Sequence[str] = ()
+) -> None:
     """Publish slides.csv.
 
     Text that a spreadsheet would run as a formula, and characters that cannot be seen, are
@@ -145,6 +151,7 @@ def write_slides_csv(path: Path, rows: Sequence[SlideRow], classes: Sequence[str
         path: Where it should go.
         rows: In the order to be written.
         classes: The model's classes, in its order.
+        kinds: Kinds of points, of detection models.
 
     Raises:
         OutputError: It cannot be written.
@@ -154,12 +161,13 @@ def write_slides_csv(path: Path, rows: Sequence[SlideRow], classes: Sequence[str
         open(temp, "w", encoding="utf-8", newline="") as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(slides_csv_columns(classes))
+        writer.writerow(slides_csv_columns(classes, kinds))
         for row in rows:
             writer.writerow(
                 [_cell(getattr(row, name)) for name in _BEFORE]
                 + [_cell(row.probabilities.get(name)) for name in classes]
                 + [_cell(row.fractions.get(name)) for name in classes]
+                + [_cell(row.counts.get(name)) for name in kinds]
                 + [_cell(getattr(row, name)) for name in _AFTER]
             )
 
@@ -186,18 +194,21 @@ def read_slides_csv(path: Path) -> tuple[list[SlideRow], tuple[str, ...]]:
     classes = tuple(
         from_visible(name.removeprefix(_PROB)) for name in header if name.startswith(_PROB)
     )
-    if header != slides_csv_columns(classes):
+    # Counts stand between the last fraction and the columns behind; other names begin so too.
+    first = len(_BEFORE) + 2 * len(classes)
+    kinds = tuple(from_visible(name.removeprefix(_COUNT)) for name in header[first : -len(_AFTER)])
+    if header != slides_csv_columns(classes, kinds):
         raise _corrupt(path, "its columns are others")
     rows = []
     for number, line in enumerate(lines, start=2):
         try:
-            rows.append(_parse(dict(zip(header, line, strict=True)), classes))
+            rows.append(_parse(dict(zip(header, line, strict=True)), classes, kinds))
         except ValueError as error:
             raise _corrupt(path, f"line {number}: {error}") from error
     return rows, classes
 
 
-def _parse(cells: Mapping[str, str], classes: Sequence[str]) -> SlideRow:
+def _parse(cells: Mapping[str, str], classes: Sequence[str], kinds: Sequence[str]) -> SlideRow:
     values: dict[str, Any] = {}
     for name in (*_BEFORE, *_AFTER):
         if name in _TEXT:
@@ -208,6 +219,9 @@ def _parse(cells: Mapping[str, str], classes: Sequence[str]) -> SlideRow:
     for name, prefix in (("probabilities", _PROB), ("fractions", _FRACTION)):
         texts = {c: cells[prefix + visible(c)] for c in classes}
         values[name] = {c: float(text) for c, text in texts.items() if text}
+    values["counts"] = {
+        name: int(text) for name in kinds if (text := cells[_COUNT + visible(name)])
+    }
     return SlideRow(**values)
 
 

@@ -11,6 +11,7 @@ import openslide
 from PIL import Image
 
 from xt_backend.errors import InputNotFoundError
+from xt_backend.keys import RunFile
 from xt_backend.slides.companions import named_companions
 from xt_backend.slides.dicom import dicom_files, series_uid
 from xt_backend.slides.tiff import is_tiff, summarise_tiff
@@ -138,6 +139,8 @@ def _named(file: Path) -> list[Path]:
 
 def _why_no_slide(path: Path) -> str:
     """Why a TIFF file is passed over; empty for slides and for broken files."""
+    if path.name.endswith(RunFile.MASK):
+        return "a mask of an earlier run"
     if openslide.OpenSlide.detect_format(path) is not None:
         return ""
     if _is_whole_image(path):

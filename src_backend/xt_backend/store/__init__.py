@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xt_backend.store.cache import StoreInfo, disk_use, list_stores, remove_store
 from xt_backend.store.h5 import H5Reader, content_digest, h5_image, open_checked
+from xt_backend.store.mask_grid import MaskGrid
 from xt_backend.store.plain import (
     Difference,
     canonical_json,
@@ -11,7 +12,14 @@ from xt_backend.store.plain import (
     plain_json,
     writer_version,
 )
-from xt_backend.store.publish import make_folder, publish, publish_bytes, sweep_partials
+from xt_backend.store.points import Points
+from xt_backend.store.publish import (
+    make_folder,
+    publish,
+    publish_bytes,
+    scratch,
+    sweep_partials,
+)
 from xt_backend.store.region_store import RegionStore
 from xt_backend.store.score_map import ScoreMap
 from xt_backend.store.store_index import store_folder
@@ -20,6 +28,8 @@ from xt_backend.store.store_key import StoreKey
 __all__ = [
     "Difference",
     "H5Reader",
+    "MaskGrid",
+    "Points",
     "RegionStore",
     "ScoreMap",
     "StoreInfo",
@@ -36,6 +46,7 @@ __all__ = [
     "publish",
     "publish_bytes",
     "remove_store",
+    "scratch",
     "store_folder",
     "sweep_partials",
     "writer_version",

@@ -20,12 +20,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 from uuid import uuid4
 
 from xt_backend.errors import NoSpaceError, OutputError, XTError
 from xt_backend.keys import RunFile
 
-__all__ = ["make_folder", "publish", "publish_bytes", "sweep_partials"]
+__all__ = ["make_folder", "publish", "publish_bytes", "scratch", "sweep_partials"]
 
 _OWN_PARTIAL = re.compile(r"\.[0-9a-f]{32}" + re.escape(RunFile.PARTIAL) + r"$")
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -108,6 +109,38 @@ def make_folder(path: Path) -> None:
     """
     with _as_output_error(path, path, None):
         path.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def scratch(folder: Path | None, n_bytes: int) -> Iterator[IO[bytes]]:
+    """A nameless file of zeros that is gone afterwards, whatever happens.
+
+    Its space is taken at once: running out of it later, through a memory map, would end the
+    process.
+
+    Args:
+        folder: Where it lies; the system's own place when None.
+        n_bytes: Its size, above 0.
+
+    Raises:
+        NoSpaceError: There is no space for it.
+        OutputError: It cannot be made.
+    """
+    place = Path(tempfile.gettempdir()) if folder is None else folder
+    with contextlib.ExitStack() as stack:
+        with _as_output_error(place, place, n_bytes):
+            file = stack.enter_context(tempfile.TemporaryFile(dir=place, buffering=0))
+            _reserve(file.fileno(), n_bytes)
+        yield file
+
+
+def _reserve(fd: int, n_bytes: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(fd, 0, n_bytes)
+        return
+    zeros = bytes(2**20)
+    for first in range(0, n_bytes, len(zeros)):
+        os.write(fd, zeros[: n_bytes - first])
 
 
 def sweep_partials(folder: Path, started: float) -> tuple[Path, ...]:

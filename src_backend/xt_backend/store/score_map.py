@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xt_backend.errors import UsageError
-from xt_backend.keys import RegionStatus, RunH5
+from xt_backend.keys import RegionStatus, RunH5, RunMeta
 from xt_backend.slides.lattice import Lattice
 from xt_backend.store.h5 import h5_image, open_checked
 from xt_backend.store.labels import probabilities_of, winners
@@ -48,7 +48,7 @@ class ScoreMap:
         lattice: The places of the regions.
         classes: Names of the C classes.
         colors: "#rrggbb" of each class.
-        task: "region" or "slide".
+        task: "region", "slide", "dense" or "detection".
         temperature: What logits are divided by before the softmax.
         thresholds: Decision threshold (0 to 1) by class name; most classes have none.
         cells: (n, 2) int32 of (col, row).
@@ -216,13 +216,21 @@ class ScoreMap:
     def fractions(self) -> dict[str, float]:
         """Share of each class in the area of all labelled regions, NaN where there are none.
 
-        A region counts with the area of its box; overlapping regions count each.
+        A region counts with the area of its box; overlapping regions count each. Of a dense
+        model whose mask was made, the shares are those in the mask.
         """
+        mask_px = self.run_meta.get(RunMeta.MASK_PX)
+        if mask_px is not None:
+            n_px = np.array([mask_px[name] for name in self.classes], np.float64)
+            return self._shares(n_px)
         boxes = self.lattice.boxes(self.cells)
         area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         labels = self.labels()
         labelled = labels >= 0
         total = np.bincount(labels[labelled], area[labelled], minlength=len(self.classes))
+        return self._shares(total.astype(np.float64))
+
+    def _shares(self, total: npt.NDArray[np.float64]) -> dict[str, float]:
         with np.errstate(invalid="ignore"):
             shares = total / total.sum()
         return dict(zip(self.classes, shares.tolist(), strict=True))

@@ -120,7 +120,7 @@ def _show(batch: Batch, run: Run, out: Path, json: bool) -> None:
         print_json(
             {
                 "out": str(out),
-                "slides": [slide_values(row, batch.classes) for row in run.rows],
+                "slides": [slide_values(row, batch.classes, batch.kinds) for row in run.rows],
                 "counts": {str(status): count for status, count in counts.items()},
                 "interrupted": run.interrupted,
             }

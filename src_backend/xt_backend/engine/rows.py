@@ -1,0 +1,64 @@
+"""The rows of a score map while a run fills them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from xt_backend.model import XT
+from xt_backend.store import ScoreMap
+
+__all__ = ["Rows"]
+
+
+class Rows:
+    """The rows of a score map while they fill; `map` takes a copy as it stands.
+
+    Attributes:
+        tokens: (n, k*k, p) float32 whitened features; what context needs, far smaller than the
+            features, so that memory hardly grows with the slide.
+        context_tokens: (n, dim) float32 after context, NaN where there are none; kept for dense
+            and detection models.
+    """
+
+    def __init__(self, blank: ScoreMap) -> None:
+        self.blank = blank
+        self.status = blank.status.copy()
+        self.logits = blank.logits.copy()
+        self.region_only = blank.region_only_logits.copy()
+        self.slide_logits: npt.NDArray[np.float32] | None = None
+        self.tokens: torch.Tensor | None = None
+        self.context_tokens = np.empty((len(blank), 0), np.float32)
+
+    def keep(
+        self, model: XT, rows: npt.NDArray[np.int64], features: npt.NDArray[np.float16]
+    ) -> None:
+        """Take features in, and show what the region-only head makes of them."""
+        with torch.inference_mode():
+            tokens = model.reduce(torch.from_numpy(features).to(model.device, torch.float32))
+            logits = model.region_only(tokens).cpu().numpy()
+        if self.tokens is None:
+            self.tokens = torch.zeros((len(self.blank), *tokens.shape[1:]))
+        self.tokens[torch.from_numpy(rows)] = tokens.cpu()
+        self.region_only[rows] = logits
+        self.logits[rows] = logits
+
+    def keep_context(self, which: npt.NDArray[np.bool_], tokens: torch.Tensor) -> None:
+        """Take the tokens after context of some regions, the others having none."""
+        shape = (len(self.blank), tokens.shape[1])
+        self.context_tokens = np.full(shape, np.nan, np.float32)
+        self.context_tokens[which] = tokens.cpu().numpy()
+
+    def map(self, partial: bool = True) -> ScoreMap:
+        """The rows as they stand."""
+        return replace(
+            self.blank,
+            status=self.status.copy(),
+            logits=self.logits.copy(),
+            region_only_logits=self.region_only.copy(),
+            slide_logits=self.slide_logits,
+            partial=partial,
+        )

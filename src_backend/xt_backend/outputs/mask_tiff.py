@@ -1,0 +1,195 @@
+"""``<id>.mask.ome.tiff``: the class of every pixel, as a tiled pyramidal OME-TIFF."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from mmap import mmap
+from pathlib import Path
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+import numpy as np
+import numpy.typing as npt
+
+from xt_backend.errors import StoreCorruptError, StoreError
+from xt_backend.keys import PRODUCT, RESEARCH_USE
+from xt_backend.store.mask_grid import MaskGrid
+from xt_backend.store.plain import canonical_json, writer_version
+from xt_backend.store.publish import publish, scratch
+from xt_backend.store.score_map import ScoreMap
+
+__all__ = ["MaskFile", "mask_canvas", "mask_px", "read_mask", "write_mask"]
+
+Mask = npt.NDArray[np.uint8]
+
+_TILE_PX = 256
+_SMALLEST_LEVEL_PX = 512
+_ROWS_AT_ONCE = 1024
+_NAMESPACE = uuid5(NAMESPACE_URL, "napari-xt/mask")
+
+
+@contextmanager
+def mask_canvas(grid: MaskGrid, folder: Path | None = None) -> Iterator[Mask]:
+    """A mask of zeros to paste regions into, in a scratch file instead of in memory.
+
+    Args:
+        grid: Its size.
+        folder: Where the scratch file lies; the system's own place when None.
+
+    Yields:
+        (height, width) uint8.
+
+    Raises:
+        OutputError: There is no space for the file.
+    """
+    height, width = grid.shape
+    with scratch(folder, height * width) as file:
+        # Unmapped when the last array on it is gone; np.memmap would look for a file name.
+        yield np.frombuffer(mmap(file.fileno(), height * width), np.uint8).reshape(grid.shape)
+
+
+def mask_px(canvas: Mask, classes: tuple[str, ...]) -> dict[str, int]:
+    """Pixels of each class in a mask.
+
+    Args:
+        canvas: (height, width) uint8, class index + 1.
+        classes: Names by class index.
+    """
+    counts = np.zeros(len(classes) + 1, np.int64)
+    for first in range(0, len(canvas), _ROWS_AT_ONCE):
+        part = canvas[first : first + _ROWS_AT_ONCE]
+        counts += np.bincount(part.ravel(), minlength=len(counts))
+    return dict(zip(classes, counts[1:].tolist(), strict=True))
+
+
+def write_mask(path: Path, canvas: Mask, score_map: ScoreMap) -> None:
+    """Publish a mask.
+
+    One byte a pixel: 0 where there is nothing, else the class's place in the model, from 1 on.
+    Level n shows every 2^n-th pixel. The physical pixel size is 4 x model mpp. The first pixel
+    lies at the corner of the slide's bounds, as images do in QuPath; its place on the slide is
+    in ``PositionX``, ``PositionY`` (um) and, with the classes and their colours, in the file's
+    map annotation. Written tile by tile; the same mask gives the same bytes.
+
+    Args:
+        path: Where it should go.
+        canvas: (height, width) uint8 of the slide's `MaskGrid`.
+        score_map: Of the same run.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    import tifffile
+
+    levels = [canvas]
+    while max(levels[-1].shape) > _SMALLEST_LEVEL_PX:
+        levels.append(levels[-1][::2, ::2])
+    grid = MaskGrid(score_map.lattice)
+    options: dict[str, Any] = {
+        "dtype": np.uint8,
+        "tile": (_TILE_PX, _TILE_PX),
+        "photometric": "minisblack",
+        "compression": "deflate",
+        "resolutionunit": "CENTIMETER",
+        "software": PRODUCT,
+        "maxworkers": 1,
+        "buffersize": 2**22,
+    }
+    with (
+        publish(path) as temp,
+        open(temp, "r+b") as file,
+        tifffile.TiffWriter(file, ome=True, bigtiff=canvas.size > 2**31) as tiff,
+    ):
+        for number, level in enumerate(levels):
+            per_cm = 1e4 / (grid.mpp * 2**number)
+            tiff.write(
+                _tiles(level),
+                shape=level.shape,
+                resolution=(per_cm, per_cm),
+                subfiletype=1 if number else 0,
+                subifds=None if number else len(levels) - 1,
+                metadata=None if number else _metadata(score_map, grid),
+                **options,
+            )
+
+
+def _tiles(level: Mask) -> Iterator[Mask]:
+    for top in range(0, level.shape[0], _TILE_PX):
+        for left in range(0, level.shape[1], _TILE_PX):
+            yield np.ascontiguousarray(level[top : top + _TILE_PX, left : left + _TILE_PX])
+
+
+def _metadata(score_map: ScoreMap, grid: MaskGrid) -> dict[str, Any]:
+    run = [score_map.slide_id, score_map.model_sha256, score_map.lattice.to_dict()]
+    (x_px, y_px), (mpp_x, mpp_y) = score_map.lattice.origin_px, score_map.slide_mpp
+    annotation = {
+        **{f"class {n}": name for n, name in enumerate(score_map.classes, 1)},
+        **{f"color {n}": color for n, color in enumerate(score_map.colors, 1)},
+        "grid": json.dumps(grid.about()),
+        "model": score_map.model_name,
+        "model_sha256": score_map.model_sha256,
+        "slide": score_map.slide_id,
+        "note": RESEARCH_USE,
+    }
+    return {
+        "axes": "YX",
+        "UUID": str(uuid5(_NAMESPACE, canonical_json(run))),
+        "Creator": f"{PRODUCT} {writer_version()}",
+        "Name": score_map.slide_id,
+        "PhysicalSizeX": grid.mpp,
+        "PhysicalSizeXUnit": "µm",
+        "PhysicalSizeY": grid.mpp,
+        "PhysicalSizeYUnit": "µm",
+        "Plane": {
+            "PositionX": [x_px * mpp_x],
+            "PositionXUnit": ["µm"],
+            "PositionY": [y_px * mpp_y],
+            "PositionYUnit": ["µm"],
+        },
+        "MapAnnotation": annotation,
+    }
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """A mask as it lies on the disk.
+
+    Attributes:
+        levels: (h, w) uint8 each, finest first, in scratch files instead of in memory.
+        mpp: um per pixel of the finest.
+    """
+
+    levels: tuple[Mask, ...]
+    mpp: float
+
+
+def read_mask(path: Path) -> MaskFile:
+    """Read what `write_mask` wrote.
+
+    Raises:
+        StoreCorruptError: It is damaged or no mask of napari-xt.
+        StoreError: It cannot be read.
+    """
+    import tifffile
+
+    corrupt = StoreCorruptError(f"{path.name} is no mask of {PRODUCT}", "Score the slide again")
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            xml = tifffile.xml2dict(tiff.ome_metadata or "")
+            pixels = xml["OME"]["Image"]["Pixels"]
+            series = tiff.series[0]
+            if series.dtype != np.uint8 or series.ndim != 2:
+                raise corrupt
+            levels = tuple(level.asarray(out="memmap") for level in series.levels)
+            return MaskFile(levels, float(pixels["PhysicalSizeX"]))
+    except (FileNotFoundError, PermissionError) as error:
+        raise StoreError(
+            f"{path.name} cannot be read ({error.strerror})", "Check the path and its permissions"
+        ) from error
+    except (OSError, KeyError, TypeError, ValueError, SyntaxError) as error:
+        if isinstance(error, StoreError):
+            raise
+        raise corrupt from error
