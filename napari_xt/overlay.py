@@ -73,6 +73,10 @@ class Overlay:
         self.context = context
         self._show()
 
+    def make_way(self) -> None:
+        """Hide the regions' classes: a mask or points are shown over them."""
+        self.classes.visible = False
+
     def remove(self) -> None:
         """Take the layers out of the viewer."""
         for layer in self.layers:

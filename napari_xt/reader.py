@@ -21,7 +21,7 @@ _DICOM_SUFFIX = ".dcm"
 
 
 def get_reader(path: str | Sequence[str]) -> ReadFunction | None:
-    """Take slides that OpenSlide knows, decline everything else.
+    """Take slides that OpenSlide knows, and masks of finished runs; decline everything else.
 
     Args:
         path: One path; stacks of files are declined.
@@ -33,6 +33,10 @@ def get_reader(path: str | Sequence[str]) -> ReadFunction | None:
         if len(path) != 1:
             return None
         path = path[0]
+    from xt_backend.keys import RunFile
+
+    if path.endswith(RunFile.MASK):
+        return _read_masks
     return _read_paths if _is_slide(Path(path)) else None
 
 
@@ -69,11 +73,25 @@ def _read_paths(path: str | Sequence[str]) -> list[LayerData]:
 
 
 def _read_results(path: str | Sequence[str]) -> list[LayerData]:
+    from napari_xt.dense_layers import dense_layers
     from napari_xt.layers import score_map_layers
     from xt_backend.store import ScoreMap
 
-    paths = [path] if isinstance(path, str) else path
-    return [layer for name in paths for layer in score_map_layers(ScoreMap.load(Path(name)))]
+    layers = []
+    for name in [path] if isinstance(path, str) else path:
+        score_map = ScoreMap.load(Path(name))
+        layers += score_map_layers(score_map)
+        layers += dense_layers(Path(name), score_map)
+    return layers
+
+
+def _read_masks(path: str | Sequence[str]) -> list[LayerData]:
+    from napari_xt.dense_layers import mask_layer
+    from xt_backend.keys import RunFile
+    from xt_backend.outputs import read_mask
+
+    files = [Path(name) for name in ([path] if isinstance(path, str) else path)]
+    return [mask_layer(read_mask(file), file.name.removesuffix(RunFile.MASK)) for file in files]
 
 
 def _is_slide(path: Path) -> bool:

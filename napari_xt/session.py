@@ -53,6 +53,7 @@ class Session(QObject):
 
     planned = Signal(object)
     progressed = Signal(object)
+    decoded = Signal(object)
     finished = Signal(object)
     failed = Signal(object)
 
@@ -137,7 +138,13 @@ class Session(QObject):
 
     def _take(self, run: _Run) -> RegionsScored | None:
         """Hand on what has come; of partial maps return the first of a run, later the newest."""
-        from xt_backend.engine.events import RegionsScored, RunFailed, RunFinished, RunPlanned
+        from xt_backend.engine.events import (
+            RegionsDecoded,
+            RegionsScored,
+            RunFailed,
+            RunFinished,
+            RunPlanned,
+        )
 
         newest: RegionsScored | None = None
         while self._run is run:
@@ -151,6 +158,8 @@ class Session(QObject):
                 if not run.grows:
                     run.grows = True
                     break  # drawn before anything else, so that the overlay is seen to grow
+            elif isinstance(event, RegionsDecoded):
+                self.decoded.emit(event)  # each has pixels of its own
             elif isinstance(event, RunPlanned):
                 run.latest = event.score_map
                 self.planned.emit(event)

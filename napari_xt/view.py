@@ -44,6 +44,7 @@ def open_view(slide: Path, run_dir: Path | None = None, *, show: bool = True) ->
         with_result = find_result(run_dir, pyramid.info)
     import napari
 
+    from napari_xt.dense_layers import dense_layers
     from napari_xt.handles import watch_viewer
     from napari_xt.reader import read_slide
 
@@ -52,8 +53,10 @@ def open_view(slide: Path, run_dir: Path | None = None, *, show: bool = True) ->
     for data, options, _ in read_slide(Path(slide)):
         viewer.add_image(data, **options)
     _, panel = viewer.window.add_plugin_dock_widget(PRODUCT, WIDGET)
-    if with_result is not None:
+    if with_result is not None and run_dir is not None:
         panel.show_result(with_result)
+        for data in dense_layers(Path(run_dir), with_result):
+            panel.show_dense(data)
     return viewer
 
 

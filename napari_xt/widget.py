@@ -21,18 +21,20 @@ from qtpy.QtWidgets import (
 )
 
 from napari_xt import world
+from napari_xt.dense_overlay import DenseOverlay
 from napari_xt.form import Form, note_label
 from napari_xt.overlay import Overlay
 from napari_xt.results import Results
 from napari_xt.session import Session
 from napari_xt.setup import Setup
-from napari_xt.words import duration, slide_headline, summary
+from napari_xt.words import duration, is_decoding, slide_headline, summary
 from xt_backend.errors import XTError
 from xt_backend.keys import RESEARCH_USE
 
 if TYPE_CHECKING:
+    from napari_xt.layers import LayerData
     from xt_backend.backend import Backend
-    from xt_backend.engine.events import RegionsScored, RunFinished, RunPlanned
+    from xt_backend.engine.events import RegionsDecoded, RegionsScored, RunFinished, RunPlanned
     from xt_backend.store import ScoreMap
 
 __all__ = ["RunXT"]
@@ -68,6 +70,7 @@ class RunXT(QWidget):
         self._running_on: Image | None = None
         self._docked = False
         self.overlay: Overlay | None = None
+        self.dense = DenseOverlay(napari_viewer)
         self.session = Session(make_backend, self)
         self._build()
         self.setup = Setup(napari_viewer, self.form, self.plan, lambda: self.session.running, self)
@@ -117,6 +120,7 @@ class RunXT(QWidget):
         self.results.context_switched.connect(self._switch_context)
         self.session.planned.connect(self._on_planned)
         self.session.progressed.connect(self._on_progress)
+        self.session.decoded.connect(self._on_decoded)
         self.session.finished.connect(self._on_finished)
         self.session.failed.connect(self._on_failed)
         self.destroyed.connect(self.session.close)
@@ -179,17 +183,41 @@ class RunXT(QWidget):
             world.use_um(self._viewer, layer, score_map.slide_mpp)
         if self.overlay is not None:
             self.overlay.remove()
+        self.dense.remove()
         self.results.begin(score_map)
         self.results.headline.setText(slide_headline(score_map))
         self.overlay = Overlay(self._viewer, score_map, context=self.results.context.isChecked())
         self._show_shares()
+
+    def show_dense(self, data: LayerData) -> None:
+        """Lay a mask or points of the same run over the score map that is shown."""
+        self.dense.show(data)
+        if self.overlay is not None:
+            self.overlay.make_way()
+
+    def _on_decoded(self, event: RegionsDecoded) -> None:
+        if self.overlay is None:
+            return
+        if self.dense.layer is None:
+            self.overlay.make_way()
+        self.dense.put(event, self.overlay.score_map)
+        self.progress.setRange(0, max(1, event.total))
+        self.progress.setValue(event.done)
+        if not self.session.cancelling:
+            what = "masks" if event.stage == "dense" else "points"
+            self.status.setText(
+                f"Looking closer: {what} of {event.done:,} of {event.total:,} regions · "
+                f"{event.regions_per_s:.1f} regions/s · {duration(event.seconds_left)} left"
+            )
 
     def _on_progress(self, event: RegionsScored) -> None:
         self.progress.setValue(event.done)
         words = [f"{event.done:,} of {event.total:,} regions"]
         if event.regions_per_s:
             words.append(f"{event.regions_per_s:.1f} regions/s")
-        if event.stage == "context":
+        if event.stage == "decode":
+            words = ["All regions are scored; now each is looked at in detail …"]
+        elif event.stage == "context":
             words = ["All regions are read; looking at them together …"]
         elif event.seconds_left is not None:
             words.append(f"{duration(event.seconds_left)} left")
@@ -201,9 +229,12 @@ class RunXT(QWidget):
         score_map = event.score_map
         if score_map is not None and self.overlay is not None:
             self._update(score_map)
+            self.dense.finish(event.points, score_map, partial=event.cancelled)
         self._show_idle()
         self.status.setText(summary(event))
-        if event.cancelled and score_map is not None:
+        if event.cancelled and score_map is not None and is_decoding(score_map):
+            self.results.headline.setText("Partial: cancelled before all regions were in detail.")
+        elif event.cancelled and score_map is not None:
             self.results.headline.setText("Partial: cancelled, and judged without context.")
         elif score_map is not None:
             self.results.headline.setText(slide_headline(score_map))

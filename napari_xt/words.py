@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from xt_backend.keys import RegionStatus
+
 if TYPE_CHECKING:
     from xt_backend.engine.events import RunFinished
     from xt_backend.slides import SlideInfo
     from xt_backend.store import ScoreMap
 
-__all__ = ["about_slide", "duration", "slide_headline", "summary"]
+__all__ = ["about_slide", "duration", "is_decoding", "slide_headline", "summary"]
 
 
 def about_slide(info: SlideInfo) -> str:
@@ -40,6 +42,8 @@ def summary(event: RunFinished) -> str:
         return "Cancelled before the first region was scored."
     scored = int(score_map.scored.sum())
     total = len(score_map.status)
+    if event.cancelled and is_decoding(score_map):
+        return f"Cancelled: all {total:,} regions are scored, but not all of them in detail."
     if event.cancelled:
         return f"Cancelled: {scored:,} of {total:,} regions are scored, the others are marked."
     words = [f"Done: {scored:,} regions"]
@@ -47,9 +51,16 @@ def summary(event: RunFinished) -> str:
         words.append(f"in {duration(event.seconds['total'])}")
     if event.cache == "hit":
         words.append("from an earlier run's store")
+    if event.points is not None:
+        words.append(f", {len(event.points):,} points")
     if score_map.n_failed:
         words.append(f"; {score_map.n_failed:,} could not be read and are marked")
-    return " ".join(words) + "."
+    return " ".join(words).replace(" ,", ",").replace(" ;", ";") + "."
+
+
+def is_decoding(score_map: ScoreMap) -> bool:
+    """Whether a cancelled run had scored all regions, and only their pixels were missing."""
+    return not score_map.status_counts()[RegionStatus.SKIPPED]
 
 
 def slide_headline(score_map: ScoreMap) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,16 +74,19 @@ def write_dense_model(path: Path, task: str = "dense", *, context: str = "attent
         context=ContextInfo(kind=context, dim=8, layers=1),
         dense_head=DenseHeadInfo(width=16),
         detection=DetectionInfo(
-            peak_radius_um=7.0, thresholds={} if task == "dense" else {"dot": 0.4}
+            peak_radius_um=7.0, thresholds={} if task == "dense" else {"dot": 0.6}
         ),
         mean=tuple(encoder.mean.flatten().tolist()),
         std=tuple(encoder.std.flatten().tolist()),
     )
     model = XT(card, encoder, generator=torch.Generator().manual_seed(1))
     rng = np.random.default_rng(5)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # everything here is small: threads would only wait for each other
     with torch.no_grad():
         model.reduce.fit_whitening(model.region_encoder(_examples(rng, task, 24)[0]))
     _train(model, task, rng)
+    torch.set_num_threads(threads)
     save_model(model.eval(), path)
     return path
 
@@ -93,7 +95,6 @@ def _train(model: XT, task: str, rng: np.random.Generator) -> None:
     head = model.dense_head
     assert head is not None
     optimizer = torch.optim.Adam(head.parameters(), lr=1e-2)
-    loss_of: Callable[[Tensor, Tensor], Tensor]
     for _ in range(120):
         images, truth = _examples(rng, task, 16)
         with torch.no_grad():

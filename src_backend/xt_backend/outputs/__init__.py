@@ -6,7 +6,7 @@ from xt_backend.outputs.features_h5 import FeatureTable, write_features_h5
 from xt_backend.outputs.frames import points_frame, regions_frame, slide_values, slides_frame
 from xt_backend.outputs.geojson import write_geojson
 from xt_backend.outputs.mask_tiff import (
-    MaskFile,
+    SlideMask,
     mask_canvas,
     mask_px,
     read_mask,
@@ -33,7 +33,7 @@ from xt_backend.outputs.slides_csv import (
 
 __all__ = [
     "FeatureTable",
-    "MaskFile",
+    "SlideMask",
     "SlideRow",
     "default_colors",
     "mask_canvas",

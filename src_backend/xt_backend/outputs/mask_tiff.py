@@ -21,7 +21,7 @@ from xt_backend.store.plain import canonical_json, writer_version
 from xt_backend.store.publish import publish, scratch
 from xt_backend.store.score_map import ScoreMap
 
-__all__ = ["MaskFile", "mask_canvas", "mask_px", "read_mask", "write_mask"]
+__all__ = ["SlideMask", "mask_canvas", "mask_px", "read_mask", "write_mask"]
 
 Mask = npt.NDArray[np.uint8]
 
@@ -29,6 +29,44 @@ _TILE_PX = 256
 _SMALLEST_LEVEL_PX = 512
 _ROWS_AT_ONCE = 1024
 _NAMESPACE = uuid5(NAMESPACE_URL, "napari-xt/mask")
+
+
+@dataclass(frozen=True)
+class SlideMask:
+    """A mask with what its numbers mean and where it lies.
+
+    Attributes:
+        levels: (h, w) uint8 each, finest first; 0 is nothing, else the class's place from 1 on.
+        mpp: um per pixel of the finest.
+        origin_px: (x, y) of its corner, level-0 px.
+        slide_mpp: (x, y) um per level-0 px.
+        classes: Names.
+        colors: "#rrggbb" of each class.
+    """
+
+    levels: tuple[Mask, ...]
+    mpp: float
+    origin_px: tuple[int, int]
+    slide_mpp: tuple[float, float]
+    classes: tuple[str, ...]
+    colors: tuple[str, ...]
+
+    @classmethod
+    def of(cls, canvas: Mask, score_map: ScoreMap) -> SlideMask:
+        """The mask of a run; its coarser levels are views of the canvas.
+
+        Args:
+            canvas: (height, width) uint8 of the slide's `MaskGrid`.
+            score_map: Of the same run.
+        """
+        return cls(
+            tuple(_levels(canvas)),
+            MaskGrid(score_map.lattice).mpp,
+            score_map.lattice.origin_px,
+            score_map.slide_mpp,
+            score_map.classes,
+            score_map.colors,
+        )
 
 
 @contextmanager
@@ -84,9 +122,7 @@ def write_mask(path: Path, canvas: Mask, score_map: ScoreMap) -> None:
     """
     import tifffile
 
-    levels = [canvas]
-    while max(levels[-1].shape) > _SMALLEST_LEVEL_PX:
-        levels.append(levels[-1][::2, ::2])
+    levels = _levels(canvas)
     grid = MaskGrid(score_map.lattice)
     options: dict[str, Any] = {
         "dtype": np.uint8,
@@ -114,6 +150,13 @@ def write_mask(path: Path, canvas: Mask, score_map: ScoreMap) -> None:
                 metadata=None if number else _metadata(score_map, grid),
                 **options,
             )
+
+
+def _levels(canvas: Mask) -> list[Mask]:
+    levels = [canvas]
+    while max(levels[-1].shape) > _SMALLEST_LEVEL_PX:
+        levels.append(levels[-1][::2, ::2])
+    return levels
 
 
 def _tiles(level: Mask) -> Iterator[Mask]:
@@ -153,21 +196,8 @@ def _metadata(score_map: ScoreMap, grid: MaskGrid) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class MaskFile:
-    """A mask as it lies on the disk.
-
-    Attributes:
-        levels: (h, w) uint8 each, finest first, in scratch files instead of in memory.
-        mpp: um per pixel of the finest.
-    """
-
-    levels: tuple[Mask, ...]
-    mpp: float
-
-
-def read_mask(path: Path) -> MaskFile:
-    """Read what `write_mask` wrote.
+def read_mask(path: Path) -> SlideMask:
+    """Read what `write_mask` wrote, into scratch files instead of into memory.
 
     Raises:
         StoreCorruptError: It is damaged or no mask of napari-xt.
@@ -178,13 +208,22 @@ def read_mask(path: Path) -> MaskFile:
     corrupt = StoreCorruptError(f"{path.name} is no mask of {PRODUCT}", "Score the slide again")
     try:
         with tifffile.TiffFile(path) as tiff:
-            xml = tifffile.xml2dict(tiff.ome_metadata or "")
-            pixels = xml["OME"]["Image"]["Pixels"]
+            ome = tifffile.xml2dict(tiff.ome_metadata or "")["OME"]
+            notes = ome["StructuredAnnotations"]["MapAnnotation"]["Value"]["M"]
+            said = {str(note["K"]): str(note["value"]) for note in notes}
             series = tiff.series[0]
             if series.dtype != np.uint8 or series.ndim != 2:
                 raise corrupt
-            levels = tuple(level.asarray(out="memmap") for level in series.levels)
-            return MaskFile(levels, float(pixels["PhysicalSizeX"]))
+            grid = json.loads(said["grid"])
+            numbers = range(1, 1 + sum(key.startswith("class ") for key in said))
+            return SlideMask(
+                tuple(level.asarray(out="memmap") for level in series.levels),
+                float(ome["Image"]["Pixels"]["PhysicalSizeX"]),
+                tuple(grid["origin_px"]),
+                tuple(grid["slide_mpp"]),
+                tuple(said[f"class {n}"] for n in numbers),
+                tuple(said[f"color {n}"] for n in numbers),
+            )
     except (FileNotFoundError, PermissionError) as error:
         raise StoreError(
             f"{path.name} cannot be read ({error.strerror})", "Check the path and its permissions"

@@ -51,7 +51,8 @@ class MaskGrid:
     def paste(self, canvas: Mask, cells: npt.NDArray[np.int32], masks: Mask) -> None:
         """Put the masks of regions in their places; what lies beyond the bounds is cut off.
 
-        Of overlapping regions each shows its middle, if they come in raster order.
+        Of overlapping regions each shows its middle, as wide as the stride; what lies in no
+        middle, around the selected regions, shows the first.
 
         Args:
             canvas: (height, width) uint8, changed in place.
@@ -60,15 +61,13 @@ class MaskGrid:
         """
         lattice = self.lattice
         margin = (lattice.region_px - lattice.stride_px) // (2 * DENSE_STRIDE)
+        middle = slice(margin, margin - (-lattice.stride_px // DENSE_STRIDE))
         for (col, row), mask in zip(cells.tolist(), masks, strict=True):
             top, left = ((at * lattice.stride_px) // DENSE_STRIDE for at in (row, col))
             place = canvas[top : top + mask.shape[0], left : left + mask.shape[1]]
-            fresh = mask[: place.shape[0], : place.shape[1]]
-            if margin:
-                kept = place != 0
-                kept[margin:, margin:] = False
-                fresh = np.where(kept, place, fresh)
-            place[:] = fresh
+            kept = place != 0
+            kept[middle, middle] = False
+            place[:] = np.where(kept, place, mask[: place.shape[0], : place.shape[1]])
 
     def affine_to_level0(self) -> npt.NDArray[np.float64]:
         """(3, 3) float64 from (col, row, 1) to level-0 px (x, y, 1), whole numbers being corners.
@@ -84,4 +83,5 @@ class MaskGrid:
             "frame": "level-0 px of the slide, bounds not subtracted",
             "origin_px": list(self.lattice.origin_px),
             "step_px": list(self.step_px),
+            "slide_mpp": list(self.lattice.slide_mpp),
         }
