@@ -80,6 +80,8 @@ def point_columns(points: Points, score_map: ScoreMap) -> tuple[Any, dict[str, A
     mpp_x, mpp_y = score_map.slide_mpp
     data = np.stack([(points.y_px - 0.5) * mpp_y, (points.x_px - 0.5) * mpp_x], axis=1)
     features = {"class": np.array(kinds, object)[points.kind], "score": points.score}
+    if not len(points):
+        return data, {"features": features}  # napari takes no list of no colours
     return data, {"face_color": colors[points.kind], "features": features}
 
 

@@ -109,8 +109,8 @@ class DenseOverlay:
 
             data, columns = lay.point_columns(Found.joined(self._points), score_map)
             layer.data = data
-            layer.features = columns["features"]
-            layer.face_color = columns["face_color"]
+            for name, values in columns.items():
+                setattr(layer, name, values)
         elif layer.multiscale and layer.data_level == len(layer.data) - 1:
             # napari keeps the coarsest level; only new data makes it read that again.
             layer.data = list(layer.data)

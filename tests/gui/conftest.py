@@ -141,13 +141,19 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Makes a real model with random weights, small enough to run hundreds of regions a second."""
     folder = tmp_path_factory.mktemp("models")
 
-    def make(name: str = "little", model_mpp: float = 0.5, encoder: str = "test_resnet") -> Path:
-        path = folder / f"{name}-{model_mpp:g}-{encoder}.safetensors"
+    def make(
+        name: str = "little",
+        model_mpp: float = 0.5,
+        encoder: str = "test_resnet",
+        task: str = "region",
+    ) -> Path:
+        path = folder / f"{name}-{model_mpp:g}-{encoder}-{task}.safetensors"
         if not path.exists():
             from xt_backend.model import (
                 XT,
                 ClassInfo,
                 ContextInfo,
+                DetectionInfo,
                 ModelCard,
                 build_region_encoder,
                 save_model,
@@ -156,6 +162,9 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
             region_encoder = build_region_encoder(encoder, region_px=64, weights="random")
             card = ModelCard(
                 name=name,
+                task=task,
+                # Random weights see points everywhere, but not strongly.
+                detection=DetectionInfo(thresholds={"tumour": 0.0} if task == "detection" else {}),
                 classes=(
                     ClassInfo(name="stroma", color="#2a9d8f"),
                     ClassInfo(name="tumour", color="#e5383b"),

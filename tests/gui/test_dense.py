@@ -22,6 +22,8 @@ from xt_backend.store import MaskGrid, ScoreMap
 from .conftest import write_slide
 from .maps import score_map
 
+PATIENCE_MS = 240_000
+
 
 def dense_map(**changes: Any) -> ScoreMap:
     return score_map(task="dense", **changes)
@@ -172,3 +174,45 @@ def test_results_and_masks_can_be_dropped_onto_napari(
     (alone,) = viewer.open(str(tmp_path / "run" / "slide.mask.ome.tiff"), plugin="napari-xt")
     np.testing.assert_array_equal(alone.data, mask.data)
     np.testing.assert_allclose(alone.translate, mask.translate)
+
+
+@pytest.mark.parametrize("task", ["dense", "detection"])
+def test_a_run_ends_with_its_mask_or_points_over_the_tissue(
+    qtbot: Any, panel: Any, square_slide: Path, make_model: Callable[..., Path], task: str
+) -> None:
+    panel._viewer.open(str(square_slide), plugin="napari-xt")
+    panel.add_model_file(make_model("little", task=task))
+    with qtbot.waitSignal(panel.session.finished, timeout=PATIENCE_MS) as waited:
+        panel.run()
+    (finished,) = waited.args
+    layer = panel.dense.layer
+    assert layer in panel._viewer.layers
+    assert not panel.overlay.classes.visible
+    score_map = finished.score_map
+    if task == "dense":
+        values = np.asarray(layer.data[0] if layer.multiscale else layer.data)
+        side = score_map.lattice.region_px // 4
+        expected = np.zeros(values.shape, np.uint8)
+        full = np.ones((len(score_map), side, side), np.uint8)
+        MaskGrid(score_map.lattice).paste(expected, score_map.cells, full)
+        np.testing.assert_array_equal(values > 0, expected > 0)
+    else:
+        assert len(layer.data) == len(finished.points) > 0
+        assert f"{len(finished.points):,} points" in panel.status.text()
+    panel.show_result(score_map)
+    assert layer not in panel._viewer.layers
+
+
+def test_cancelling_marks_what_is_shown_as_partial(
+    qtbot: Any, panel: Any, make_model: Callable[..., Path], long_run: Callable[[], Any]
+) -> None:
+    long_run()
+    panel.add_model_file(make_model("slow", encoder="tf_efficientnet_lite0", task="dense"))
+    with qtbot.waitSignal(panel.session.finished, timeout=PATIENCE_MS):
+        panel.run()
+        with qtbot.waitSignal(panel.session.decoded, timeout=PATIENCE_MS):
+            pass
+        panel.cancel()
+    assert panel.dense.layer.name.endswith("(partial)")
+    assert "in detail" in panel.status.text()
+    assert "Partial" in panel.results.headline.text()
