@@ -87,8 +87,8 @@ class Backend:
     def submit(self, spec: RunSpec) -> Iterator[Event]:
         """Run one slide.
 
-        Yields `RunPlanned`, any number of `RegionsScored`, then one of `RunFinished` and
-        `RunFailed`. With a process, runs submitted while another is going wait for their turn.
+        Yields `RunPlanned`, any number of `RegionsScored` and, for dense and detection models,
+        `RegionsDecoded`, then one of `RunFinished` and `RunFailed`. With a process, runs submitted while another is going wait for their turn.
         """
         return self._worker.submit(spec)
 
