@@ -183,7 +183,7 @@ def test_bad_usage_is_found_before_any_work(
     spec: TrainSpec, changes: dict[str, object], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "xt_backend.training.loop.build_region_encoder",
+        "xt_backend.training.trainer.build_region_encoder",
         lambda *args, **kwargs: pytest.fail("built an encoder"),
     )
     with pytest.raises(UsageError, match=message):
@@ -196,7 +196,7 @@ def test_nan_keeps_the_last_good_model(spec: TrainSpec, monkeypatch: pytest.Monk
     def explode(progress: Progress) -> None:
         if progress.stage == "train" and progress.done == 2:
             monkeypatch.setattr(
-                "xt_backend.training.fit.soft_cross_entropy",
+                "xt_backend.training.losses.soft_cross_entropy",
                 lambda logits, *args, **kwargs: logits.sum() * float("nan"),
             )
 

@@ -11,8 +11,14 @@ if TYPE_CHECKING:
 __all__ = ["metrics_table"]
 
 
-def metrics_table(context: Metrics, region_only: Metrics | None) -> str:
-    """One line a number, with its 95 % interval; the region-only head in a second column."""
+def metrics_table(context: Metrics, region_only: Metrics | None, unit: str = "regions") -> str:
+    """One line a number, with its 95 % interval; the region-only head in a second column.
+
+    Args:
+        context: The model's prediction.
+        region_only: The region-only head's, or None.
+        unit: What was judged: ``regions`` or ``slides``.
+    """
     columns = [("with context", context)]
     if region_only is not None:
         columns.append(("region only", region_only))
@@ -30,7 +36,10 @@ def metrics_table(context: Metrics, region_only: Metrics | None) -> str:
     line("accuracy", [metrics.accuracy for _, metrics in columns])
     line("calibration error", [metrics.calibration_error for _, metrics in columns])
     failed = f", {context.n_failed} failed (counted as wrong)" if context.n_failed else ""
-    lines.append(f"{context.n_regions} regions of {context.n_slides} slides{failed}")
+    judged = f"{context.n_regions} {unit}"
+    if unit != "slides":
+        judged += f" of {context.n_slides} slides"
+    lines.append(judged + failed)
     return "\n".join(line.rstrip() for line in lines)
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "ModelCard",
     "ReduceInfo",
     "SlideHeadInfo",
+    "StainInfo",
 ]
 
 CARD_KEY = "napari-xt"
@@ -172,6 +173,18 @@ class DetectionInfo(_Card):
     thresholds: dict[str, _Fraction] = {}
 
 
+class StainInfo(_Card):
+    """The stain that every slide is brought to before it is encoded.
+
+    Attributes:
+        method: ``macenko`` or ``reinhard``.
+        target: What the method measures, of an average training slide; see `StainStats`.
+    """
+
+    method: Literal["macenko", "reinhard"]
+    target: dict[str, tuple[float, ...]]
+
+
 class FeatureStats(_Card):
     """Whitened features of the training regions, for the out-of-distribution warning.
 
@@ -199,6 +212,7 @@ class ModelCard(_Card):
         tokens_per_region: k; a region gives k x k tokens.
         mean: Subtracted from RGB in 0 to 1.
         std: Divides RGB after `mean` is subtracted.
+        stain: How the stain is normalised; None leaves it.
         temperature: Divides the logits before softmax.
         thresholds: Class name to the probability from which on that class is the label.
         state_sha256: `state_sha256` of the whole model, filled in by `save_model`.
@@ -222,6 +236,7 @@ class ModelCard(_Card):
     detection: DetectionInfo = DetectionInfo()
     mean: _Triple
     std: _Triple
+    stain: StainInfo | None = None
     licence: str = ""
     citation: str = ""
     training_data: str = ""

@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from .info import SlideInfo
     from .lattice import Lattice
     from .mpp import SlideMpp, check_mpp, check_scale
+    from .normaliser import (
+        StainNormaliser,
+        StainStats,
+        average_stain,
+        measure_stain,
+        sample_stained,
+    )
     from .reader import Reader, RegionBatch
     from .shapes import Shape, read_shapes, repair
     from .slide import Slide, open_slide
@@ -31,16 +38,21 @@ _HOMES = {
     "Slide": "slide",
     "SlideInfo": "info",
     "SlideMpp": "mpp",
+    "StainNormaliser": "normaliser",
+    "StainStats": "normaliser",
     "Thumbnail": "thumbnail",
     "Tissue": "tissue",
+    "average_stain": "normaliser",
     "check_mpp": "mpp",
     "check_scale": "mpp",
     "everything": "tissue_by_hand",
     "find_slides": "discover",
     "find_tissue": "tissue",
+    "measure_stain": "normaliser",
     "open_slide": "slide",
     "read_shapes": "shapes",
     "repair": "shapes",
+    "sample_stained": "normaliser",
     "tissue_at": "tissue",
     "tissue_from_mask": "tissue_by_hand",
     "tissue_from_shapes": "tissue_by_hand",
@@ -57,16 +69,21 @@ __all__ = [
     "Slide",
     "SlideInfo",
     "SlideMpp",
+    "StainNormaliser",
+    "StainStats",
     "Thumbnail",
     "Tissue",
+    "average_stain",
     "check_mpp",
     "check_scale",
     "everything",
     "find_slides",
     "find_tissue",
+    "measure_stain",
     "open_slide",
     "read_shapes",
     "repair",
+    "sample_stained",
     "tissue_at",
     "tissue_from_mask",
     "tissue_from_shapes",

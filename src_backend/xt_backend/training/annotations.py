@@ -16,6 +16,7 @@ __all__ = [
     "annotated_classes",
     "class_colors",
     "classes_in",
+    "listed",
     "pair_slides",
     "read_colors",
 ]
@@ -91,7 +92,7 @@ def pair_slides(slides: Path, annotations: Sequence[Path]) -> list[AnnotatedSlid
             )
     if missing:
         raise AnnotationError(
-            f"{len(missing)} of {len(found)} slides have no annotations: {_listed(missing)}",
+            f"{len(missing)} of {len(found)} slides have no annotations: {listed(missing)}",
             f"Each slide needs <its name>{SUFFIXES[0]} in the annotations folder; "
             "move slides without annotations elsewhere",
         )
@@ -115,21 +116,21 @@ def classes_in(slides: Iterable[AnnotatedSlide], wanted: Sequence[str] | None) -
     else:
         classes = tuple(wanted)
         if repeated := sorted({name for name in classes if classes.count(name) > 1}):
-            raise AnnotationError(f"Classes are named twice: {_listed(repeated)}", "See --classes")
+            raise AnnotationError(f"Classes are named twice: {listed(repeated)}", "See --classes")
         if unknown := sorted(set(files) - set(classes)):
-            where = _listed([f"{name} (in {files[name]})" for name in unknown])
+            where = listed([f"{name} (in {files[name]})" for name in unknown])
             raise AnnotationError(
                 f"The annotations hold classes that --classes does not name: {where}",
                 "Name all of them, or remove these annotations",
             )
         if absent := [name for name in classes if name not in files]:
             raise AnnotationError(
-                f"No annotation is of class {_listed(absent)}",
-                f"The annotations hold: {_listed(list(files)) or 'no class'}",
+                f"No annotation is of class {listed(absent)}",
+                f"The annotations hold: {listed(list(files)) or 'no class'}",
             )
     if len(classes) < 2:
         raise AnnotationError(
-            f"The annotations hold {len(classes)} class(es): {_listed(classes) or 'none'}",
+            f"The annotations hold {len(classes)} class(es): {listed(classes) or 'none'}",
             "A model needs at least two; in QuPath, set the class of every annotation",
         )
     return classes
@@ -208,6 +209,7 @@ def _find_file(slide: Path, slides: Path, folders: Sequence[Path]) -> Path | Non
     return None
 
 
-def _listed(names: Sequence[str], limit: int = 20) -> str:
+def listed(names: Sequence[str], limit: int = 20) -> str:
+    """Names for a message, the first of many."""
     shown = ", ".join(names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

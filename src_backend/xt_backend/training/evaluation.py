@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,15 +11,17 @@ import numpy.typing as npt
 import torch
 
 from xt_backend.engine import BatchEncoder, choose_device
-from xt_backend.errors import AnnotationError, EngineError, ModelError, SlideError
+from xt_backend.errors import AnnotationError, EngineError, SlideError, UsageError
 from xt_backend.model import XT, ModelCard, find_model, load_model
 from xt_backend.store.labels import probabilities_of, winners
 
 from .annotations import AnnotatedSlide, annotated_classes, pair_slides
-from .dataset import SlideField, load_field, true_labels
+from .dataset import SlideField, load_field
 from .events import Progress, ProgressCallback, ignore
+from .labels import LabelledSlide, LabelTable, label_slides
 from .metrics import FAILED, Metrics, measure
 from .spec import EvaluateSpec
+from .truth import Source
 
 __all__ = ["EvaluationReport", "Judged", "evaluate", "judge", "measure_heads"]
 
@@ -57,7 +60,7 @@ class EvaluationReport:
 
 @dataclass(frozen=True)
 class Judged:
-    """The annotated regions of one slide with both heads' logits.
+    """The annotated regions of one slide, or the slide itself, with both heads' logits.
 
     Attributes:
         true: (n,) labels.
@@ -73,29 +76,29 @@ class Judged:
 
 
 def evaluate(spec: EvaluateSpec, progress: ProgressCallback = ignore) -> EvaluationReport:
-    """Compare a model's predictions with annotations.
+    """Compare a model's predictions with annotations, or with labels of slides.
 
-    Judged are the regions of tissue that are annotated enough (the model's label rule); those
-    that could not be read count as wrong. Slides that cannot be judged are listed, never dropped.
+    Judged are the regions of tissue that are annotated enough (the model's label rule), or whole
+    slides; those that could not be read count as wrong. Slides whose regions cannot be judged are
+    listed, never dropped.
 
     Raises:
         InputNotFoundError: A folder or the model file does not exist.
         ModelError: The model cannot be used.
-        AnnotationError: Annotations are missing or hold classes that the model does not know.
+        UsageError: Labels for a model that predicts regions, or none for one that predicts slides.
+        AnnotationError: Annotations or labels are missing, or hold classes that the model does not
+            know.
         SlideError: Not one slide could be judged.
     """
     device = choose_device(spec.device, spec.precision)
     model = load_model(find_model(spec.model))
     card = model.card
-    if card.task != "region":
-        raise ModelError(f"{card.name} predicts one label per slide", "Evaluate a region model")
-    folders = [spec.annotations or spec.slides]
-    slides = pair_slides(spec.slides, folders)
-    notes = check_known_classes(slides, card)
+    slides, notes = _sources(spec, card)
     encoder = BatchEncoder(model.region_encoder, device)
     model.to(device.name)
     judged: dict[str, Judged] = {}
     failed: dict[str, str] = {}
+    missed: list[Judged] = []
     first_error: SlideError | EngineError | None = None
     for index, slide in enumerate(slides):
         progress(Progress("evaluate", index, len(slides), slide.name))
@@ -104,6 +107,8 @@ def evaluate(spec: EvaluateSpec, progress: ProgressCallback = ignore) -> Evaluat
         except (SlideError, EngineError) as error:
             first_error = first_error or error
             failed[slide.name] = str(error)
+            if isinstance(slide, LabelledSlide):
+                missed.append(_missed(slide, card))
             continue
         notes += [f"{slide.name}: {note}" for note in field.notes]
         judged[slide.name] = judge(model, field)
@@ -113,7 +118,7 @@ def evaluate(spec: EvaluateSpec, progress: ProgressCallback = ignore) -> Evaluat
         raise first_error
     progress(Progress("evaluate", len(slides), len(slides), "bootstrap"))
     context, region_only = measure_heads(
-        list(judged.values()), card, n_bootstrap=spec.bootstrap, seed=spec.seed
+        [*judged.values(), *missed], card, n_bootstrap=spec.bootstrap, seed=spec.seed
     )
     return EvaluationReport(
         model=card.name,
@@ -128,27 +133,69 @@ def evaluate(spec: EvaluateSpec, progress: ProgressCallback = ignore) -> Evaluat
     )
 
 
+def _sources(spec: EvaluateSpec, card: ModelCard) -> tuple[Sequence[Source], list[str]]:
+    """The slides to be judged with what is known about them, and notes."""
+    if card.task != "slide":
+        if spec.labels is not None:
+            raise UsageError(
+                f"{card.name} predicts regions, and --labels has one label a slide",
+                "Give --annotations, or a model of task slide",
+            )
+        pairs = pair_slides(spec.slides, [spec.annotations or spec.slides])
+        return pairs, check_known_classes(pairs, card)
+    if spec.labels is None:
+        raise UsageError(
+            f"{card.name} predicts one label a slide",
+            "Give them with --labels, a CSV file with the columns slide and label",
+        )
+    table = LabelTable.read(spec.labels)
+    found, notes = label_slides(table, [spec.slides], strict=False)
+    unknown = [one for one in found[0] if one.label not in card.class_names]
+    if unknown:
+        raise AnnotationError(
+            f"{table.name} holds labels that {card.name} does not know: "
+            + ", ".join(f"{one.label} (of {one.name})" for one in unknown),
+            f"It knows: {', '.join(card.class_names)}",
+        )
+    absent = sorted(set(card.class_names) - {one.label for one in found[0]})
+    notes += [f"no slide is of class {', '.join(absent)}"] if absent else []
+    return found[0], notes
+
+
+def _missed(slide: LabelledSlide, card: ModelCard) -> Judged:
+    """A slide without any prediction: it counts as wrong."""
+    n_classes = len(card.classes)
+    true = np.array([card.class_names.index(slide.label)])
+    nothing = np.full((1, n_classes), np.nan, np.float32)
+    return Judged(true, np.eye(n_classes, dtype=np.float32)[true], nothing, nothing)
+
+
 def judge(model: XT, field: SlideField) -> Judged:
-    """Predict a whole field and keep its annotated regions; the others are context only."""
+    """Predict a whole field and keep what has a true label; other regions are context only."""
     card = model.card
-    n = len(field)
-    logits = np.full((n, len(card.classes)), np.nan, np.float32)
-    region_only = logits.copy()
+    by_slide = card.task == "slide"
     scored = field.scored
+    rows = np.ones(1, bool) if by_slide else scored
+    logits = np.full((len(field.truth), len(card.classes)), np.nan, np.float32)
+    region_only = logits.copy()
     if scored.any():
         device = next(model.parameters()).device
         features = torch.from_numpy(field.features[scored]).to(device, torch.float32)
         positions_um = torch.from_numpy(field.positions_um[scored])
         with torch.inference_mode():
             prediction = model.predict(features, positions_um)
-        logits[scored] = prediction.logits.float().cpu().numpy()
-        region_only[scored] = prediction.region_only_logits.float().cpu().numpy()
-    rows = field.annotated(card.label_rule)
+        both = (prediction.slide_logits, prediction.region_only_slide_logits)
+        if not by_slide:
+            both = (prediction.logits, prediction.region_only_logits)
+        for target, found in zip((logits, region_only), both, strict=True):
+            if found is not None:
+                target[rows] = found.float().cpu().numpy()
+    known = field.truth.known
     return Judged(
-        true=true_labels(field.targets, card.class_names, card.label_rule)[rows],
-        soft=field.targets.soft()[rows],
-        logits=logits[rows],
-        region_only_logits=region_only[rows],
+        true=field.truth.true[known],
+        soft=field.truth.soft[known],
+        logits=logits[known],
+        region_only_logits=region_only[known],
     )
 
 

@@ -21,6 +21,7 @@ def evaluate(
     annotations: Annotated[
         Path | None, typer.Option(help="Folder with one QuPath GeoJSON a slide [default: slides].")
     ] = None,
+    labels: flags.Labels = None,
     compare_context: Annotated[
         bool | None,
         typer.Option("--compare-context", help="Also measure the region-only head."),
@@ -38,7 +39,7 @@ def evaluate(
     config: flags.Config = None,
     json: flags.Json = False,
 ) -> None:
-    """Measure a model on annotated slides: F1, AUROC and calibration with 95 % intervals."""
+    """Measure a model on annotated or labelled slides, with 95 % intervals."""
     from xt_backend.training import EvaluateSpec
     from xt_backend.training import evaluate as run
 
@@ -49,6 +50,7 @@ def evaluate(
             "model": model,
             "slides": slides,
             "annotations": annotations,
+            "labels": labels,
             "compare_context": compare_context,
             "bootstrap": bootstrap,
             "seed": seed,
@@ -71,4 +73,5 @@ def evaluate(
         say(note)
     for slide, reason in report.failed.items():
         say(f"{slide}: FAILED. {reason}")
-    say(metrics_table(report.context, report.region_only))
+    unit = "regions" if labels is None else "slides"
+    say(metrics_table(report.context, report.region_only, unit))
