@@ -31,6 +31,7 @@ _STAINED = 0.15
 """Optical density (natural logarithm) in every channel from which on a pixel counts as stained."""
 
 _PERCENT = (1.0, 99.0)
+_ONE_STAIN = 0.999
 _N_PLACES = 64
 _PLACE_PX = 128
 _MIN_PIXELS = 1000
@@ -128,6 +129,8 @@ def measure_stain(method: str, pixels: Pixels) -> StainStats | None:
         values = {"mean": lab.mean(axis=0), "std": lab.std(axis=0)}
     else:
         stains = _stains(density[stained])
+        if stains[0] @ stains[1] > _ONE_STAIN:
+            return None
         strengths = density[stained] @ np.linalg.pinv(stains.T).T
         values = {
             "stains": stains.ravel(),

@@ -11,7 +11,7 @@ __all__ = ["Appearance", "turn_pixels"]
 
 Pixels = npt.NDArray[np.uint8]
 
-MID_GREY = np.float32(127.5)
+MID_GREY = 127.5
 
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -65,7 +65,8 @@ class Appearance:
         light: npt.NDArray[np.float32] = pixels.astype(np.float32)
         grey = (light @ _GREY)[..., None]
         light = grey + np.float32(self.saturation) * (light - grey)
-        light = MID_GREY + np.float32(self.contrast) * (light - MID_GREY)
+        mid_grey = np.float32(MID_GREY)
+        light = mid_grey + np.float32(self.contrast) * (light - mid_grey)
         return _bytes(light * np.float32(self.brightness))
 
 
