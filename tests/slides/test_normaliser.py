@@ -21,6 +21,7 @@ from xt_backend.slides import (
 
 HAEMATOXYLIN = np.array([0.65, 0.70, 0.29])
 EOSIN = np.array([0.20, 0.90, 0.38])
+OTHER = (np.array([0.80, 0.60, 0.49]), np.array([0.10, 0.90, 0.63]))
 
 
 def stained(
@@ -49,7 +50,7 @@ def test_macenko_finds_the_stains() -> None:
 @pytest.mark.parametrize("method", ["macenko", "reinhard"])
 def test_two_stainings_of_one_tissue_come_out_alike(method: str) -> None:
     one = stained(HAEMATOXYLIN, EOSIN)
-    other = stained(HAEMATOXYLIN + (0.15, -0.1, 0.2), EOSIN + (-0.1, 0.0, 0.25))
+    other = stained(*OTHER)
     target = measure_stain(method, one)
     assert target is not None
     before = np.abs(one.astype(float) - other).mean()
@@ -60,7 +61,10 @@ def test_two_stainings_of_one_tissue_come_out_alike(method: str) -> None:
     else:
         found = measure_stain(method, after[stained_only])
         assert found is not None
-        assert found.array("mean") == pytest.approx(target.array("mean"), abs=4)
+        shift = np.abs(found.array("mean") - target.array("mean"))
+        first = measure_stain(method, other)
+        assert first is not None
+        assert (shift < np.abs(first.array("mean") - target.array("mean")).max() / 2).all()
         assert np.abs(one.astype(float) - after)[stained_only].mean() < before
     # A slide that is as wanted stays nearly as it is.
     same = StainNormaliser(target, target)(one)
@@ -74,7 +78,7 @@ def test_two_stainings_of_one_tissue_come_out_alike(method: str) -> None:
 
 def test_glass_stays_glass_with_macenko() -> None:
     target = measure_stain("macenko", stained(HAEMATOXYLIN, EOSIN))
-    own = measure_stain("macenko", stained(HAEMATOXYLIN + (0.1, 0.0, 0.1), EOSIN))
+    own = measure_stain("macenko", stained(*OTHER))
     assert target is not None
     glass = np.full((4, 3), 240, np.uint8)
     assert np.abs(StainNormaliser(own, target)(glass).astype(int) - 240).max() <= 1

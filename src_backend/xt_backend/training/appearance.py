@@ -62,7 +62,7 @@ class Appearance:
             pixels = _bytes(np.asarray(hed2rgb(stains), np.float32) * 255)
         if (self.brightness, self.contrast, self.saturation) == (1.0, 1.0, 1.0):
             return pixels
-        light: npt.NDArray[np.float32] = pixels.astype(np.float32)
+        light: npt.NDArray[np.floating] = pixels.astype(np.float32)
         grey = (light @ _GREY)[..., None]
         light = grey + np.float32(self.saturation) * (light - grey)
         mid_grey = np.float32(MID_GREY)
