@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         measure_stain,
         sample_stained,
     )
+    from .objects import Objects, read_objects
     from .reader import Reader, RegionBatch
     from .shapes import Shape, read_shapes, repair
     from .slide import Slide, open_slide
@@ -32,6 +33,7 @@ _HOMES = {
     "Discovery": "discover",
     "Evidence": "stain",
     "Lattice": "lattice",
+    "Objects": "objects",
     "Reader": "reader",
     "RegionBatch": "reader",
     "Shape": "shapes",
@@ -50,6 +52,7 @@ _HOMES = {
     "find_tissue": "tissue",
     "measure_stain": "normaliser",
     "open_slide": "slide",
+    "read_objects": "objects",
     "read_shapes": "shapes",
     "repair": "shapes",
     "sample_stained": "normaliser",
@@ -63,6 +66,7 @@ __all__ = [
     "Discovery",
     "Evidence",
     "Lattice",
+    "Objects",
     "Reader",
     "RegionBatch",
     "Shape",
@@ -81,6 +85,7 @@ __all__ = [
     "find_tissue",
     "measure_stain",
     "open_slide",
+    "read_objects",
     "read_shapes",
     "repair",
     "sample_stained",

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from xt_backend.errors import AnnotationError, InputNotFoundError
-from xt_backend.slides import find_slides, read_shapes
+from xt_backend.slides import find_slides, read_objects, read_shapes
 
 __all__ = [
+    "NO_OBJECT",
     "AnnotatedSlide",
     "annotated_classes",
     "class_colors",
@@ -20,6 +21,9 @@ __all__ = [
     "pair_slides",
     "read_colors",
 ]
+
+NO_OBJECT = "none"
+"""First class of detection models: a region without any object."""
 
 SUFFIXES = (".geojson", ".json")
 
@@ -99,18 +103,21 @@ def pair_slides(slides: Path, annotations: Sequence[Path]) -> list[AnnotatedSlid
     return list(by_file.values())
 
 
-def classes_in(slides: Iterable[AnnotatedSlide], wanted: Sequence[str] | None) -> tuple[str, ...]:
+def classes_in(
+    slides: Iterable[AnnotatedSlide], wanted: Sequence[str] | None, *, objects: bool = False
+) -> tuple[str, ...]:
     """Decide on the classes, and check all annotation files before any work.
 
     Args:
         slides: Of training and validation.
         wanted: Names in the order of the model's outputs; None takes all that occur, sorted.
+        objects: Whether points and outlines of objects are asked for, not areas.
 
     Raises:
         AnnotationError: A file cannot be read, a class is unknown or never occurs, or there are
-            fewer than two.
+            fewer than two, or no kind of object.
     """
-    files = annotated_classes(slides)
+    files = annotated_classes(slides, objects=objects)
     if wanted is None:
         classes = tuple(files)
     else:
@@ -128,6 +135,13 @@ def classes_in(slides: Iterable[AnnotatedSlide], wanted: Sequence[str] | None) -
                 f"No annotation is of class {listed(absent)}",
                 f"The annotations hold: {listed(list(files)) or 'no class'}",
             )
+    if objects and classes and NO_OBJECT not in classes:
+        return classes
+    if objects:
+        raise AnnotationError(
+            f"The kinds of objects are: {listed(classes) or 'none'}",
+            f"Mark objects of a class; {NO_OBJECT} is what the model calls places without any",
+        )
     if len(classes) < 2:
         raise AnnotationError(
             f"The annotations hold {len(classes)} class(es): {listed(classes) or 'none'}",
@@ -136,17 +150,25 @@ def classes_in(slides: Iterable[AnnotatedSlide], wanted: Sequence[str] | None) -
     return classes
 
 
-def annotated_classes(slides: Iterable[AnnotatedSlide]) -> dict[str, str]:
+def annotated_classes(slides: Iterable[AnnotatedSlide], *, objects: bool = False) -> dict[str, str]:
     """Every class that occurs, sorted, with the name of the first file that holds it.
+
+    Args:
+        slides: Their annotation files are read.
+        objects: Whether points and outlines of objects are asked for, not areas.
 
     Raises:
         AnnotationError: A file cannot be read.
     """
     files: dict[str, str] = {}
     for slide in slides:
-        for shape in read_shapes(slide.annotations):
-            if shape.name is not None:
-                files.setdefault(shape.name, slide.annotations.name)
+        file = slide.annotations
+        names: Iterable[str | None] = (
+            read_objects(file).names if objects else [one.name for one in read_shapes(file)]
+        )
+        for name in names:
+            if name is not None:
+                files.setdefault(name, file.name)
     return dict(sorted(files.items()))
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Appearance", "turn_pixels"]
+__all__ = ["Appearance", "turn_maps", "turn_pixels"]
+
+Map = TypeVar("Map", bound=np.generic)
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -74,6 +77,12 @@ def turn_pixels(pixels: Pixels, way: int) -> Pixels:
     """Flip or turn (n, R, R, 3) regions, each in its own place, as `augment.turn` does fields."""
     pixels = pixels[:, :: -1 if way & 2 else 1, :: -1 if way & 1 else 1]
     return np.ascontiguousarray(pixels.swapaxes(1, 2) if way & 4 else pixels)
+
+
+def turn_maps(maps: npt.NDArray[Map], way: int) -> npt.NDArray[Map]:
+    """Flip or turn maps (..., h, h), as `turn_pixels` does pixels."""
+    maps = maps[..., :: -1 if way & 2 else 1, :: -1 if way & 1 else 1]
+    return np.ascontiguousarray(maps.swapaxes(-1, -2) if way & 4 else maps)
 
 
 def _bytes(values: npt.NDArray[np.floating]) -> Pixels:

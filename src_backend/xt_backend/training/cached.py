@@ -20,6 +20,7 @@ from .fields import LabelledField
 from .learner import Backward, StepOutcome
 from .losses import class_weights, heads_loss, soft_cross_entropy
 from .metrics import macro_f1
+from .pixel_judging import PixelJudged
 from .spec import TrainSpec
 
 __all__ = ["CachedLearner", "Tally", "judge_fields", "stats_of"]
@@ -113,6 +114,10 @@ class CachedLearner:
     def judge(self) -> list[Judged]:
         """See `Learner`."""
         return judge_fields(self.model, self.val)
+
+    def judge_pixels(self) -> list[PixelJudged]:
+        """See `Learner`; there are no pixels here."""
+        return []
 
     def feature_stats(self) -> FeatureStats:
         """See `Learner`."""

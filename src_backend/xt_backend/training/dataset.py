@@ -14,6 +14,7 @@ from xt_backend.engine.encoder import BatchEncoder
 from xt_backend.engine.preparation import prepare
 from xt_backend.model import ModelCard
 
+from .pixels import PixelField
 from .truth import Source, Truth, read_truth
 
 __all__ = ["SlideField", "load_field"]
@@ -30,6 +31,7 @@ class SlideField:
         scored: (N,) bool, False where the region could not be read.
         truth: About the N regions, or about the slide.
         pitch_um: Step of the lattice.
+        pixels: The same regions in their file.
         notes: What the user should know.
     """
 
@@ -39,6 +41,7 @@ class SlideField:
     scored: npt.NDArray[np.bool_]
     truth: Truth
     pitch_um: float
+    pixels: PixelField
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -68,7 +71,8 @@ def load_field(
     prepared = prepare(source.path, card.model_mpp, card.region_px, options, card.stain)
     with prepared.slide:
         lattice, cells = prepared.lattice, prepared.cells
-        truth = read_truth(source, prepared, card)
+        truth, targets = read_truth(source, prepared, card)
+        pixels = PixelField.of(source, prepared, truth, targets)
         notes = list(prepared.notes)
         found = collect(prepared, encoder, options, on_regions)
         notes += found.problems
@@ -82,5 +86,6 @@ def load_field(
         scored=found.scored,
         truth=truth,
         pitch_um=lattice.stride_px * lattice.model_mpp,
+        pixels=pixels,
         notes=tuple(notes),
     )

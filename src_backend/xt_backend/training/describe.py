@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from xt_backend.keys import RESEARCH_USE
 from xt_backend.model import (
     ClassInfo,
     ContextInfo,
+    DetectionInfo,
     LabelRule,
     ModelCard,
     ReduceInfo,
@@ -24,9 +26,11 @@ from .calibrate import fit_temperature, fit_threshold
 from .evaluation import Judged, measure_heads
 from .fit import Fitter
 from .metrics import Metrics
+from .pixel_judging import PixelJudged, fit_point_thresholds, measure_pixels
+from .pixel_metrics import PixelMetrics
 from .spec import TrainSpec
 
-__all__ = ["complete_card", "first_card", "recipe"]
+__all__ = ["Measured", "complete_card", "first_card", "recipe"]
 
 BOOTSTRAP = 1000
 
@@ -74,6 +78,7 @@ def first_card(
             kind=spec.context, dim=spec.dim, layers=spec.layers, options=spec.context_arguments
         ),
         slide_head=SlideHeadInfo(kind=spec.slide_head),
+        detection=DetectionInfo(peak_radius_um=spec.peak_radius_um),
         stain=stain,
         mean=tuple(region_encoder.mean.flatten().tolist()),
         std=tuple(region_encoder.std.flatten().tolist()),
@@ -83,12 +88,28 @@ def first_card(
     )
 
 
+@dataclass(frozen=True)
+class Measured:
+    """How good a model is on what it had not learnt from.
+
+    Attributes:
+        context: Its prediction of regions or slides.
+        region_only: The region-only head's.
+        pixels: Its masks or points; None without a decoder.
+    """
+
+    context: Metrics
+    region_only: Metrics
+    pixels: PixelMetrics | None = None
+
+
 def complete_card(
     spec: TrainSpec,
     fitter: Fitter,
     judged: Sequence[Judged],
+    pixels: Sequence[PixelJudged],
     n_val: int,
-) -> tuple[Metrics, Metrics]:
+) -> Measured:
     """Fit temperature and thresholds, measure, and fill the model's card.
 
     Args:
@@ -96,10 +117,8 @@ def complete_card(
         fitter: Done.
         judged: The validation slides; with folds, every slide as the model saw it that had not
             learnt from it.
+        pixels: The same for what the decoder says; empty without one.
         n_val: Slides that chose the best epoch.
-
-    Returns:
-        Metrics of the prediction with context, and of the region-only head.
     """
     model = fitter.model
     logits = np.concatenate([one.logits for one in judged])
@@ -116,19 +135,27 @@ def complete_card(
         found = fit_threshold(true == column, probabilities[:, column], best == column)
         if found is not None:
             thresholds[name] = found
-    card = model.card.model_copy(
+    card = model.card
+    card = card.model_copy(
         update={
             "temperature": temperature,
             "thresholds": thresholds,
             "feature_stats": fitter.learner.feature_stats(),
             "training_data": _training_data(spec, fitter, n_val),
+            "detection": card.detection.model_copy(
+                update={"thresholds": fit_point_thresholds(pixels, card.point_kinds)}
+            ),
         }
     )
     context, region_only = measure_heads(list(judged), card, n_bootstrap=BOOTSTRAP, seed=spec.seed)
     name, note = "validation", _VALIDATION_NOTE
     if spec.folds is not None:
         name, note = "cross_validation", _FOLDS_NOTE.format(spec.folds)
+    by_pixel = None
+    if card.has_dense_head:
+        by_pixel = measure_pixels(pixels, card, n_bootstrap=BOOTSTRAP, seed=spec.seed)
     metrics = {
+        **({f"{name}_pixels": by_pixel.to_dict()} if by_pixel else {}),
         name: context.to_dict(),
         f"{name}_region_only": region_only.to_dict(),
         "note": note,
@@ -139,7 +166,7 @@ def complete_card(
         },
     }
     model.card = card.model_copy(update={"metrics": metrics})
-    return context, region_only
+    return Measured(context, region_only, by_pixel)
 
 
 def recipe(spec: TrainSpec) -> dict[str, Any]:
@@ -158,6 +185,8 @@ def _training_data(spec: TrainSpec, fitter: Fitter, n_val: int) -> str:
     what = f"{counts.sum()} annotated regions of {card.region_um:g} um"
     if spec.task == "slide":
         what = f"one label each, in regions of {card.region_um:g} um"
+    if spec.task == "detection":
+        what = f"regions of {card.region_um:g} um by the objects in them"
     text = f"{len(fitter.learner)} slides with {what} ({listed}) for training"
     if n_val:
         text += f", {n_val} slides for validation"

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from xt_backend.engine import BatchEncoder, choose_device
+from xt_backend.engine import BatchDecoder, BatchEncoder, choose_device
 from xt_backend.errors import AnnotationError, EngineError, SlideError, UsageError
 from xt_backend.model import XT, ModelCard, find_model, load_model
 from xt_backend.store.labels import probabilities_of, winners
@@ -20,6 +20,8 @@ from .dataset import SlideField, load_field
 from .events import Progress, ProgressCallback, ignore
 from .labels import LabelledSlide, LabelTable, label_slides
 from .metrics import FAILED, Metrics, measure
+from .pixel_judging import PixelJudged, judge_pixels, measure_pixels
+from .pixel_metrics import PixelMetrics
 from .spec import EvaluateSpec
 from .truth import Source
 
@@ -36,6 +38,8 @@ class EvaluationReport:
         failed: By slide: why it could not be judged at all.
         context: The model's prediction.
         region_only: The same from each region alone; None unless asked for.
+        pixels: The masks or points of dense and detection models; None for others.
+        region_only_pixels: The same without context; None unless asked for.
         notes: What the user should know.
     """
 
@@ -44,6 +48,8 @@ class EvaluationReport:
     failed: dict[str, str]
     context: Metrics
     region_only: Metrics | None
+    pixels: PixelMetrics | None
+    region_only_pixels: PixelMetrics | None
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -54,6 +60,10 @@ class EvaluationReport:
             "failed": self.failed,
             "context": self.context.to_dict(),
             "region_only": self.region_only.to_dict() if self.region_only else None,
+            "pixels": self.pixels.to_dict() if self.pixels else None,
+            "region_only_pixels": (
+                self.region_only_pixels.to_dict() if self.region_only_pixels else None
+            ),
             "notes": list(self.notes),
         }
 
@@ -99,6 +109,8 @@ def evaluate(spec: EvaluateSpec, progress: ProgressCallback = ignore) -> Evaluat
     judged: dict[str, Judged] = {}
     failed: dict[str, str] = {}
     missed: list[Judged] = []
+    decoder = BatchDecoder(model, device) if card.has_dense_head else None
+    by_pixel: tuple[list[PixelJudged], list[PixelJudged]] = ([], [])
     first_error: SlideError | EngineError | None = None
     for index, slide in enumerate(slides):
         progress(Progress("evaluate", index, len(slides), slide.name))
@@ -112,11 +124,28 @@ def evaluate(spec: EvaluateSpec, progress: ProgressCallback = ignore) -> Evaluat
             continue
         notes += [f"{slide.name}: {note}" for note in field.notes]
         judged[slide.name] = judge(model, field)
+        for on, found in zip((True, False), by_pixel, strict=True):
+            if decoder is not None and (on or spec.compare_context):
+                more = judge_pixels(
+                    model, decoder, field, spec, context=on, distance_um=spec.distance_um
+                )
+                found.append(more)
         if not len(judged[slide.name].true):
             notes.append(f"{slide.name}: no region is annotated enough to be judged")
     if first_error is not None and not judged:
         raise first_error
     progress(Progress("evaluate", len(slides), len(slides), "bootstrap"))
+    measured = [
+        measure_pixels(
+            found,
+            card,
+            distance_um=spec.distance_um,
+            n_bootstrap=spec.bootstrap,
+            seed=spec.seed,
+        )
+        for found in (by_pixel if spec.compare_context else by_pixel[:1])
+        if card.has_dense_head
+    ]
     context, region_only = measure_heads(
         [*judged.values(), *missed], card, n_bootstrap=spec.bootstrap, seed=spec.seed
     )
@@ -129,6 +158,8 @@ def evaluate(spec: EvaluateSpec, progress: ProgressCallback = ignore) -> Evaluat
         failed=failed,
         context=context,
         region_only=region_only if spec.compare_context else None,
+        pixels=measured[0] if measured else None,
+        region_only_pixels=measured[1] if len(measured) > 1 else None,
         notes=tuple(notes),
     )
 
@@ -239,12 +270,13 @@ def check_known_classes(slides: list[AnnotatedSlide], card: ModelCard) -> list[s
     Raises:
         AnnotationError: A file cannot be read, or holds a class that the model does not know.
     """
-    annotated = annotated_classes(slides)
+    annotated = annotated_classes(slides, objects=card.task == "detection")
     known = set(card.class_names)
     if unknown := [f"{name} (in {file})" for name, file in annotated.items() if name not in known]:
         raise AnnotationError(
             f"The annotations hold classes that {card.name} does not know: {', '.join(unknown)}",
             f"It knows: {', '.join(card.class_names)}; rename or remove these annotations",
         )
-    absent = [name for name in card.class_names if name not in annotated]
+    wanted = card.point_kinds if card.task == "detection" else card.class_names
+    absent = [name for name in wanted if name not in annotated]
     return [f"no annotation is of class {', '.join(absent)}"] if absent else []

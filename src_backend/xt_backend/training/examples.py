@@ -7,13 +7,16 @@ from dataclasses import dataclass
 
 from xt_backend.errors import UsageError
 
-from .annotations import class_colors, classes_in, pair_slides
+from .annotations import NO_OBJECT, class_colors, classes_in, pair_slides
 from .labels import LabelTable, label_classes, label_slides
 from .spec import TrainSpec
 from .splits import fold_slides, read_patients, split_slides
 from .truth import Source
 
 __all__ = ["Examples", "Split", "read_examples"]
+
+
+NO_OBJECT_COLOR = "#d9d9d9"
 
 
 @dataclass(frozen=True)
@@ -111,8 +114,11 @@ def read_examples(spec: TrainSpec) -> Examples:
         if spec.val is not None:
             pairs.append(pair_slides(spec.val, [spec.val, annotations]))
         every = [slide for part in pairs for slide in part]
-        classes = classes_in(every, spec.classes)
+        detects = spec.task == "detection"
+        classes = classes_in(every, spec.classes, objects=detects)
         colors = class_colors(classes, [slide.annotations for slide in every])
+        if detects:
+            classes, colors = (NO_OBJECT, *classes), (NO_OBJECT_COLOR, *colors)
         parts = [*pairs]
     _check_named(spec, classes)
     slides, val = parts[0], parts[1] if len(parts) > 1 else []

@@ -180,8 +180,10 @@ class Fitter:
         here.losses.append(outcome.loss)
         here.confusion = (np.array(here.confusion) + outcome.confusion).tolist()
 
-    def _backward(self, loss: Tensor) -> None:
-        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    def _backward(self, loss: Tensor, *, retain_graph: bool = False) -> None:
+        self._scaler.scale(loss).backward(  # type: ignore[no-untyped-call]
+            retain_graph=retain_graph
+        )
 
     def _groups(self) -> list[dict[str, Any]]:
         """Parameters by learning rate and by whether they decay: only matrices and kernels do."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +13,17 @@ from torch import Tensor
 from xt_backend.model import XT, FeatureStats
 
 from .evaluation import Judged
+from .pixel_judging import PixelJudged
 
 __all__ = ["Backward", "Learner", "StepOutcome"]
 
-Backward: TypeAlias = Callable[[Tensor], None]
-"""Adds the gradients of a scalar; the fitter's own, because it may scale them."""
+
+class Backward(Protocol):
+    """Adds the gradients of a scalar; the fitter's own, because it may scale them."""
+
+    def __call__(self, loss: Tensor, *, retain_graph: bool = False) -> None:
+        """Do so, and keep the graph for another one if asked for."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,10 @@ class Learner(Protocol):
 
     def judge(self) -> list[Judged]:
         """The validation slides as the model sees them."""
+        ...
+
+    def judge_pixels(self) -> list[PixelJudged]:
+        """The same for what the decoder of dense and detection models says; else empty."""
         ...
 
     def feature_stats(self) -> FeatureStats:

@@ -20,6 +20,8 @@ from .evaluation import Judged
 from .events import Progress, ProgressCallback, ignore
 from .examples import Split, read_examples
 from .metrics import Metrics
+from .pixel_judging import PixelJudged
+from .pixel_metrics import PixelMetrics
 from .plots import plot_curves
 from .processes import Processes
 from .spec import TrainSpec
@@ -44,6 +46,7 @@ class TrainResult:
             seen chose temperature and thresholds; 0 without.
         context: Measured on the validation slides, or on all slides with folds.
         region_only: The same from each region alone.
+        pixels: The masks or points; None without a decoder.
         notes: What the user should know.
     """
 
@@ -56,6 +59,7 @@ class TrainResult:
     folds: int
     context: Metrics
     region_only: Metrics
+    pixels: PixelMetrics | None
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,6 +76,7 @@ class TrainResult:
             "folds": self.folds,
             "validation": self.context.to_dict(),
             "validation_region_only": self.region_only.to_dict(),
+            "validation_pixels": self.pixels.to_dict() if self.pixels else None,
             "notes": list(self.notes),
         }
 
@@ -116,13 +121,13 @@ def train(spec: TrainSpec, progress: ProgressCallback = ignore) -> TrainResult:
             spec, examples, device, stain, progress, log, processes, [*examples.notes]
         )
         if spec.folds:
-            fitted, judged = _fit_folds(trainer, splits)
+            fitted, judged, pixels = _fit_folds(trainer, splits)
         else:
             fitted = trainer.fit(splits[0])
             progress(Progress("calibrate", 0, len(splits[0].val), "temperature and thresholds"))
-            judged = fitted.learner.judge()
+            judged, pixels = fitted.learner.judge(), fitted.learner.judge_pixels()
         fitter = fitted.fitter
-        context, region_only = complete_card(spec, fitter, judged, len(fitted.val_slides))
+        measured = complete_card(spec, fitter, judged, pixels, len(fitted.val_slides))
         card = fitted.model.card
         if processes.is_main:
             card = save_model(fitted.model, spec.out)
@@ -138,21 +143,27 @@ def train(spec: TrainSpec, progress: ProgressCallback = ignore) -> TrainResult:
         train_slides=fitted.train_slides,
         val_slides=fitted.val_slides,
         folds=spec.folds or 0,
-        context=context,
-        region_only=region_only,
+        context=measured.context,
+        region_only=measured.region_only,
+        pixels=measured.pixels,
         notes=tuple(dict.fromkeys(trainer.notes)),
     )
 
 
-def _fit_folds(trainer: Trainer, splits: list[Split]) -> tuple[Fitted, list[Judged]]:
+def _fit_folds(
+    trainer: Trainer, splits: list[Split]
+) -> tuple[Fitted, list[Judged], list[PixelJudged]]:
     """Train on every part, then on everything for as many epochs as were best for the parts."""
     judged: list[Judged] = []
+    pixels: list[PixelJudged] = []
     best: list[int] = []
     for number, split in enumerate(splits, start=1):
         fitted = trainer.fit(split, f"fold {number}")
         judged += fitted.held_out
+        pixels += fitted.held_out_pixels
         best.append(fitted.fitter.best_epoch)
-    return trainer.fit(Split(trainer.examples.slides, ()), last_epoch=median_low(best)), judged
+    fitted = trainer.fit(Split(trainer.examples.slides, ()), last_epoch=median_low(best))
+    return fitted, judged, pixels
 
 
 def _check_out(spec: TrainSpec) -> None:

@@ -13,6 +13,7 @@ from xt_backend.engine import Prepared
 from xt_backend.keys import RegionStatus
 from xt_backend.slides import Lattice, Reader, Slide, StainNormaliser, open_slide
 
+from .pixel_targets import PixelTargets
 from .truth import Source, Truth
 
 __all__ = ["Change", "PixelField", "RegionStream"]
@@ -20,6 +21,9 @@ __all__ = ["Change", "PixelField", "RegionStream"]
 Pixels = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
 Change = Callable[[Pixels], Pixels]
+
+ANCHORED = 0.5
+"""How often a crop of a detection model is laid around an object."""
 
 KEPT_BYTES = 256 * 2**20
 """Pixels of a field that are kept for the second pass; larger fields are read twice."""
@@ -36,6 +40,7 @@ class PixelField:
         cells: (N, 2) int32 (col, row) of the selected ones.
         truth: About the N regions, or about the slide.
         normaliser: Of the slide's stain, or None.
+        targets: What a decoder shall say of the regions' pixels; None for other tasks.
     """
 
     source: Source
@@ -44,9 +49,12 @@ class PixelField:
     cells: npt.NDArray[np.int32]
     truth: Truth
     normaliser: StainNormaliser | None
+    targets: PixelTargets | None
 
     @classmethod
-    def of(cls, source: Source, prepared: Prepared, truth: Truth) -> PixelField:
+    def of(
+        cls, source: Source, prepared: Prepared, truth: Truth, targets: PixelTargets | None
+    ) -> PixelField:
         """Remember what was prepared."""
         return cls(
             source,
@@ -55,6 +63,7 @@ class PixelField:
             prepared.cells,
             truth,
             prepared.normaliser,
+            targets,
         )
 
     @property
@@ -70,19 +79,22 @@ class PixelField:
             accept_objective_mpp=options.accept_objective_mpp,
         )
 
-    def crop(self, side: int | None, rng: np.random.Generator) -> Rows:
+    def crop(self, side: int, rng: np.random.Generator) -> Rows:
         """Choose the regions of one view.
 
         Args:
-            side: n of a crop of n x n regions around a labelled one; None takes all.
+            side: n of a crop of n x n regions around a labelled one; 0 takes all.
             rng: Draws the crop.
 
         Returns:
             Places in `cells`, ascending.
         """
-        if side is None:
+        if not side:
             return np.arange(len(self.cells))
-        anchor = self.cells[rng.choice(np.flatnonzero(self.truth.known))]
+        known = self.truth.known
+        if self.targets is not None and self.targets.anchors.any() and rng.random() < ANCHORED:
+            known = self.targets.anchors
+        anchor = self.cells[rng.choice(np.flatnonzero(known))]
         corner = anchor - rng.integers(side, size=2)
         inside = (self.cells >= corner) & (self.cells < corner + side)
         return np.flatnonzero(inside.all(axis=1))

@@ -15,7 +15,10 @@ __all__ = ["EvaluateSpec", "TrainSpec"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-Task: TypeAlias = Literal["region", "slide"]
+Task: TypeAlias = Literal["region", "slide", "dense", "detection"]
+
+DENSE_FIELD = 8
+"""Side of the crops that dense and detection models learn from, unless told otherwise."""
 
 
 class TrainSpec(CommonOptions):
@@ -68,8 +71,11 @@ class TrainSpec(CommonOptions):
         encoder_lr: Largest learning rate of the region encoder.
         grad_ratio: Share of a field's regions, drawn anew for every step, that the region encoder
             learns from; all of them are context.
-        field_regions: Side n of the crops of n x n regions that a step learns from; None takes
-            whole slides.
+        field_regions: Side n of the crops of n x n regions that a step learns from; 0 takes whole
+            slides, None as well but for the tasks ``dense`` and ``detection``, where it is 8.
+        peak_radius_um: Of an object, for task ``detection``.
+        region_weight: Weight of the loss of the regions' own labels beside that of the pixels, for
+            the tasks ``dense`` and ``detection``.
         regions_at_once: Regions that go through the region encoder together, while training.
         activation_checkpoints: Compute activations twice rather than keep them, where the region
             encoder can.
@@ -126,7 +132,9 @@ class TrainSpec(CommonOptions):
     end_to_end: bool = False
     encoder_lr: Annotated[float, Field(gt=0.0)] = 1e-4
     grad_ratio: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
-    field_regions: Annotated[int, Field(ge=1, le=4096)] | None = None
+    field_regions: Annotated[int, Field(ge=0, le=4096)] | None = None
+    peak_radius_um: Annotated[float, Field(gt=0.0, le=1000.0)] = 4.0
+    region_weight: Annotated[float, Field(gt=0.0)] = 0.5
     regions_at_once: Annotated[int, Field(ge=1, le=4096)] = 16
     activation_checkpoints: bool = True
     turns: bool = True
@@ -159,6 +167,18 @@ class TrainSpec(CommonOptions):
         return {**recipe, **self.context_options}
 
     @property
+    def reads_pixels(self) -> bool:
+        """Whether training reads pixels in every step, not features that were encoded once."""
+        return self.end_to_end or self.task in ("dense", "detection")
+
+    @property
+    def field_side(self) -> int:
+        """N of the crops of n x n regions; 0 for whole slides."""
+        if self.field_regions is not None:
+            return self.field_regions
+        return DENSE_FIELD if self.task in ("dense", "detection") else 0
+
+    @property
     def fitted_thresholds(self) -> tuple[str, ...]:
         """Classes whose decision threshold is fitted."""
         return tuple(self.min_fraction) if self.thresholds is None else self.thresholds
@@ -178,7 +198,7 @@ class TrainSpec(CommonOptions):
             raise ValueError("give either annotations or labels")
         if self.task == "slide" and self.min_fraction:
             raise ValueError("min_fraction is a rule for regions, a slide has its label")
-        if self.task == "slide" and self.field_regions is not None:
+        if self.task == "slide" and self.field_regions:
             raise ValueError("the label of a slide is not that of a crop: leave out field_regions")
         return self
 
@@ -198,6 +218,8 @@ class EvaluateSpec(CommonOptions):
         slides: Folder of slides.
         annotations: Folder with one QuPath GeoJSON a slide; `slides` when None.
         labels: CSV ``slide,label[,patient]``, for models that predict slides.
+        distance_um: How far a point may lie from an object to count as found; the model's own
+            radius of an object when None.
         compare_context: Also measure the region-only head.
         bootstrap: Resamples behind the intervals; 0 leaves them out.
         seed: Of the resampling.
@@ -207,6 +229,7 @@ class EvaluateSpec(CommonOptions):
     slides: Path
     annotations: Path | None = None
     labels: Path | None = None
+    distance_um: Annotated[float, Field(gt=0.0)] | None = None
     compare_context: bool = False
     bootstrap: Annotated[int, Field(ge=0, le=100_000)] = 1000
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

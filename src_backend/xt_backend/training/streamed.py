@@ -1,4 +1,4 @@
-"""Learning from pixels: the region encoder is trained too, end to end."""
+"""Learning from pixels: where the region encoder is trained too, or there is a decoder."""
 
 from __future__ import annotations
 
@@ -12,19 +12,23 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from xt_backend.engine import BatchEncoder, Device
+from xt_backend.engine import BatchDecoder, BatchEncoder, Device
 from xt_backend.model import XT, FeatureStats
+from xt_backend.slides import Slide
 
 from .appearance import Appearance
 from .augment import View, shift, turn
-from .batch import Batch, decode
+from .batch import Batch
 from .cached import Tally, stats_of
 from .dataset import SlideField, load_field
+from .decoding import DecoderTeacher
 from .evaluation import Judged, judge
 from .fields import WHITENING_TOKENS, white_view
 from .learner import Backward, StepOutcome
 from .losses import class_weights, heads_loss
-from .pixels import PixelField, RegionStream, Rows
+from .pixel_judging import PixelJudged, judge_pixels
+from .pixel_metrics import mean_dice
+from .pixels import Change, PixelField, RegionStream, Rows
 from .processes import Processes
 from .spec import TrainSpec
 from .streams import TwoStreams
@@ -34,12 +38,13 @@ __all__ = ["StreamedLearner"]
 
 @dataclass(frozen=True)
 class _Drawn:
-    """What one step sees of a slide."""
+    """What one step sees of a slide; the weights are those of both losses."""
 
     field: PixelField
     rows: Rows
     rng: np.random.Generator
     weight: float
+    pixel_weight: float
 
 
 @dataclass
@@ -61,7 +66,6 @@ class StreamedLearner:
     spec: TrainSpec
     device: Device
     processes: Processes = field(default_factory=Processes)
-    trains_encoder: bool = True
     is_small: bool = False
 
     def __post_init__(self) -> None:
@@ -73,16 +77,27 @@ class StreamedLearner:
         self._streams = TwoStreams(
             model.region_encoder, self.device, checkpoints=spec.activation_checkpoints
         )
-        # The weights change: nothing of what is encoded may be kept.
-        self._reading = spec.model_copy(update={"use_cache": False})
+        # Where the weights change, nothing of what is encoded may be kept.
+        caches = spec.use_cache and not self.trains_encoder
+        self._reading = spec.model_copy(update={"use_cache": caches})
+        self._teacher = None
+        if model.dense_head is not None:
+            self._teacher = DecoderTeacher(model, self._streams, self._by_class)
+        self._kept: dict[str, tuple[Rows, View]] = {}
 
     def __len__(self) -> int:
         return len(self.train)
 
     @property
+    def trains_encoder(self) -> bool:
+        """See `Learner`."""
+        return self.spec.end_to_end
+
+    @property
     def scales_loss(self) -> bool:
         """See `Learner`."""
-        return self.device.kind == "cuda" and self.device.precision == "fp16"
+        fp16 = self.device.kind == "cuda" and self.device.precision == "fp16"
+        return fp16 and (self.trains_encoder or self._teacher is not None)
 
     def fingerprint(self) -> str:
         """See `Learner`."""
@@ -106,12 +121,14 @@ class StreamedLearner:
         """See `Learner`; slides draw from generators of their own, whatever process they go to."""
         drawn = [self._draw(index, epoch) for index in slides]
         total = sum(one.weight for one in drawn)
+        # Heat maps without any object teach, too.
+        pixel_total = max(1.0, sum(one.pixel_weight for one in drawn))
         if total == 0:
             return None
         n_classes = len(self._by_class)
         loss, confusion = 0.0, np.zeros((n_classes, n_classes + 1))
         for one in self.processes.mine(drawn):
-            outcome = self._learn(one, total, backward)
+            outcome = self._learn(one, total, pixel_total, backward)
             if outcome is not None:
                 loss += outcome.loss
                 confusion += outcome.confusion
@@ -119,21 +136,46 @@ class StreamedLearner:
         return StepOutcome(float(found[-1]), found[:-1].reshape(confusion.shape))
 
     def validate(self) -> dict[str, float]:
-        """See `Learner`."""
+        """See `Learner`; ``val_dice`` for masks."""
         if not self.val:
             return {}
-        tally = Tally(len(self._by_class))
         self.model.eval()
+        n_classes = len(self._by_class)
+        tally = Tally(n_classes)
+        loss, weight, counts = 0.0, 0.0, np.zeros((n_classes, n_classes))
         for one in self.processes.mine(self.val):
-            view = white_view(self.model, self._loaded(one)).view
+            rows, view = self._seen(one)
             tally.add(self.model, [view], self._by_class)
+            if self._teacher is not None and one.targets is not None:
+                context = self._context(view)
+                with one.open(self.spec) as slide:
+                    regions = self._stream(slide, one, rows, lambda pixels: pixels)
+                    more = self._teacher.judge(regions, one, rows, context)
+                loss, counts = loss + more[0], counts + more[1]
+                weight += float(one.targets.weights[rows].sum())
         tally.numbers = self.processes.add(tally.numbers)
-        return tally.row()
+        row = tally.row()
+        if self._teacher is not None:
+            found = self.processes.add(np.append(counts.ravel(), [loss, weight]))
+            region_loss = row["val_loss"] if math.isfinite(row["val_loss"]) else 0.0
+            row["val_loss"] = self.spec.region_weight * region_loss
+            row["val_loss"] += float(found[-2]) / max(1.0, float(found[-1]))
+            if self.model.card.task == "dense":
+                row["val_dice"] = mean_dice(found[:-2].reshape(counts.shape))
+        return row
 
     def judge(self) -> list[Judged]:
         """See `Learner`."""
         self.model.eval()
         return [judge(self.model, self._loaded(one)) for one in self.val]
+
+    def judge_pixels(self) -> list[PixelJudged]:
+        """See `Learner`."""
+        if self._teacher is None:
+            return []
+        self.model.eval()
+        decoder = BatchDecoder(self.model, self.device)
+        return [judge_pixels(self.model, decoder, self._loaded(one), self.spec) for one in self.val]
 
     def feature_stats(self) -> FeatureStats:
         """See `Learner`; of as many slides as whitening needs."""
@@ -149,46 +191,101 @@ class StreamedLearner:
     def _loaded(self, one: PixelField) -> SlideField:
         return load_field(one.source, self.model.card, self._encoder, self._reading)
 
+    def _seen(self, one: PixelField) -> tuple[Rows, View]:
+        """A validation slide as it is: its readable regions, and their white tokens."""
+        if one.name in self._kept:
+            return self._kept[one.name]
+        if self.trains_encoder:
+            with one.open(self.spec) as slide:
+                rows = np.arange(len(one.cells))
+                regions = self._stream(slide, one, rows, lambda pixels: pixels)
+                tokens, good = self._streams.forth(regions, self.spec.max_failed_fraction)
+            # As score does it, which stores them so.
+            features = tokens.half().float()[torch.from_numpy(good).to(tokens.device)]
+        else:
+            field = self._loaded(one)
+            good = field.scored
+            features = torch.from_numpy(field.features[good]).to(self.model.device, torch.float32)
+        rows = np.flatnonzero(good)
+        with torch.no_grad():
+            white = self.model.reduce.whiten(features).cpu().numpy()
+        truth = one.truth if self.model.card.task == "slide" else one.truth[rows]
+        places_um = one.lattice.centres_um(one.cells[rows])
+        seen = rows, View(white, places_um, truth.soft, truth.weights)
+        if not self.trains_encoder:
+            self._kept[one.name] = seen
+        return seen
+
+    @torch.no_grad()
+    def _context(self, view: View) -> Tensor:
+        """(n, dim) context tokens of a whole field."""
+        batch = Batch.of([view], self.model.device)
+        return self.model.decode_reduced(batch.tokens, batch.positions_um).context_tokens[0]
+
     def _draw(self, index: int, epoch: int) -> _Drawn:
         one = self.train[index]
         rng = np.random.default_rng([self.spec.seed, epoch, index])
-        rows = one.crop(self.spec.field_regions, rng)
+        rows = one.crop(self.spec.field_side, rng)
         by_slide = self.model.card.task == "slide"
         weights = one.truth.weights if by_slide else one.truth.weights[rows]
-        return _Drawn(one, rows, rng, float(weights.sum()))
+        pixels = 0.0 if one.targets is None else float(one.targets.weights[rows].sum())
+        return _Drawn(one, rows, rng, float(weights.sum()), pixels)
 
-    def _learn(self, drawn: _Drawn, total: float, backward: Backward) -> StepOutcome | None:
+    def _learn(
+        self, drawn: _Drawn, total: float, pixel_total: float, backward: Backward
+    ) -> StepOutcome | None:
         spec, model, rng = self.spec, self.model, drawn.rng
         look = Appearance.draw(
             rng, turns=spec.turns, colour=spec.colour_jitter, stain=spec.stain_jitter
         )
         with drawn.field.open(spec) as slide:
-            regions = RegionStream(
-                slide,
-                drawn.field,
-                drawn.rows,
-                look,
-                at_once=spec.regions_at_once,
-                threads=spec.workers,
-            )
+            regions = self._stream(slide, drawn.field, drawn.rows, look)
             tokens, good = self._streams.forth(regions, spec.max_failed_fraction)
             places = np.flatnonzero(good)
             if not len(places):
                 return None
-            leaf = tokens[torch.from_numpy(places).to(tokens.device)].requires_grad_()
-            batch = self._batch(drawn, drawn.rows[places], leaf, look.way)
-            both = decode(model, batch)
+            rows = drawn.rows[places]
+            if len(rows) < len(drawn.rows):
+                regions = self._stream(slide, drawn.field, rows, look)
+            leaf = tokens[torch.from_numpy(places).to(tokens.device)]
+            leaf.requires_grad_(self.trains_encoder)
+            batch = self._batch(drawn, rows, leaf, look.way)
+            found = model.decode_reduced(batch.tokens, batch.positions_um)
+            both = (found.logits[0], found.region_only_logits[0])
+            if found.slide_logits is not None and found.region_only_slide_logits is not None:
+                both = (found.slide_logits, found.region_only_slide_logits)
+            taught = np.zeros(len(places), np.bool_)
+            if self.trains_encoder:
+                n_taught = math.ceil(spec.grad_ratio * len(places))
+                taught[rng.permutation(len(places))[:n_taught]] = True
             part = heads_loss(both, batch.soft, batch.weights, self._by_class, spec)
             part = part * (batch.weights.sum() / total)
-            backward(part)
-            if leaf.grad is None:
-                raise TypeError("the loss does not depend on the regions' tokens")
-            n_taught = math.ceil(spec.grad_ratio * len(places))
-            taught = np.sort(rng.permutation(len(places))[:n_taught])
-            wanted = leaf.grad[torch.from_numpy(taught).to(leaf.device)]
-            if bool(wanted.isfinite().all()):
-                self._streams.back(regions, places[taught], wanted)
-        return StepOutcome(part.item(), batch.confusion(both[0]))
+            loss = part.item()
+            if self._teacher is None:
+                backward(part)
+            else:
+                part = part * spec.region_weight
+                context = found.context_tokens[0]
+                ends = context.detach().requires_grad_()
+                loss = part.item() + self._teacher.teach(
+                    regions, drawn.field, rows, ends, taught, look.way, rng,
+                    pixel_total, backward,
+                )  # fmt: skip
+                # The decoder's gradients are scaled already, the heads' not yet.
+                backward(part, retain_graph=ends.grad is not None)
+                if ends.grad is not None:
+                    context.backward(ends.grad)  # type: ignore[no-untyped-call]
+            if leaf.grad is not None:
+                wanted = leaf.grad[torch.from_numpy(taught).to(leaf.device)]
+                if bool(wanted.isfinite().all()):
+                    self._streams.back(regions, np.flatnonzero(taught), wanted)
+        return StepOutcome(loss, batch.confusion(both[0]))
+
+    def _stream(self, slide: Slide, one: PixelField, rows: Rows, change: Change) -> RegionStream:
+        spec = self.spec
+        return RegionStream(
+            slide, one, rows, change, at_once=spec.regions_at_once, threads=spec.workers
+        )
 
     def _batch(self, drawn: _Drawn, rows: Rows, features: Tensor, way: int) -> Batch:
         """One field, blurred and blanked as in cached training, its places turned and shifted."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from xt_backend.engine import Device
 from xt_backend.errors import SlideError, TooManyFailedRegionsError
-from xt_backend.model import RegionEncoder
+from xt_backend.model import XT, RegionEncoder
 
 from .pixels import Pixels, RegionStream, Rows
 
@@ -47,6 +47,25 @@ class TwoStreams:
         with torch.autocast(self._device.kind, self._device.dtype, enabled=low):
             tokens: Tensor = self._encoder(images)
         return tokens.float()
+
+    def decode(self, pixels: Pixels, context: Tensor, model: XT, *, learns: bool) -> Tensor:
+        """Logits (n, channels, R/4, R/4) float32 of a dense model's decoder.
+
+        Args:
+            pixels: (n, R, R, 3) uint8.
+            context: (n, dim) context tokens.
+            model: Whose decoder it is.
+            learns: Whether gradients reach the region encoder too.
+        """
+        if model.dense_head is None:
+            raise TypeError("the model has no decoder")
+        images = torch.from_numpy(pixels).to(self._device.name).permute(0, 3, 1, 2)
+        low = self._device.precision != "fp32"
+        with torch.autocast(self._device.kind, self._device.dtype, enabled=low):
+            with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
+                pyramid = self._encoder.pyramid(images)
+            logits: Tensor = model.dense_head(pyramid, context)
+        return logits.float()
 
     @torch.no_grad()
     def forth(

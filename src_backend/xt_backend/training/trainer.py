@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from xt_backend.engine import BatchEncoder, Device
+from xt_backend.engine import BatchDecoder, BatchEncoder, Device
 from xt_backend.errors import AnnotationError, UsageError
 from xt_backend.model import XT, StainInfo, build_region_encoder
 from xt_backend.model import save_model as save
@@ -28,6 +28,7 @@ from .fields import FieldLoader
 from .fit import Fitter, LossNotFiniteError
 from .learner import Learner
 from .loader import Loader
+from .pixel_judging import PixelJudged, judge_pixels
 from .pixel_loader import PixelLoader
 from .processes import Processes
 from .spec import TrainSpec
@@ -47,12 +48,14 @@ class Fitted:
         train_slides: Names of the slides learnt from.
         val_slides: Names of the slides that chose the epoch.
         held_out: What the model makes of the slides that were held out.
+        held_out_pixels: The same for its decoder.
     """
 
     fitter: Fitter
     train_slides: tuple[str, ...]
     val_slides: tuple[str, ...]
     held_out: tuple[Judged, ...] = ()
+    held_out_pixels: tuple[PixelJudged, ...] = ()
 
     @property
     def model(self) -> XT:
@@ -111,7 +114,7 @@ class Trainer:
         arguments = (model, encoder, spec, self.progress, n_slides, self.notes)
         learner: Learner
         loader: Loader
-        if spec.end_to_end:
+        if spec.reads_pixels:
             loader = pixels = PixelLoader(*arguments)
             train = pixels.load(split.train, "training")
             val = pixels.load(split.val, "validation") if split.val else []
@@ -121,9 +124,9 @@ class Trainer:
         else:
             loader = cached = FieldLoader(*arguments)
             fields = cached.load_training(split.train)
-            judged = cached.load_validation(split.val) if split.val else []
-            names = [[one.name for one in part] for part in (fields, judged)]
-            learner = CachedLearner(model, fields, judged, spec, loader.pitch_um)
+            seen = cached.load_validation(split.val) if split.val else []
+            names = [[one.name for one in part] for part in (fields, seen)]
+            learner = CachedLearner(model, fields, seen, spec, loader.pitch_um)
         self._check_counts(learner.counts())
         checkpoint = self._checkpoint(learner, tag)
         fitter = Fitter(learner, spec, last_epoch, checkpoint, self.processes)
@@ -133,8 +136,14 @@ class Trainer:
                 # Halves the model file; before anything is measured, so that nothing is lost.
                 model.region_encoder.round_to_half()
                 model.region_encoder.refresh_sha256(source="trained", revision="", embedded=True)
-            held_out = tuple(self._judge(split, model, encoder))
-        return Fitted(fitter, tuple(names[0]), tuple(names[1]), held_out)
+            judged = [*self._judge(split, model, encoder)]
+        return Fitted(
+            fitter,
+            tuple(names[0]),
+            tuple(names[1]),
+            tuple(one for one, _ in judged),
+            tuple(more for _, more in judged if more is not None),
+        )
 
     def forget(self) -> None:
         """Remove all checkpoints: the result is safe."""
@@ -186,7 +195,9 @@ class Trainer:
             raise
         kept_as.unlink(missing_ok=True)
 
-    def _judge(self, split: Split, model: XT, encoder: BatchEncoder) -> Iterator[Judged]:
+    def _judge(
+        self, split: Split, model: XT, encoder: BatchEncoder
+    ) -> Iterator[tuple[Judged, PixelJudged | None]]:
         """What a model makes of slides that neither taught it nor chose its epoch."""
         card = model.card
         options = self.spec.model_copy(update={"use_cache": not self.spec.end_to_end})
@@ -194,8 +205,13 @@ class Trainer:
         for source in split.held_out:
             load = partial(load_field, source, card, encoder, options)
             loaded = loader.attempt(source, load)
-            if loaded is not None:
-                yield judge(model, loaded)
+            if loaded is None:
+                continue
+            pixels = None
+            if model.dense_head is not None:
+                decoder = BatchDecoder(model, self.device)
+                pixels = judge_pixels(model, decoder, loaded, options)
+            yield judge(model, loaded), pixels
 
     def _checkpoint(self, learner: Learner, tag: str) -> Checkpoint:
         suffix = f".{tag.replace(' ', '-')}" if tag else ""
@@ -257,7 +273,7 @@ def check_processes(spec: TrainSpec, processes: Processes) -> None:
     Raises:
         UsageError: Training on cached features.
     """
-    if processes.count > 1 and not spec.end_to_end:
+    if processes.count > 1 and not spec.reads_pixels:
         raise UsageError(
             "Training on cached features takes a single process",
             "Start it without accelerate, or train with --end-to-end",

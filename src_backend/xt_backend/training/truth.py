@@ -11,10 +11,11 @@ import numpy.typing as npt
 from xt_backend.engine.preparation import Prepared
 from xt_backend.errors import AnnotationError
 from xt_backend.model import LabelRule, ModelCard
-from xt_backend.slides import read_shapes
+from xt_backend.slides import read_objects, read_shapes
 
 from .annotations import AnnotatedSlide
 from .labels import LabelledSlide
+from .pixel_targets import HeatTargets, MaskTargets, PixelTargets
 from .targets import Targets, area_fractions
 
 __all__ = ["Source", "Truth", "read_truth", "true_labels"]
@@ -49,13 +50,18 @@ class Truth:
         return np.asarray(self.weights > 0)
 
 
-def read_truth(source: Source, prepared: Prepared, card: ModelCard) -> Truth:
-    """The truth about the regions that were prepared, or about their slide.
+def read_truth(
+    source: Source, prepared: Prepared, card: ModelCard
+) -> tuple[Truth, PixelTargets | None]:
+    """What is known about the regions that were prepared, or about their slide.
 
     Args:
         source: Says what is known.
         prepared: The slide with its regions.
-        card: Its classes and its rule; annotations of other classes are ignored.
+        card: Its task, classes and rule; annotations of other classes are ignored.
+
+    Returns:
+        The truth about regions or slide, and for dense and detection models about pixels.
 
     Raises:
         AnnotationError: The annotations cannot be used, or the label is no class of the model.
@@ -68,21 +74,47 @@ def read_truth(source: Source, prepared: Prepared, card: ModelCard) -> Truth:
                 f"It knows: {', '.join(classes)}",
             )
         true = np.array([classes.index(source.label)])
-        return Truth(np.eye(len(classes), dtype=np.float32)[true], np.ones(1, np.float32), true)
-    lattice = prepared.lattice
+        eye = np.eye(len(classes), dtype=np.float32)
+        return Truth(eye[true], np.ones(1, np.float32), true), None
+    lattice, offset_px = prepared.lattice, prepared.slide.info.bounds_px[:2]
+    if card.task == "detection":
+        heat = HeatTargets(
+            lattice,
+            prepared.cells,
+            read_objects(source.annotations, offset_px=offset_px),
+            {name: index for index, name in enumerate(card.point_kinds)},
+            card.detection.peak_radius_um,
+        )
+        return _truth_of_objects(heat, card.label_rule), heat
+    shapes = read_shapes(source.annotations, offset_px=offset_px)
+    columns = {name: index for index, name in enumerate(classes)}
     targets = area_fractions(
-        lattice.boxes(prepared.cells),
-        read_shapes(source.annotations, offset_px=prepared.slide.info.bounds_px[:2]),
-        {name: index for index, name in enumerate(classes)},
-        (*lattice.origin_px, *lattice.extent_px),
+        lattice.boxes(prepared.cells), shapes, columns, (*lattice.origin_px, *lattice.extent_px)
     )
+    masks = None
+    if card.task == "dense":
+        masks = MaskTargets(lattice, shapes, columns, targets.annotated)
     rule = card.label_rule
-    enough = (targets.annotated >= rule.min_annotated_fraction) & (targets.annotated > 0)
-    return Truth(
+    truth = Truth(
         targets.soft(),
-        np.where(enough, targets.annotated, np.float32(0.0)),
+        _weights(targets.annotated, rule),
         true_labels(targets, classes, rule),
     )
+    return truth, masks
+
+
+def _truth_of_objects(heat: HeatTargets, rule: LabelRule) -> Truth:
+    """A region is what most of the objects in it are, or "none", the first class."""
+    nothing = (heat.counts.sum(axis=1, keepdims=True) == 0).astype(np.float32)
+    counts = np.concatenate([nothing, heat.counts], axis=1)
+    soft = counts / counts.sum(axis=1, keepdims=True)
+    return Truth(soft, _weights(heat.shares, rule), counts.argmax(axis=1).astype(np.int64))
+
+
+def _weights(known: npt.NDArray[np.float32], rule: LabelRule) -> npt.NDArray[np.float32]:
+    """What regions count of which a share is known: nothing where it is too little."""
+    enough = (known >= rule.min_annotated_fraction) & (known > 0)
+    return np.where(enough, known, np.float32(0.0))
 
 
 def true_labels(

@@ -10,7 +10,7 @@ import typer
 from .. import options as flags
 from ..app import app
 from ..console import print_json, say
-from ..metrics import metrics_table
+from ..metrics import metrics_table, pixels_table
 from ..progress import stage_bars
 
 
@@ -25,6 +25,10 @@ def evaluate(
     compare_context: Annotated[
         bool | None,
         typer.Option("--compare-context", help="Also measure the region-only head."),
+    ] = None,
+    distance_um: Annotated[
+        float | None,
+        typer.Option(help="A point within so many um has found its object [default: the model's]."),
     ] = None,
     bootstrap: Annotated[int | None, typer.Option(help="Resamples behind the intervals.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the resampling [default: 0].")] = None,
@@ -51,6 +55,7 @@ def evaluate(
             "slides": slides,
             "annotations": annotations,
             "labels": labels,
+            "distance_um": distance_um,
             "compare_context": compare_context,
             "bootstrap": bootstrap,
             "seed": seed,
@@ -74,4 +79,6 @@ def evaluate(
     for slide, reason in report.failed.items():
         say(f"{slide}: FAILED. {reason}")
     unit = "regions" if labels is None else "slides"
+    if report.pixels is not None:
+        say(pixels_table(report.pixels, report.region_only_pixels))
     say(metrics_table(report.context, report.region_only, unit))

@@ -12,7 +12,7 @@ from xt_backend.errors import UsageError
 from .. import options as flags
 from ..app import app
 from ..console import print_json, say
-from ..metrics import metrics_table
+from ..metrics import metrics_table, pixels_table
 from ..progress import stage_bars
 
 
@@ -32,7 +32,7 @@ def train(
         str | None, typer.Option(help="Comma-separated, in order [default: all annotated].")
     ] = None,
     task: Annotated[
-        str | None, typer.Option(help="region, or slide (as soon as there are labels).")
+        str | None, typer.Option(help="region, slide (taken with --labels), dense or detection.")
     ] = None,
     slide_head: Annotated[
         str | None, typer.Option(help="class-token or attention-mil [default: class-token].")
@@ -72,7 +72,11 @@ def train(
     ] = None,
     field_regions: Annotated[
         int | None,
-        typer.Option(help="Learn from crops of N x N regions [default: whole slides]."),
+        typer.Option(help="Learn from crops of N x N regions; 0: whole slides [0; dense: 8]."),
+    ] = None,
+    peak_radius_um: Annotated[
+        float | None,
+        typer.Option(help="Radius of an object, for task detection [default: 4]."),
     ] = None,
     stain: Annotated[
         str | None, typer.Option(help="Normalise the stain: macenko or reinhard.")
@@ -119,6 +123,7 @@ def train(
         "end_to_end": end_to_end,
         "grad_ratio": grad_ratio,
         "field_regions": field_regions,
+        "peak_radius_um": peak_radius_um,
         "stain": stain,
         "seed": seed,
         "resume": False if no_resume else None,
@@ -145,6 +150,8 @@ def train(
         say(f"Trained on {n_train} slides; in {result.folds} folds, each held out once:")
     else:
         say(f"Trained on {n_train} slides; on {n_val} kept back:")
+    if result.pixels is not None:
+        say(pixels_table(result.pixels, None))
     unit = "slides" if spec.task == "slide" else "regions"
     say(metrics_table(result.context, result.region_only, unit))
     say(f"Model: {out}")
