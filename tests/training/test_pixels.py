@@ -148,7 +148,7 @@ def test_detection(dotted: Path, tmp_path: Path) -> None:
     out = tmp_path / "detection.safetensors"
     result = train(
         make_spec(
-            dotted, out, task="detection", peak_radius_um=8.0, epochs=14, field_regions=6,
+            dotted, out, task="detection", peak_radius_um=8.0, epochs=8,
             workers=0,
         )
     )  # fmt: skip

@@ -156,14 +156,14 @@ class HeatTargets:
             self.places_px, self.place_kinds = self.places_px[inside], self.place_kinds[inside]
             places = shapely.box(*boxes_px.T)
             common = shapely.area(shapely.intersection(self.searched, places))
-            self.shares = (common / shapely.area(places)).astype(np.float32)
+            self.shares = np.asarray(common / shapely.area(places), np.float32)
         self._tree = cKDTree(self.places_px * self._mpp)
         self.counts = np.stack(
             [_count(boxes_px, self.places_px[self.place_kinds == kind]) for kind in kinds.values()],
             axis=1,
         )
         self._n_kinds = len(kinds)
-        self.weights: Floats = np.einsum("nk->n", self.counts)
+        self.weights: Floats = np.asarray(self.counts.sum(axis=1))
         self.known = np.asarray(self.shares > 0)
         self.anchors = np.asarray(self.weights > 0)
 
