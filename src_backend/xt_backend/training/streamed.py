@@ -17,11 +17,12 @@ from xt_backend.model import XT, FeatureStats
 from xt_backend.slides import Slide
 
 from .appearance import Appearance
-from .augment import View, shift, turn
+from .augment import View
 from .batch import Batch
 from .cached import Tally, stats_of
 from .dataset import SlideField, load_field
 from .decoding import DecoderTeacher
+from .draw import Draw
 from .evaluation import Judged, judge
 from .fields import WHITENING_TOKENS, white_view
 from .learner import Backward, StepOutcome
@@ -34,17 +35,6 @@ from .spec import TrainSpec
 from .streams import TwoStreams
 
 __all__ = ["StreamedLearner"]
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    """What one step sees of a slide; the weights are those of both losses."""
-
-    field: PixelField
-    rows: Rows
-    rng: np.random.Generator
-    weight: float
-    pixel_weight: float
 
 
 @dataclass
@@ -119,7 +109,7 @@ class StreamedLearner:
         self, slides: Sequence[int], epoch: int, rng: np.random.Generator, backward: Backward
     ) -> StepOutcome | None:
         """See `Learner`; slides draw from generators of their own, whatever process they go to."""
-        drawn = [self._draw(index, epoch) for index in slides]
+        drawn = [Draw.of(self.train[index], self.spec, (epoch, index)) for index in slides]
         total = sum(one.weight for one in drawn)
         # Heat maps without any object teach, too.
         pixel_total = max(1.0, sum(one.pixel_weight for one in drawn))
@@ -222,17 +212,8 @@ class StreamedLearner:
         batch = Batch.of([view], self.model.device)
         return self.model.decode_reduced(batch.tokens, batch.positions_um).context_tokens[0]
 
-    def _draw(self, index: int, epoch: int) -> _Drawn:
-        one = self.train[index]
-        rng = np.random.default_rng([self.spec.seed, epoch, index])
-        rows = one.crop(self.spec.field_side, rng)
-        by_slide = self.model.card.task == "slide"
-        weights = one.truth.weights if by_slide else one.truth.weights[rows]
-        pixels = 0.0 if one.targets is None else float(one.targets.weights[rows].sum())
-        return _Drawn(one, rows, rng, float(weights.sum()), pixels)
-
     def _learn(
-        self, drawn: _Drawn, total: float, pixel_total: float, backward: Backward
+        self, drawn: Draw, total: float, pixel_total: float, backward: Backward
     ) -> StepOutcome | None:
         spec, model, rng = self.spec, self.model, drawn.rng
         look = Appearance.draw(
@@ -249,7 +230,7 @@ class StreamedLearner:
                 regions = self._stream(slide, drawn.field, rows, look)
             leaf = tokens[torch.from_numpy(places).to(tokens.device)]
             leaf.requires_grad_(self.trains_encoder)
-            batch = self._batch(drawn, rows, leaf, look.way)
+            batch = drawn.batch(rows, model.reduce.whiten(leaf), look.way, spec)
             found = model.decode_reduced(batch.tokens, batch.positions_um)
             both = (found.logits[0], found.region_only_logits[0])
             if found.slide_logits is not None and found.region_only_slide_logits is not None:
@@ -286,23 +267,3 @@ class StreamedLearner:
         return RegionStream(
             slide, one, rows, change, at_once=spec.regions_at_once, threads=spec.workers
         )
-
-    def _batch(self, drawn: _Drawn, rows: Rows, features: Tensor, way: int) -> Batch:
-        """One field, blurred and blanked as in cached training, its places turned and shifted."""
-        spec, rng = self.spec, drawn.rng
-        white = self.model.reduce.whiten(features)
-        if spec.token_noise:
-            noise = rng.standard_normal(tuple(white.shape), dtype=np.float32)
-            white = white + spec.token_noise * torch.from_numpy(noise).to(white.device)
-        if spec.token_dropout:
-            kept = rng.random(len(white)) >= spec.token_dropout
-            white = white * torch.from_numpy(kept).to(white)[:, None, None]
-        truth = drawn.field.truth
-        if self.model.card.task != "slide":
-            truth = truth[rows]
-        places_um = drawn.field.lattice.centres_um(drawn.field.cells[rows])
-        # The pixels are turned already, and with them the tokens inside a region.
-        empty = np.zeros((len(rows), 1, 0), np.float32)
-        view = shift(turn(View(empty, places_um, truth.soft, truth.weights), way), rng)
-        batch = Batch.of([view], white.device)
-        return Batch(white[None], batch.positions_um, batch.padding, batch.soft, batch.weights)

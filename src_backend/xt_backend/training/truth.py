@@ -57,7 +57,7 @@ def read_truth(
 
     Args:
         source: Says what is known.
-        prepared: The slide with its regions.
+        prepared: The slide with its regions; takes a note for every outline that was repaired.
         card: Its task, classes and rule; annotations of other classes are ignored.
 
     Returns:
@@ -87,6 +87,8 @@ def read_truth(
         )
         return _truth_of_objects(heat, card.label_rule), heat
     shapes = read_shapes(source.annotations, offset_px=offset_px)
+    file = source.annotations.name
+    prepared.notes += [f"{file}, {one.name}: {one.note}" for one in shapes if one.note]
     columns = {name: index for index, name in enumerate(classes)}
     targets = area_fractions(
         lattice.boxes(prepared.cells), shapes, columns, (*lattice.origin_px, *lattice.extent_px)
