@@ -64,7 +64,8 @@ class _Grid:
         if near.is_empty or shapely.covers(near, frame):
             return np.full((self.side, self.side), not near.is_empty)
         shapely.prepare(near)
-        return np.asarray(shapely.contains_xy(near, *np.meshgrid(x, y)), np.bool_)
+        # With the outline, so that no seam is left between two areas that share it.
+        return np.asarray(shapely.intersects_xy(near, *np.meshgrid(x, y)), np.bool_)
 
 
 class MaskTargets:
