@@ -248,7 +248,7 @@ def test_mamba(
     length: int, segment: int, slab_values: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(selective_scan_module, "SLAB_VALUES", slab_values)
-    context = noisy(build_context("mamba", 8, 2, state=3, segment=segment))
+    context = noisy(build_context("mamba", 8, 2, state=3, segment=segment, order="raster"))
     w = weights(context)
     x = np.random.default_rng(length).normal(size=(length, 8))
     places = grid(length, 4)
@@ -469,7 +469,11 @@ def test_memory_carries_no_gradient_in_training_and_all_influence_in_eval() -> N
 
 
 def test_reach_is_as_stated() -> None:
-    context = noisy(build_context("transformer-xl", 8, 2, segment=3, memory=2, bidirectional=False))
+    context = noisy(
+        build_context(
+            "transformer-xl", 8, 2, segment=3, memory=2, order="raster", bidirectional=False
+        )
+    )
     tokens = torch.randn(1, 40, 8, dtype=torch.float64, requires_grad=True)
     places = torch.from_numpy(grid(40, 40))[None]
     furthest = 0

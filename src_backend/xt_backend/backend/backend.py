@@ -88,7 +88,8 @@ class Backend:
         """Run one slide.
 
         Yields `RunPlanned`, any number of `RegionsScored` and, for dense and detection models,
-        `RegionsDecoded`, then one of `RunFinished` and `RunFailed`. With a process, runs submitted while another is going wait for their turn.
+        `RegionsDecoded`, then one of `RunFinished` and `RunFailed`. With a process, runs
+        submitted while another is going wait for their turn.
         """
         return self._worker.submit(spec)
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import BaseModel, Field, JsonValue, ValidationError, model_validator
 
 from xt_backend.errors import ModelError
 from xt_backend.keys import DENSE_STRIDE
+from xt_backend.model.card_parts import (
+    CARD_CONFIG,
+    DenseHeadInfo,
+    DetectionInfo,
+    Fraction,
+    StainInfo,
+)
 
 __all__ = [
     "CARD_KEY",
@@ -31,7 +38,6 @@ CARD_KEY = "napari-xt"
 
 FORMAT_VERSION = 1
 
-_Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 _Triple = tuple[float, float, float]
 
 # Arguments of timm.create_model that name files or addresses; a card must not reach them.
@@ -48,7 +54,7 @@ _TAKEN_KINDS = frozenset({"regions", "failed_regions"})
 
 
 class _Card(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = CARD_CONFIG
 
 
 class ClassInfo(_Card):
@@ -72,8 +78,8 @@ class LabelRule(_Card):
             Without an entry the label is the class of the largest fraction.
     """
 
-    min_annotated_fraction: _Fraction = 0.3
-    min_fraction: dict[str, _Fraction] = {}
+    min_annotated_fraction: Fraction = 0.3
+    min_fraction: dict[str, Fraction] = {}
 
 
 class EncoderInfo(_Card):
@@ -149,42 +155,6 @@ class SlideHeadInfo(_Card):
     kind: Literal["class-token", "attention-mil"] = "class-token"
 
 
-class DenseHeadInfo(_Card):
-    """The decoder of dense and detection models.
-
-    Attributes:
-        width: Its channels.
-    """
-
-    width: int = Field(default=64, ge=1, le=1024)
-
-
-class DetectionInfo(_Card):
-    """How points are found in the heat maps of detection models.
-
-    Attributes:
-        peak_radius_um: Radius of an object: the peak drawn around a point in training falls off
-            within it, and of two points that are nearer than it the weaker one is dropped.
-        thresholds: Kind to the height (0 to 1) that a peak must reach to be a point; 0.5 where
-            a kind has none.
-    """
-
-    peak_radius_um: float = Field(default=4.0, gt=0.0, le=1000.0)
-    thresholds: dict[str, _Fraction] = {}
-
-
-class StainInfo(_Card):
-    """The stain that every slide is brought to before it is encoded.
-
-    Attributes:
-        method: ``macenko`` or ``reinhard``.
-        target: What the method measures, of an average training slide; see `StainStats`.
-    """
-
-    method: Literal["macenko", "reinhard"]
-    target: dict[str, tuple[float, ...]]
-
-
 class FeatureStats(_Card):
     """Whitened features of the training regions, for the out-of-distribution warning.
 
@@ -243,7 +213,7 @@ class ModelCard(_Card):
     intended_use: str = ""
     metrics: dict[str, JsonValue] = {}
     temperature: float = Field(default=1.0, gt=0.0)
-    thresholds: dict[str, _Fraction] = {}
+    thresholds: dict[str, Fraction] = {}
     feature_stats: FeatureStats | None = None
     state_sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
 

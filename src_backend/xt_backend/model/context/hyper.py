@@ -160,7 +160,7 @@ def hyper_attention(
             seen_value.flatten(1, 2),
             attn_mask=bias.flatten(1, 2).unsqueeze(2).expand(-1, -1, block, -1),
         )
-        parts.append(found.view(batch, heads, -1, size))
+        parts.append(found.reshape(batch, heads, -1, size))
     return _take(torch.cat(parts, dim=2), by_query.argsort(dim=2))
 
 

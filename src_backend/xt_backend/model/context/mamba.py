@@ -47,7 +47,7 @@ class MambaContext(SequenceContext):
         step_rank: int | None = None,
         segment: int = 1024,
         dropout: float = 0.0,
-        order: str = "raster",
+        order: str = "alternate",
         bidirectional: bool = True,
         positions: str = "sincos",
         wavelengths_um: Sequence[float] = DEFAULT_WAVELENGTHS_UM,

@@ -49,7 +49,7 @@ class TransformerXLContext(SequenceContext):
         memory: int = 256,
         mlp_ratio: float = 2.0,
         dropout: float = 0.0,
-        order: str = "raster",
+        order: str = "alternate",
         bidirectional: bool = True,
         positions: str = "sincos",
         wavelengths_um: Sequence[float] = DEFAULT_WAVELENGTHS_UM,
