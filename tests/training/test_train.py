@@ -234,8 +234,8 @@ def test_a_repaired_outline_is_said_aloud(
     path.write_text(json.dumps(document))
     result = train(spec.model_copy(update={"slides": folder, "epochs": 1}))
     assert any("c.geojson, dark: the outline was repaired" in note for note in result.notes)
-    ring[2:2] = [[0, 512], [256, 100]]
-    document["features"][0]["geometry"]["coordinates"] = [ring]
+    bow_tie = [[0, 0], [256, 512], [256, 0], [0, 512], [0, 0]]
+    document["features"][0]["geometry"]["coordinates"] = [bow_tie]
     path.write_text(json.dumps(document))
     with pytest.raises(AnnotationError, match=r"c\.geojson, feature 1: .*not valid"):
         train(spec.model_copy(update={"slides": folder}))
