@@ -152,3 +152,38 @@ def test_errors_are_json_too(call: Call, tmp_path: Path) -> None:
     done = call("info", tmp_path / "nowhere.svs", "--json")
     assert done.returncode == 2
     assert json.loads(done.stdout)["error"]["type"] == "InputNotFoundError"
+
+
+def test_train_and_evaluate_on_labels(call: Call, tmp_path: Path) -> None:
+    slides = tmp_path / "slides"
+    slides.mkdir()
+    rows = ["slide,label,patient"]
+    for index in range(4):
+        write_tissue_slide(slides / f"s{index}.tiff", side=512 + 256 * (index % 2))
+        rows.append(f"s{index}.tiff,{'large' if index % 2 else 'small'},p{index // 2}")
+    labels = tmp_path / "labels.csv"
+    labels.write_text("\n".join(rows), encoding="utf-8")
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        "{region_encoder: test_resnet, weights: random, components: 2, dim: 16, layers: 1, "
+        "region_px: 32, context: attention}",
+        encoding="utf-8",
+    )
+    model = tmp_path / "m.safetensors"
+    common = ("--slides", slides, "--labels", labels, "--device", "cpu", "--json")
+    done = call(
+        "train", *common, "--out", model, "--config", config, "--epochs", "2",
+        "--slide-head", "attention-mil", "--no-resume",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["classes"] == ["large", "small"]
+    assert len(json.loads(done.stdout)["val_slides"]) == 2
+    done = call("evaluate", *common, "--model", model)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["context"]["n_regions"] == 4
+    table = call("evaluate", *common[:-1], "--model", model).stdout
+    assert "4 slides" in table
+    labels.write_text("\n".join(rows[:-1]), encoding="utf-8")
+    done = call("train", *common, "--out", model, "--config", config)
+    assert done.returncode == 2
+    assert "no label for s3.tiff" in done.stdout

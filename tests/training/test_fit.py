@@ -10,7 +10,9 @@ from xt_backend.model import XT, ClassInfo, ContextInfo, ModelCard, ReduceInfo, 
 from xt_backend.training import LossNotFiniteError, TrainSpec
 from xt_backend.training.augment import View
 from xt_backend.training.batch import Batch, decode, packed
-from xt_backend.training.fit import Fitter, LabelledField, predict_fields
+from xt_backend.training.cached import CachedLearner, judge_fields
+from xt_backend.training.fields import LabelledField
+from xt_backend.training.fit import Fitter
 from xt_backend.training.metrics import confusion_matrix, f1_scores
 
 from .lobules import CLASSES, REGION_UM, Simulated, simulate
@@ -73,7 +75,7 @@ def fitted(slides: list[Simulated], spec: TrainSpec) -> Fitter:
     model, fields = make(slides, spec)
     with torch.random.fork_rng():
         torch.manual_seed(spec.seed)
-        fitter = Fitter(model, fields[:10], fields[10:], spec, REGION_UM)
+        fitter = Fitter(CachedLearner(model, fields[:10], fields[10:], spec, REGION_UM), spec)
         fitter.run(lambda row: None)
     return fitter
 
@@ -81,8 +83,8 @@ def fitted(slides: list[Simulated], spec: TrainSpec) -> Fitter:
 def stroma_f1(fitter: Fitter) -> tuple[float, float]:
     """Mean F1 of normal and reactive on the validation fields, with context and region only."""
     confusion = np.zeros((2, 4, 5))
-    for one, both in zip(fitter.val, predict_fields(fitter.model, fitter.val), strict=True):
-        for head, logits in enumerate(both):
+    for one in fitter.learner.judge():
+        for head, logits in enumerate((one.logits, one.region_only_logits)):
             confusion[head] += confusion_matrix(one.true, logits.argmax(axis=1), 4)
     stroma = [CLASSES.index("normal"), CLASSES.index("reactive")]
     return f1_scores(confusion[0])[stroma].mean(), f1_scores(confusion[1])[stroma].mean()
@@ -112,14 +114,16 @@ def test_best_epoch_is_put_back_and_patience_ends(slides: list[Simulated]) -> No
     losses = [row["val_loss"] for row in fitter.history]
     assert fitter.best_epoch == int(np.argmin(losses)) + 1
     assert len(losses) <= fitter.best_epoch + 2
-    assert fitter._validate(fitter._class_weights())["val_loss"] == pytest.approx(min(losses))
+    assert fitter.learner.validate()["val_loss"] == pytest.approx(min(losses))
 
 
 def test_region_encoder_is_frozen(slides: list[Simulated]) -> None:
     spec = recipe(epochs=1)
     model, fields = make(slides, spec)
     before = {name: value.clone() for name, value in model.region_encoder.state_dict().items()}
-    Fitter(model, fields[:4], fields[4:6], spec, REGION_UM).run(lambda row: None)
+    Fitter(CachedLearner(model, fields[:4], fields[4:6], spec, REGION_UM), spec).run(
+        lambda row: None
+    )
     for name, value in model.region_encoder.state_dict().items():
         assert torch.equal(value, before[name]), name
 
@@ -127,13 +131,13 @@ def test_region_encoder_is_frozen(slides: list[Simulated]) -> None:
 def test_nan_loss_stops_and_keeps_the_best(slides: list[Simulated]) -> None:
     spec = recipe(epochs=5, token_noise=0.0, token_dropout=0.0)
     model, fields = make(slides, spec)
-    fitter = Fitter(model, fields[:10], fields[10:], spec, REGION_UM)
+    fitter = Fitter(CachedLearner(model, fields[:10], fields[10:], spec, REGION_UM), spec)
 
     def spoil(row: dict[str, float]) -> None:
         if row["epoch"] == 2:
             fields[3].view.tokens[0] = np.nan
 
-    with pytest.raises(LossNotFiniteError, match=r"nan in epoch 3.*learning rate"):
+    with pytest.raises(LossNotFiniteError, match=r"nan in epoch 3, step \d+\..*learning rate"):
         fitter.run(spoil)
     assert fitter.best_epoch in (1, 2)
     fitter.restore_best()
@@ -149,7 +153,7 @@ def test_regions_without_weight_teach_nothing(slides: list[Simulated]) -> None:
         for one in fields:
             one.view.weights[::3] = 0.0
             one.view.soft[::3] = np.eye(4, dtype=np.float32)[label]
-        fitter = Fitter(model, fields[:6], fields[6:8], spec, REGION_UM)
+        fitter = Fitter(CachedLearner(model, fields[:6], fields[6:8], spec, REGION_UM), spec)
         torch.manual_seed(0)  # dropout draws from torch's own generator
         fitter.run(lambda row: None)
         outcomes.append(fitter.history)
@@ -167,7 +171,8 @@ def test_decode_is_the_models_own(slides: list[Simulated]) -> None:
     tokens = model.reduce.whiten(features).numpy()
     some = View(tokens, places.numpy(), np.ones((30, 4), np.float32), np.ones(30, np.float32))
     one = LabelledField("one", some, np.zeros(30, np.int64))
-    logits, alone = predict_fields(model, [one])[0]
+    judged = judge_fields(model, [one])[0]
+    logits, alone = judged.logits, judged.region_only_logits
     assert logits == pytest.approx(expected.logits.numpy(), abs=1e-4)
     assert alone == pytest.approx(expected.region_only_logits.numpy(), abs=1e-4)
     with torch.inference_mode():

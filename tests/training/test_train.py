@@ -183,7 +183,7 @@ def test_bad_usage_is_found_before_any_work(
     spec: TrainSpec, changes: dict[str, object], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "xt_backend.training.loop.build_region_encoder",
+        "xt_backend.training.trainer.build_region_encoder",
         lambda *args, **kwargs: pytest.fail("built an encoder"),
     )
     with pytest.raises(UsageError, match=message):
@@ -196,7 +196,7 @@ def test_nan_keeps_the_last_good_model(spec: TrainSpec, monkeypatch: pytest.Monk
     def explode(progress: Progress) -> None:
         if progress.stage == "train" and progress.done == 2:
             monkeypatch.setattr(
-                "xt_backend.training.fit.soft_cross_entropy",
+                "xt_backend.training.losses.soft_cross_entropy",
                 lambda logits, *args, **kwargs: logits.sum() * float("nan"),
             )
 
@@ -218,3 +218,24 @@ def test_thresholds_and_label_rule_are_stored(spec: TrainSpec) -> None:
     )
     assert result.card.label_rule.min_fraction == {"pale": 0.25}
     assert set(result.card.thresholds) <= {"pale"}
+
+
+def test_a_repaired_outline_is_said_aloud(
+    spec: TrainSpec, tmp_path: Path, write_slide: WriteSlide, write_annotations: WriteAnnotations
+) -> None:
+    folder = tmp_path / "slides"
+    for name in "abc":
+        write_slide(folder / f"{name}.tif", 256)
+        boxes = [("dark", (0, 0, 256, SIDE_PX)), ("pale", (256, 0, SIDE_PX, SIDE_PX))]
+        path = write_annotations(folder / f"{name}.geojson", boxes)
+    document = json.loads(path.read_text())
+    ring = [[0, 0], [256, 0], [256, 512], [1, 512], [1, 510], [2, 514], [0, 514], [0, 0]]
+    document["features"][0]["geometry"]["coordinates"] = [ring]
+    path.write_text(json.dumps(document))
+    result = train(spec.model_copy(update={"slides": folder, "epochs": 1}))
+    assert any("c.geojson, dark: the outline was repaired" in note for note in result.notes)
+    bow_tie = [[0, 0], [256, 512], [256, 0], [0, 512], [0, 0]]
+    document["features"][0]["geometry"]["coordinates"] = [bow_tie]
+    path.write_text(json.dumps(document))
+    with pytest.raises(AnnotationError, match=r"c\.geojson, feature 1: .*not valid"):
+        train(spec.model_copy(update={"slides": folder}))

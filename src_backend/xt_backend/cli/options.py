@@ -74,6 +74,10 @@ MaxPixels: TypeAlias = Annotated[
     int | None,
     typer.Option(help="Refuse slides with more level-0 pixels [default: 400000000000]."),
 ]
+Labels: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(help="CSV with the columns slide, label and if known patient: one label a slide."),
+]
 Offline: TypeAlias = Annotated[
     bool | None, typer.Option("--offline", help="Never download; local files only.")
 ]

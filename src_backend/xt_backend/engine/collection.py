@@ -78,6 +78,7 @@ def collect(
         batch_size=options.batch_size or READ_BATCH,
         cancelled=cancelled,
         on_read=seconds.append,
+        normalise=prepared.normaliser,
     ):
         good = part.status != RegionStatus.READ_ERROR
         status[part.rows] = part.status

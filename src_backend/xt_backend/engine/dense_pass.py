@@ -86,7 +86,10 @@ class DensePass:
                 if good.any():
                     seconds = time.perf_counter() - started
                     which = batch.rows[good]
-                    yield self._decoded(batch.pixels[good], which, done, done / seconds)
+                    pixels = batch.pixels[good]
+                    if prepared.normaliser is not None:
+                        pixels = prepared.normaliser(pixels)
+                    yield self._decoded(pixels, which, done, done / seconds)
                 if self._cancelled():
                     break
         finally:

@@ -83,6 +83,8 @@ def open_store(
     if folder is None:
         return None
     numerics = encoder.numerics()
+    if prepared.normaliser is not None:
+        numerics["stain"] = prepared.normaliser.numerics()
     lattice = {**prepared.lattice.to_dict(), "input_px": numerics["input_px"]}
     key = StoreKey(prepared.slide.identity(), lattice, numerics)
     return RegionStore.open(folder, key)
@@ -99,6 +101,7 @@ def extract(
     batch_size: int = READ_BATCH,
     cancelled: Callable[[], bool] = lambda: False,
     on_read: Callable[[float], None] = lambda seconds: None,
+    normalise: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]] | None = None,
 ) -> Iterator[Extracted]:
     """Yield the features of every cell, stored ones first, each cell once.
 
@@ -114,6 +117,7 @@ def extract(
         batch_size: Regions read and encoded between two looks at `cancelled`.
         cancelled: Asked after every batch.
         on_read: Told the reader's seconds, summed over its threads, at the end.
+        normalise: Changes pixels (n, R, R, 3) before they are encoded; the store's key has to tell.
     """
     missing = np.arange(len(cells), dtype=np.int64)
     if store is not None:
@@ -133,7 +137,10 @@ def extract(
         for batch in reader:
             rows = missing[batch.rows]
             good = batch.status != RegionStatus.READ_ERROR
-            encoded = encoder.encode(batch.pixels[good]) if good.any() else None
+            encoded = None
+            if good.any():
+                pixels = batch.pixels[good]
+                encoded = encoder.encode(pixels if normalise is None else normalise(pixels))
             if encoded is not None:
                 block.add(cells[rows[good]], encoded, batch.status[good])
             features = _spread(encoded, good)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,15 +17,22 @@ from xt_backend.slides import (
     Lattice,
     Slide,
     SlideMpp,
+    StainNormaliser,
+    StainStats,
     Thumbnail,
     Tissue,
     check_scale,
     everything,
     find_tissue,
+    measure_stain,
     open_slide,
     read_shapes,
+    sample_stained,
     tissue_from_shapes,
 )
+
+if TYPE_CHECKING:
+    from xt_backend.model import StainInfo
 
 __all__ = ["Prepared", "prepare"]
 
@@ -43,6 +51,7 @@ class Prepared:
         lattice: All region places.
         cells: (n, 2) int32 (col, row) of the selected ones, raster order.
         notes: What the user should know.
+        normaliser: Brings the slide's stain to that of the model; None leaves it.
     """
 
     slide: Slide
@@ -52,9 +61,16 @@ class Prepared:
     lattice: Lattice
     cells: npt.NDArray[np.int32]
     notes: list[str]
+    normaliser: StainNormaliser | None = None
 
 
-def prepare(path: Path, model_mpp: float, region_px: int, options: CommonOptions) -> Prepared:
+def prepare(
+    path: Path,
+    model_mpp: float,
+    region_px: int,
+    options: CommonOptions,
+    stain: StainInfo | None = None,
+) -> Prepared:
     """Open a slide and choose its regions.
 
     Args:
@@ -62,6 +78,7 @@ def prepare(path: Path, model_mpp: float, region_px: int, options: CommonOptions
         model_mpp: Pixel size at which regions are read, um/px.
         region_px: Side of a region at `model_mpp`.
         options: Pixel size, tissue, ROI and limits.
+        stain: To which the slide is brought; None leaves it as it is.
 
     Raises:
         SlideError: The slide cannot be opened, has no usable pixel size, is too coarse, too large
@@ -70,7 +87,10 @@ def prepare(path: Path, model_mpp: float, region_px: int, options: CommonOptions
     """
     slide = open_slide(path, options.slide_mpp, accept_objective_mpp=options.accept_objective_mpp)
     try:
-        return _choose(slide, model_mpp, region_px, options)
+        prepared = _choose(slide, model_mpp, region_px, options)
+        if stain is not None:
+            _add_normaliser(prepared, stain, model_mpp)
+        return prepared
     except BaseException:
         slide.close()
         raise
@@ -106,6 +126,15 @@ def _choose(slide: Slide, model_mpp: float, region_px: int, options: CommonOptio
     if roi is not None and not len(cells):
         notes.append("the region of interest holds no tissue")
     return Prepared(slide, mpp, thumbnail, tissue, lattice, cells, notes)
+
+
+def _add_normaliser(prepared: Prepared, stain: StainInfo, model_mpp: float) -> None:
+    target = StainStats(stain.method, stain.target)
+    pixels = sample_stained(prepared.slide, prepared.thumbnail, model_mpp)
+    own = measure_stain(stain.method, pixels)
+    if own is None:
+        prepared.notes.append("too little of the slide is stained to normalise its stain")
+    prepared.normaliser = StainNormaliser(own, target)
 
 
 def _tissue(slide: Slide, thumbnail: Thumbnail, mpp: SlideMpp, asked: str) -> Tissue:

@@ -104,7 +104,7 @@ class _Run:
         model_mpp = card.model_mpp or spec.model_mpp
         if model_mpp is None:
             raise ModelError(f"Model {card.name} states no pixel size", "Give --model-mpp")
-        prepared = prepare(spec.slide, model_mpp, card.region_px, spec)
+        prepared = prepare(spec.slide, model_mpp, card.region_px, spec, card.stain)
         with prepared.slide:
             encoder = BatchEncoder(self._model.region_encoder, device)
             store = open_store(prepared, encoder, spec.cache_dir())
@@ -184,6 +184,7 @@ class _Run:
             batch_size=spec.batch_size or READ_BATCH,
             cancelled=self._cancelled,
             on_read=on_read,
+            normalise=prepared.normaliser,
         ):
             good = part.status != RegionStatus.READ_ERROR
             rows.status[part.rows] = part.status

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         ModelCard,
         ReduceInfo,
         SlideHeadInfo,
+        StainInfo,
     )
     from xt_backend.model.context import CONTEXTS, build_context, list_contexts
     from xt_backend.model.dense_head import DenseHead
@@ -49,6 +50,7 @@ __all__ = [
     "ReduceInfo",
     "RegionEncoder",
     "SlideHeadInfo",
+    "StainInfo",
     "build_context",
     "build_region_encoder",
     "file_sha256",
@@ -75,6 +77,7 @@ _HOMES = {
         "ModelCard",
         "ReduceInfo",
         "SlideHeadInfo",
+        "StainInfo",
     ),
     "context": ("CONTEXTS", "build_context", "list_contexts"),
     "dense_head": ("DenseHead",),

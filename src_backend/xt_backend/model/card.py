@@ -9,7 +9,13 @@ from pydantic import BaseModel, Field, JsonValue, ValidationError, model_validat
 
 from xt_backend.errors import ModelError
 from xt_backend.keys import DENSE_STRIDE
-from xt_backend.model.card_parts import CARD_CONFIG, DenseHeadInfo, DetectionInfo, Fraction
+from xt_backend.model.card_parts import (
+    CARD_CONFIG,
+    DenseHeadInfo,
+    DetectionInfo,
+    Fraction,
+    StainInfo,
+)
 
 __all__ = [
     "CARD_KEY",
@@ -24,6 +30,7 @@ __all__ = [
     "ModelCard",
     "ReduceInfo",
     "SlideHeadInfo",
+    "StainInfo",
 ]
 
 CARD_KEY = "napari-xt"
@@ -175,6 +182,7 @@ class ModelCard(_Card):
         tokens_per_region: k; a region gives k x k tokens.
         mean: Subtracted from RGB in 0 to 1.
         std: Divides RGB after `mean` is subtracted.
+        stain: How the stain is normalised; None leaves it.
         temperature: Divides the logits before softmax.
         thresholds: Class name to the probability from which on that class is the label.
         state_sha256: `state_sha256` of the whole model, filled in by `save_model`.
@@ -198,6 +206,7 @@ class ModelCard(_Card):
     detection: DetectionInfo = DetectionInfo()
     mean: _Triple
     std: _Triple
+    stain: StainInfo | None = None
     licence: str = ""
     citation: str = ""
     training_data: str = ""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["CARD_CONFIG", "DenseHeadInfo", "DetectionInfo", "Fraction"]
+__all__ = ["CARD_CONFIG", "DenseHeadInfo", "DetectionInfo", "Fraction", "StainInfo"]
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -40,3 +40,15 @@ class DetectionInfo(_Card):
 
     peak_radius_um: float = Field(default=4.0, gt=0.0, le=1000.0)
     thresholds: dict[str, Fraction] = {}
+
+
+class StainInfo(_Card):
+    """The stain that every slide is brought to before it is encoded.
+
+    Attributes:
+        method: ``macenko`` or ``reinhard``.
+        target: What the method measures, of an average training slide; see `StainStats`.
+    """
+
+    method: Literal["macenko", "reinhard"]
+    target: dict[str, tuple[float, ...]]

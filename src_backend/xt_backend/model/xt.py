@@ -191,6 +191,13 @@ class XT(nn.Module):
         _check_shape("features", features, (-1, per_region, self.region_encoder.dim))
         return self._decode(self.reduce.whiten(features), positions_um, padding_mask)
 
+    def decode_reduced(
+        self, tokens: Tensor, positions_um: Tensor, padding_mask: Tensor | None = None
+    ) -> Prediction:
+        """`decode` from whitened tokens (B, N, k * k, width), what `reduce.whiten` gives."""
+        _check_shape("tokens", tokens, (-1, self.card.tokens_per_region**2, self.reduce.width))
+        return self._decode(tokens, positions_um, padding_mask)
+
     def predict(self, features: Tensor, positions_um: Tensor) -> Prediction:
         """Predict the regions of one field.
 

@@ -64,19 +64,13 @@ def read_shapes(path: Path, *, offset_px: tuple[float, float] = (0, 0)) -> list[
         AnnotationError: Not there, not readable, not GeoJSON, no area in it, or a feature that
             cannot be used; the text names the file and the feature's number, from 1.
     """
-    document = _load(path)
-    if not isinstance(document, dict | list):
-        raise _error(path, "holds no GeoJSON object")
-    features = _features(document, path)
+    features = read_features(path)
     shapes: list[Shape] = []
     for number, feature in enumerate(features, start=1):
         try:
-            shape = _shape(feature, offset_px)
-        except _Bad as bad:
-            raise AnnotationError(
-                f"{path.name}, feature {number}: {bad}",
-                "Correct or remove this feature and export the annotations again",
-            ) from None
+            shape = shape_of(feature, offset_px)
+        except BadFeature as bad:
+            raise bad.error(path, number) from None
         if isinstance(shape, str):
             _log.warning("%s, feature %d is left out: %s", path.name, number, shape)
             continue
@@ -113,8 +107,27 @@ def repair(geometry: BaseGeometry) -> tuple[Polygon | MultiPolygon, str]:
     return repaired, f"the outline was repaired ({reason})"
 
 
-class _Bad(Exception):
+class BadFeature(Exception):
     """A feature that cannot be used."""
+
+    def error(self, path: Path, number: int) -> AnnotationError:
+        """What the user is told; features count from 1."""
+        return AnnotationError(
+            f"{path.name}, feature {number}: {self}",
+            "Correct or remove this feature and export the annotations again",
+        )
+
+
+def read_features(path: Path) -> list[Any]:
+    """The features of a GeoJSON file, not looked at yet.
+
+    Raises:
+        AnnotationError: As of `read_shapes`, for the file as a whole.
+    """
+    document = _load(path)
+    if not isinstance(document, dict | list):
+        raise _error(path, "holds no GeoJSON object")
+    return _features(document, path)
 
 
 def _error(path: Path, problem: str) -> AnnotationError:
@@ -161,11 +174,11 @@ def _features(document: dict[str, Any] | list[Any], path: Path) -> list[Any]:
     raise _error(path, f"has the type {kind!r}, which is none of GeoJSON's")
 
 
-def _shape(feature: Any, offset_px: tuple[float, float]) -> Shape | str:
+def shape_of(feature: Any, offset_px: tuple[float, float]) -> Shape | str:
     """The shape, or why the feature has none."""
     if not isinstance(feature, dict) or feature.get("type") != "Feature":
-        raise _Bad("it is not a GeoJSON feature")
-    name = _class_name(feature.get("properties"))
+        raise BadFeature("it is not a GeoJSON feature")
+    name = class_name_of(feature.get("properties"))
     geometry = feature.get("geometry")
     if geometry is None:
         return "it has no geometry"
@@ -178,16 +191,16 @@ def _shape(feature: Any, offset_px: tuple[float, float]) -> Shape | str:
     try:
         geometry, note = repair(shapely.transform(whole, lambda xy: xy + offset_px))
     except AnnotationError as error:
-        raise _Bad(error.cause) from None
+        raise BadFeature(error.cause) from None
     return Shape(name, geometry, "; ".join([*([note] if note else []), *notes]))
 
 
-def _class_name(properties: Any) -> str | None:
+def class_name_of(properties: Any) -> str | None:
     """``properties.classification`` as text; a derived class is joined as QuPath shows it."""
     if properties is None:
         return None
     if not isinstance(properties, dict):
-        raise _Bad("its properties are not an object")
+        raise BadFeature("its properties are not an object")
     value = properties.get("classification")
     if isinstance(value, dict):
         value = value["names"] if "names" in value else value.get("name")
@@ -195,54 +208,56 @@ def _class_name(properties: Any) -> str | None:
         value = ": ".join(value)
     if value is None or isinstance(value, str):
         return value.strip() or None if value else None
-    raise _Bad("its classification is neither a text nor an object with a name")
+    raise BadFeature("its classification is neither a text nor an object with a name")
 
 
 def _polygons(geometry: Any, depth: int) -> Iterator[Polygon | str]:
     """The polygons of a GeoJSON geometry, and a text for each member without area."""
     if not isinstance(geometry, dict) or depth > _MAX_DEPTH:
-        raise _Bad("its geometry is not a GeoJSON geometry")
+        raise BadFeature("its geometry is not a GeoJSON geometry")
     kind, coordinates = geometry.get("type"), geometry.get("coordinates")
     if kind == "GeometryCollection":
         members = geometry.get("geometries")
         if not isinstance(members, list):
-            raise _Bad("its GeometryCollection has no list of geometries")
+            raise BadFeature("its GeometryCollection has no list of geometries")
         for member in members:
             yield from _polygons(member, depth + 1)
     elif kind == "Polygon":
         yield _polygon(coordinates)
     elif kind == "MultiPolygon":
         if not isinstance(coordinates, list):
-            raise _Bad("its MultiPolygon has no list of polygons")
+            raise BadFeature("its MultiPolygon has no list of polygons")
         yield from (_polygon(part) for part in coordinates)
     elif isinstance(kind, str) and kind in _WITHOUT_AREA:
         yield f"a {kind} has no area"
     else:
-        raise _Bad(f"its geometry has the type {kind!r}, which is none of GeoJSON's")
+        raise BadFeature(f"its geometry has the type {kind!r}, which is none of GeoJSON's")
 
 
 def _polygon(rings: Any) -> Polygon:
     if not isinstance(rings, list):
-        raise _Bad("its polygon has no list of rings")
+        raise BadFeature("its polygon has no list of rings")
     points = [_ring(ring) for ring in rings]
     return Polygon(points[0], points[1:]) if points else Polygon()
 
 
 def _ring(ring: Any) -> list[tuple[float, float]]:
     if not isinstance(ring, list) or len(ring) < 3:
-        raise _Bad("an outline has fewer than 3 points")
-    points = []
-    for position in ring:
-        if not isinstance(position, list) or len(position) < 2:
-            raise _Bad("a point is not a list of x and y")
-        for value in position[:2]:
-            # bool is an int to Python, not a number to GeoJSON.
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise _Bad(f"the coordinate {value!r:.40} is not a number")
-            if not math.isfinite(value) or abs(value) > _MAX_COORDINATE:
-                raise _Bad(f"the coordinate {float(value):g} px is not on any slide")
-        points.append((float(position[0]), float(position[1])))
-    return points
+        raise BadFeature("an outline has fewer than 3 points")
+    return [position_of(position) for position in ring]
+
+
+def position_of(position: Any) -> tuple[float, float]:
+    """X and y of a GeoJSON position."""
+    if not isinstance(position, list) or len(position) < 2:
+        raise BadFeature("a point is not a list of x and y")
+    for value in position[:2]:
+        # bool is an int to Python, not a number to GeoJSON.
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise BadFeature(f"the coordinate {value!r:.40} is not a number")
+        if not math.isfinite(value) or abs(value) > _MAX_COORDINATE:
+            raise BadFeature(f"the coordinate {float(value):g} px is not on any slide")
+    return float(position[0]), float(position[1])
 
 
 def _has_area(polygon: Polygon) -> bool:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .fit import LossNotFiniteError
     from .loop import TrainResult, train
     from .metrics import Interval, Metrics
+    from .pixel_metrics import MaskMetrics, PointMetrics
     from .spec import EvaluateSpec, TrainSpec
 
 _HOMES = {
@@ -21,7 +22,9 @@ _HOMES = {
     "EvaluationReport": "evaluation",
     "Interval": "metrics",
     "LossNotFiniteError": "fit",
+    "MaskMetrics": "pixel_metrics",
     "Metrics": "metrics",
+    "PointMetrics": "pixel_metrics",
     "Progress": "events",
     "ProgressCallback": "events",
     "TrainResult": "loop",
@@ -35,7 +38,9 @@ __all__ = [
     "EvaluationReport",
     "Interval",
     "LossNotFiniteError",
+    "MaskMetrics",
     "Metrics",
+    "PointMetrics",
     "Progress",
     "ProgressCallback",
     "TrainResult",

@@ -9,16 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from xt_backend.errors import AnnotationError, InputNotFoundError
-from xt_backend.slides import find_slides, read_shapes
+from xt_backend.slides import find_slides, read_objects, read_shapes
 
 __all__ = [
+    "NO_OBJECT",
     "AnnotatedSlide",
     "annotated_classes",
     "class_colors",
     "classes_in",
+    "listed",
     "pair_slides",
     "read_colors",
 ]
+
+NO_OBJECT = "none"
+"""First class of detection models: a region without any object."""
 
 SUFFIXES = (".geojson", ".json")
 
@@ -91,61 +96,79 @@ def pair_slides(slides: Path, annotations: Sequence[Path]) -> list[AnnotatedSlid
             )
     if missing:
         raise AnnotationError(
-            f"{len(missing)} of {len(found)} slides have no annotations: {_listed(missing)}",
+            f"{len(missing)} of {len(found)} slides have no annotations: {listed(missing)}",
             f"Each slide needs <its name>{SUFFIXES[0]} in the annotations folder; "
             "move slides without annotations elsewhere",
         )
     return list(by_file.values())
 
 
-def classes_in(slides: Iterable[AnnotatedSlide], wanted: Sequence[str] | None) -> tuple[str, ...]:
+def classes_in(
+    slides: Iterable[AnnotatedSlide], wanted: Sequence[str] | None, *, objects: bool = False
+) -> tuple[str, ...]:
     """Decide on the classes, and check all annotation files before any work.
 
     Args:
         slides: Of training and validation.
         wanted: Names in the order of the model's outputs; None takes all that occur, sorted.
+        objects: Whether points and outlines of objects are asked for, not areas.
 
     Raises:
         AnnotationError: A file cannot be read, a class is unknown or never occurs, or there are
-            fewer than two.
+            fewer than two, or no kind of object.
     """
-    files = annotated_classes(slides)
+    files = annotated_classes(slides, objects=objects)
     if wanted is None:
         classes = tuple(files)
     else:
         classes = tuple(wanted)
         if repeated := sorted({name for name in classes if classes.count(name) > 1}):
-            raise AnnotationError(f"Classes are named twice: {_listed(repeated)}", "See --classes")
+            raise AnnotationError(f"Classes are named twice: {listed(repeated)}", "See --classes")
         if unknown := sorted(set(files) - set(classes)):
-            where = _listed([f"{name} (in {files[name]})" for name in unknown])
+            where = listed([f"{name} (in {files[name]})" for name in unknown])
             raise AnnotationError(
                 f"The annotations hold classes that --classes does not name: {where}",
                 "Name all of them, or remove these annotations",
             )
         if absent := [name for name in classes if name not in files]:
             raise AnnotationError(
-                f"No annotation is of class {_listed(absent)}",
-                f"The annotations hold: {_listed(list(files)) or 'no class'}",
+                f"No annotation is of class {listed(absent)}",
+                f"The annotations hold: {listed(list(files)) or 'no class'}",
             )
+    if objects and classes and NO_OBJECT not in classes:
+        return classes
+    if objects:
+        raise AnnotationError(
+            f"The kinds of objects are: {listed(classes) or 'none'}",
+            f"Mark objects of a class; {NO_OBJECT} is what the model calls places without any",
+        )
     if len(classes) < 2:
         raise AnnotationError(
-            f"The annotations hold {len(classes)} class(es): {_listed(classes) or 'none'}",
+            f"The annotations hold {len(classes)} class(es): {listed(classes) or 'none'}",
             "A model needs at least two; in QuPath, set the class of every annotation",
         )
     return classes
 
 
-def annotated_classes(slides: Iterable[AnnotatedSlide]) -> dict[str, str]:
+def annotated_classes(slides: Iterable[AnnotatedSlide], *, objects: bool = False) -> dict[str, str]:
     """Every class that occurs, sorted, with the name of the first file that holds it.
+
+    Args:
+        slides: Their annotation files are read.
+        objects: Whether points and outlines of objects are asked for, not areas.
 
     Raises:
         AnnotationError: A file cannot be read.
     """
     files: dict[str, str] = {}
     for slide in slides:
-        for shape in read_shapes(slide.annotations):
-            if shape.name is not None:
-                files.setdefault(shape.name, slide.annotations.name)
+        file = slide.annotations
+        names: Iterable[str | None] = (
+            read_objects(file).names if objects else [one.name for one in read_shapes(file)]
+        )
+        for name in names:
+            if name is not None:
+                files.setdefault(name, file.name)
     return dict(sorted(files.items()))
 
 
@@ -208,6 +231,7 @@ def _find_file(slide: Path, slides: Path, folders: Sequence[Path]) -> Path | Non
     return None
 
 
-def _listed(names: Sequence[str], limit: int = 20) -> str:
+def listed(names: Sequence[str], limit: int = 20) -> str:
+    """Names for a message, the first of many."""
     shown = ", ".join(names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

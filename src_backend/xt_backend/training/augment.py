@@ -26,8 +26,9 @@ class View:
     Attributes:
         tokens: (N, k*k, P) float32 whitened components, raster order inside each region.
         positions_um: (N, 2) float64 centres of the regions, x to the right, y down.
-        soft: (N, C) float32 class shares, rows sum to 1, or to 0 where nothing is annotated.
-        weights: (N,) float32 what each region counts in the loss; 0 leaves it out.
+        soft: (T, C) float32 class shares of the N regions, or of the one slide; rows sum to 1, or
+            to 0 where nothing is annotated.
+        weights: (T,) float32 what each counts in the loss; 0 leaves it out.
     """
 
     tokens: Floats

@@ -30,7 +30,7 @@ class Batch:
         tokens: (B, N, k*k, P) float32 whitened components; zeros where padding.
         positions_um: (B, N, 2) float64.
         padding: (B, N) bool, True = padding.
-        soft: (M, C) float32, of the M regions that are not padding.
+        soft: (M, C) float32, of the M regions that are not padding, or of the M = B slides.
         weights: (M,) float32.
     """
 
@@ -63,7 +63,7 @@ class Batch:
         )
 
     def confusion(self, logits: Tensor) -> npt.NDArray[np.float64]:
-        """(C, C + 1) counts of regions with a weight: largest share against largest logit."""
+        """(C, C + 1) counts of what has a weight: largest share against largest logit."""
         counted = self.weights > 0
         true = self.soft[counted].argmax(dim=1).cpu().numpy()
         predicted = logits[counted].argmax(dim=1).cpu().numpy()
@@ -71,12 +71,17 @@ class Batch:
 
 
 def decode(model: XT, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Logits (M, C) with context and of the region-only head, of all that is not padding.
+    """Logits (M, C) with context and of the region-only head, of all regions or all slides.
 
     The same as `XT.decode`, but from tokens that are white already, so that training can blur
-    and blank them.
+    and blank them, and without padding.
     """
     card = model.card
+    if card.task == "slide":
+        found = model.decode_reduced(batch.tokens, batch.positions_um, batch.padding)
+        if found.slide_logits is None or found.region_only_slide_logits is None:
+            raise TypeError("a slide-task model gave no logits of slides")
+        return found.slide_logits, found.region_only_slide_logits
     n_fields, n_regions, per_region, _ = batch.tokens.shape
     valid = ~batch.padding
     alone = model.region_only_head(batch.tokens[valid])

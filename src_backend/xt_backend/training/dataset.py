@@ -1,4 +1,4 @@
-"""Annotated slides as fields of tokens with soft labels."""
+"""Slides as fields of features with what is known about them."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from xt_backend.config import CommonOptions
 from xt_backend.engine.collection import collect
 from xt_backend.engine.encoder import BatchEncoder
 from xt_backend.engine.preparation import prepare
-from xt_backend.model import LabelRule, ModelCard
-from xt_backend.slides import read_shapes
+from xt_backend.model import ModelCard
 
-from .annotations import AnnotatedSlide
-from .targets import Targets, area_fractions
+from .pixels import PixelField
+from .truth import Source, Truth, read_truth
 
-__all__ = ["SlideField", "load_field", "true_labels"]
+__all__ = ["SlideField", "load_field"]
 
 
 @dataclass(frozen=True)
 class SlideField:
-    """The regions of one slide with their features and what the annotations say.
+    """The regions of one slide with their features and the truth.
 
     Attributes:
         name: The slide's file name.
         features: (N, k*k, D) float16; zeros where the region could not be read.
         positions_um: (N, 2) float64 centres of the regions.
         scored: (N,) bool, False where the region could not be read.
-        targets: Class fractions of the N regions.
+        truth: About the N regions, or about the slide.
         pitch_um: Step of the lattice.
+        pixels: The same regions in their file.
         notes: What the user should know.
     """
 
@@ -39,21 +39,17 @@ class SlideField:
     features: npt.NDArray[np.float16]
     positions_um: npt.NDArray[np.float64]
     scored: npt.NDArray[np.bool_]
-    targets: Targets
+    truth: Truth
     pitch_um: float
+    pixels: PixelField
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.positions_um)
 
-    def annotated(self, rule: LabelRule) -> npt.NDArray[np.bool_]:
-        """(N,) which regions are annotated enough to learn from or to be judged by."""
-        enough = self.targets.annotated >= rule.min_annotated_fraction
-        return np.asarray(enough & (self.targets.annotated > 0))
-
 
 def load_field(
-    slide: AnnotatedSlide,
+    source: Source,
     card: ModelCard,
     encoder: BatchEncoder,
     options: CommonOptions,
@@ -62,9 +58,8 @@ def load_field(
     """Read, encode (or take from the region store) and label the regions of one slide.
 
     Args:
-        slide: A slide and its annotations.
-        card: Says which pixels a region is and what the classes are; annotations of other classes
-            are ignored.
+        source: A slide and what is known about it.
+        card: Says which pixels a region is, how its stain is normalised and what the classes are.
         encoder: Runs the region encoder.
         options: How slides are read, and where features are kept.
         on_regions: Told how many regions of how many have features.
@@ -73,14 +68,11 @@ def load_field(
         SlideError: The slide cannot be used.
         AnnotationError: Its annotations cannot be used.
     """
-    prepared = prepare(slide.path, card.model_mpp, card.region_px, options)
+    prepared = prepare(source.path, card.model_mpp, card.region_px, options, card.stain)
     with prepared.slide:
         lattice, cells = prepared.lattice, prepared.cells
-        shapes = read_shapes(slide.annotations, offset_px=prepared.slide.info.bounds_px[:2])
-        columns = {name: index for index, name in enumerate(card.class_names)}
-        targets = area_fractions(
-            lattice.boxes(cells), shapes, columns, (*lattice.origin_px, *lattice.extent_px)
-        )
+        truth, targets = read_truth(source, prepared, card)
+        pixels = PixelField.of(source, prepared, truth, targets)
         notes = list(prepared.notes)
         found = collect(prepared, encoder, options, on_regions)
         notes += found.problems
@@ -88,30 +80,12 @@ def load_field(
     if n_failed:
         notes.append(f"{n_failed} of {len(cells)} regions could not be read")
     return SlideField(
-        name=slide.name,
+        name=source.name,
         features=found.features,
         positions_um=lattice.centres_um(cells),
         scored=found.scored,
-        targets=targets,
+        truth=truth,
         pitch_um=lattice.stride_px * lattice.model_mpp,
+        pixels=pixels,
         notes=tuple(notes),
     )
-
-
-def true_labels(
-    targets: Targets, classes: tuple[str, ...], rule: LabelRule
-) -> npt.NDArray[np.int64]:
-    """(N,) the true class of every region.
-
-    The class of the largest fraction (the first of equals), or the class named in
-    `rule.min_fraction` when it covers at least that share of the region; of several such classes
-    the one furthest above its share.
-    """
-    labels: npt.NDArray[np.int64] = targets.fractions.argmax(axis=1).astype(np.int64)
-    if not rule.min_fraction:
-        return labels
-    needed = np.array([rule.min_fraction.get(name, np.inf) for name in classes], np.float32)
-    above = targets.fractions - needed
-    passed = (above >= 0).any(axis=1)
-    labels[passed] = above[passed].argmax(axis=1)
-    return labels

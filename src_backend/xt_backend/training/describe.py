@@ -3,38 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from xt_backend.keys import RESEARCH_USE
 from xt_backend.model import (
-    XT,
     ClassInfo,
     ContextInfo,
-    FeatureStats,
+    DetectionInfo,
     LabelRule,
     ModelCard,
     ReduceInfo,
     RegionEncoder,
+    SlideHeadInfo,
+    StainInfo,
 )
 from xt_backend.store.labels import probabilities_of
 
 from .calibrate import fit_temperature, fit_threshold
 from .evaluation import Judged, measure_heads
-from .fit import Fitter, LabelledField, predict_fields
+from .fit import Fitter
 from .metrics import Metrics
+from .pixel_judging import PixelJudged, fit_point_thresholds, measure_pixels
+from .pixel_metrics import PixelMetrics
 from .spec import TrainSpec
 
-__all__ = ["complete_card", "first_card", "recipe"]
+__all__ = ["Measured", "complete_card", "first_card", "recipe"]
 
 BOOTSTRAP = 1000
+
+_VALIDATION_NOTE = (
+    "The validation slides also chose epoch, temperature and thresholds; measure on other slides "
+    "before relying on these numbers."
+)
+_FOLDS_NOTE = (
+    "Every slide was predicted by a model of {} that had not seen its patient; temperature and "
+    "thresholds were fitted on these predictions. The model in this file was trained on all slides."
+)
 
 _NOT_RECIPE = {
     # Paths, and what changes no result or has its own place in the card.
     "annotations", "batch_size", "cache", "citation", "intended_use", "licence", "name",
-    "offline", "out", "patients", "roi", "slides", "tissue", "training_data", "use_cache", "val",
-    "weights", "workers",
+    "labels", "offline", "out", "patients", "resume", "roi", "slides", "tissue", "training_data",
+    "use_cache", "val", "weights", "workers",
 }  # fmt: skip
 
 
@@ -43,6 +56,7 @@ def first_card(
     classes: Sequence[str],
     colors: Sequence[str],
     region_encoder: RegionEncoder,
+    stain: StainInfo | None = None,
 ) -> ModelCard:
     """The card of a model that has learnt nothing yet."""
     return ModelCard(
@@ -63,6 +77,9 @@ def first_card(
         context=ContextInfo(
             kind=spec.context, dim=spec.dim, layers=spec.layers, options=spec.context_arguments
         ),
+        slide_head=SlideHeadInfo(kind=spec.slide_head),
+        detection=DetectionInfo(peak_radius_um=spec.peak_radius_um),
+        stain=stain,
         mean=tuple(region_encoder.mean.flatten().tolist()),
         std=tuple(region_encoder.std.flatten().tolist()),
         licence=spec.licence,
@@ -71,25 +88,44 @@ def first_card(
     )
 
 
+@dataclass(frozen=True)
+class Measured:
+    """How good a model is on what it had not learnt from.
+
+    Attributes:
+        context: Its prediction of regions or slides.
+        region_only: The region-only head's.
+        pixels: Its masks or points; None without a decoder.
+    """
+
+    context: Metrics
+    region_only: Metrics
+    pixels: PixelMetrics | None = None
+
+
 def complete_card(
     spec: TrainSpec,
-    model: XT,
-    fields: Sequence[LabelledField],
-    val: Sequence[LabelledField],
     fitter: Fitter,
-) -> tuple[Metrics, Metrics]:
-    """Fit temperature and thresholds on the validation slides, measure, and fill the model's card.
+    judged: Sequence[Judged],
+    pixels: Sequence[PixelJudged],
+    n_val: int,
+) -> Measured:
+    """Fit temperature and thresholds, measure, and fill the model's card.
 
-    Returns:
-        Metrics of the prediction with context, and of the region-only head.
+    Args:
+        spec: The recipe.
+        fitter: Done.
+        judged: The validation slides; with folds, every slide as the model saw it that had not
+            learnt from it.
+        pixels: The same for what the decoder says; empty without one.
+        n_val: Slides that chose the best epoch.
     """
-    judged = []
-    for one, (logits, alone) in zip(val, predict_fields(model, val), strict=True):
-        rows = one.view.weights > 0
-        judged.append(Judged(one.true[rows], one.view.soft[rows], logits[rows], alone[rows]))
+    model = fitter.model
     logits = np.concatenate([one.logits for one in judged])
     soft = np.concatenate([one.soft for one in judged])
     true = np.concatenate([one.true for one in judged])
+    finite = np.isfinite(logits).all(axis=1)
+    logits, soft, true = logits[finite], soft[finite], true[finite]
     temperature = fit_temperature(logits, soft, np.ones(len(soft)))
     probabilities = probabilities_of(logits, temperature)
     best = probabilities.argmax(axis=1)
@@ -99,24 +135,30 @@ def complete_card(
         found = fit_threshold(true == column, probabilities[:, column], best == column)
         if found is not None:
             thresholds[name] = found
-    tokens = np.concatenate([one.view.tokens for one in fields]).reshape(-1, model.reduce.width)
-    card = model.card.model_copy(
+    card = model.card
+    card = card.model_copy(
         update={
             "temperature": temperature,
             "thresholds": thresholds,
-            "feature_stats": FeatureStats(
-                mean=tuple(float(value) for value in tokens.mean(axis=0, dtype=np.float64)),
-                std=tuple(float(value) for value in tokens.std(axis=0, dtype=np.float64)),
+            "feature_stats": fitter.learner.feature_stats(),
+            "training_data": _training_data(spec, fitter, n_val),
+            "detection": card.detection.model_copy(
+                update={"thresholds": fit_point_thresholds(pixels, card.point_kinds)}
             ),
-            "training_data": _training_data(spec, model.card, fields, val),
         }
     )
-    context, region_only = measure_heads(judged, card, n_bootstrap=BOOTSTRAP, seed=spec.seed)
+    context, region_only = measure_heads(list(judged), card, n_bootstrap=BOOTSTRAP, seed=spec.seed)
+    name, note = "validation", _VALIDATION_NOTE
+    if spec.folds is not None:
+        name, note = "cross_validation", _FOLDS_NOTE.format(spec.folds)
+    by_pixel = None
+    if card.has_dense_head:
+        by_pixel = measure_pixels(pixels, card, n_bootstrap=BOOTSTRAP, seed=spec.seed)
     metrics = {
-        "validation": context.to_dict(),
-        "validation_region_only": region_only.to_dict(),
-        "note": "The validation slides also chose epoch, temperature and thresholds; "
-        "measure on other slides before relying on these numbers.",
+        **({f"{name}_pixels": by_pixel.to_dict()} if by_pixel else {}),
+        name: context.to_dict(),
+        f"{name}_region_only": region_only.to_dict(),
+        "note": note,
         "training": {
             **recipe(spec),
             "best_epoch": fitter.best_epoch,
@@ -124,7 +166,7 @@ def complete_card(
         },
     }
     model.card = card.model_copy(update={"metrics": metrics})
-    return context, region_only
+    return Measured(context, region_only, by_pixel)
 
 
 def recipe(spec: TrainSpec) -> dict[str, Any]:
@@ -133,21 +175,19 @@ def recipe(spec: TrainSpec) -> dict[str, Any]:
     return {name: value for name, value in sorted(dumped.items()) if name not in _NOT_RECIPE}
 
 
-def _training_data(
-    spec: TrainSpec,
-    card: ModelCard,
-    fields: Sequence[LabelledField],
-    val: Sequence[LabelledField],
-) -> str:
+def _training_data(spec: TrainSpec, fitter: Fitter, n_val: int) -> str:
     """What the model has seen, in one paragraph without file names."""
-    counts = np.zeros(len(card.classes), np.int64)
-    for one in fields:
-        counts += np.bincount(one.true[one.view.weights > 0], minlength=len(counts))
+    card = fitter.model.card
+    counts = fitter.learner.counts()
     listed = ", ".join(
         f"{name} {count}" for name, count in zip(card.class_names, counts, strict=True)
     )
-    text = (
-        f"{len(fields)} slides with {counts.sum()} annotated regions of {card.region_um:g} um "
-        f"({listed}) for training, {len(val)} slides for validation, at {card.model_mpp:g} um/px."
-    )
-    return f"{spec.training_data.rstrip()} {text}".strip()
+    what = f"{counts.sum()} annotated regions of {card.region_um:g} um"
+    if spec.task == "slide":
+        what = f"one label each, in regions of {card.region_um:g} um"
+    if spec.task == "detection":
+        what = f"regions of {card.region_um:g} um by the objects in them"
+    text = f"{len(fitter.learner)} slides with {what} ({listed}) for training"
+    if n_val:
+        text += f", {n_val} slides for validation"
+    return f"{spec.training_data.rstrip()} {text}, at {card.model_mpp:g} um/px.".strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,16 +10,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from xt_backend.engine import BatchEncoder, choose_device
-from xt_backend.errors import AnnotationError, EngineError, ModelError, SlideError
+from xt_backend.engine import BatchDecoder, BatchEncoder, choose_device
+from xt_backend.errors import AnnotationError, EngineError, SlideError, UsageError
 from xt_backend.model import XT, ModelCard, find_model, load_model
 from xt_backend.store.labels import probabilities_of, winners
 
 from .annotations import AnnotatedSlide, annotated_classes, pair_slides
-from .dataset import SlideField, load_field, true_labels
+from .dataset import SlideField, load_field
 from .events import Progress, ProgressCallback, ignore
+from .labels import LabelledSlide, LabelTable, label_slides
 from .metrics import FAILED, Metrics, measure
+from .pixel_judging import PixelJudged, judge_pixels, measure_pixels
+from .pixel_metrics import PixelMetrics
 from .spec import EvaluateSpec
+from .truth import Source
 
 __all__ = ["EvaluationReport", "Judged", "evaluate", "judge", "measure_heads"]
 
@@ -33,6 +38,8 @@ class EvaluationReport:
         failed: By slide: why it could not be judged at all.
         context: The model's prediction.
         region_only: The same from each region alone; None unless asked for.
+        pixels: The masks or points of dense and detection models; None for others.
+        region_only_pixels: The same without context; None unless asked for.
         notes: What the user should know.
     """
 
@@ -41,6 +48,8 @@ class EvaluationReport:
     failed: dict[str, str]
     context: Metrics
     region_only: Metrics | None
+    pixels: PixelMetrics | None
+    region_only_pixels: PixelMetrics | None
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -51,13 +60,17 @@ class EvaluationReport:
             "failed": self.failed,
             "context": self.context.to_dict(),
             "region_only": self.region_only.to_dict() if self.region_only else None,
+            "pixels": self.pixels.to_dict() if self.pixels else None,
+            "region_only_pixels": (
+                self.region_only_pixels.to_dict() if self.region_only_pixels else None
+            ),
             "notes": list(self.notes),
         }
 
 
 @dataclass(frozen=True)
 class Judged:
-    """The annotated regions of one slide with both heads' logits.
+    """The annotated regions of one slide, or the slide itself, with both heads' logits.
 
     Attributes:
         true: (n,) labels.
@@ -73,29 +86,31 @@ class Judged:
 
 
 def evaluate(spec: EvaluateSpec, progress: ProgressCallback = ignore) -> EvaluationReport:
-    """Compare a model's predictions with annotations.
+    """Compare a model's predictions with annotations, or with labels of slides.
 
-    Judged are the regions of tissue that are annotated enough (the model's label rule); those
-    that could not be read count as wrong. Slides that cannot be judged are listed, never dropped.
+    Judged are the regions of tissue that are annotated enough (the model's label rule), or whole
+    slides; those that could not be read count as wrong. Slides whose regions cannot be judged are
+    listed, never dropped.
 
     Raises:
         InputNotFoundError: A folder or the model file does not exist.
         ModelError: The model cannot be used.
-        AnnotationError: Annotations are missing or hold classes that the model does not know.
+        UsageError: Labels for a model that predicts regions, or none for one that predicts slides.
+        AnnotationError: Annotations or labels are missing, or hold classes that the model does not
+            know.
         SlideError: Not one slide could be judged.
     """
     device = choose_device(spec.device, spec.precision)
     model = load_model(find_model(spec.model))
     card = model.card
-    if card.task != "region":
-        raise ModelError(f"{card.name} predicts one label per slide", "Evaluate a region model")
-    folders = [spec.annotations or spec.slides]
-    slides = pair_slides(spec.slides, folders)
-    notes = check_known_classes(slides, card)
+    slides, notes = _sources(spec, card)
     encoder = BatchEncoder(model.region_encoder, device)
     model.to(device.name)
     judged: dict[str, Judged] = {}
     failed: dict[str, str] = {}
+    missed: list[Judged] = []
+    decoder = BatchDecoder(model, device) if card.has_dense_head else None
+    by_pixel: tuple[list[PixelJudged], list[PixelJudged]] = ([], [])
     first_error: SlideError | EngineError | None = None
     for index, slide in enumerate(slides):
         progress(Progress("evaluate", index, len(slides), slide.name))
@@ -104,16 +119,35 @@ def evaluate(spec: EvaluateSpec, progress: ProgressCallback = ignore) -> Evaluat
         except (SlideError, EngineError) as error:
             first_error = first_error or error
             failed[slide.name] = str(error)
+            if isinstance(slide, LabelledSlide):
+                missed.append(_missed(slide, card))
             continue
         notes += [f"{slide.name}: {note}" for note in field.notes]
         judged[slide.name] = judge(model, field)
+        for on, found in zip((True, False), by_pixel, strict=True):
+            if decoder is not None and (on or spec.compare_context):
+                more = judge_pixels(
+                    model, decoder, field, spec, context=on, distance_um=spec.distance_um
+                )
+                found.append(more)
         if not len(judged[slide.name].true):
             notes.append(f"{slide.name}: no region is annotated enough to be judged")
     if first_error is not None and not judged:
         raise first_error
     progress(Progress("evaluate", len(slides), len(slides), "bootstrap"))
+    measured = [
+        measure_pixels(
+            found,
+            card,
+            distance_um=spec.distance_um,
+            n_bootstrap=spec.bootstrap,
+            seed=spec.seed,
+        )
+        for found in (by_pixel if spec.compare_context else by_pixel[:1])
+        if card.has_dense_head
+    ]
     context, region_only = measure_heads(
-        list(judged.values()), card, n_bootstrap=spec.bootstrap, seed=spec.seed
+        [*judged.values(), *missed], card, n_bootstrap=spec.bootstrap, seed=spec.seed
     )
     return EvaluationReport(
         model=card.name,
@@ -124,31 +158,75 @@ def evaluate(spec: EvaluateSpec, progress: ProgressCallback = ignore) -> Evaluat
         failed=failed,
         context=context,
         region_only=region_only if spec.compare_context else None,
+        pixels=measured[0] if measured else None,
+        region_only_pixels=measured[1] if len(measured) > 1 else None,
         notes=tuple(notes),
     )
 
 
+def _sources(spec: EvaluateSpec, card: ModelCard) -> tuple[Sequence[Source], list[str]]:
+    """The slides to be judged with what is known about them, and notes."""
+    if card.task != "slide":
+        if spec.labels is not None:
+            raise UsageError(
+                f"{card.name} predicts regions, and --labels has one label a slide",
+                "Give --annotations, or a model of task slide",
+            )
+        pairs = pair_slides(spec.slides, [spec.annotations or spec.slides])
+        return pairs, check_known_classes(pairs, card)
+    if spec.labels is None:
+        raise UsageError(
+            f"{card.name} predicts one label a slide",
+            "Give them with --labels, a CSV file with the columns slide and label",
+        )
+    table = LabelTable.read(spec.labels)
+    found, notes = label_slides(table, [spec.slides], strict=False)
+    unknown = [one for one in found[0] if one.label not in card.class_names]
+    if unknown:
+        raise AnnotationError(
+            f"{table.name} holds labels that {card.name} does not know: "
+            + ", ".join(f"{one.label} (of {one.name})" for one in unknown),
+            f"It knows: {', '.join(card.class_names)}",
+        )
+    absent = sorted(set(card.class_names) - {one.label for one in found[0]})
+    notes += [f"no slide is of class {', '.join(absent)}"] if absent else []
+    return found[0], notes
+
+
+def _missed(slide: LabelledSlide, card: ModelCard) -> Judged:
+    """A slide without any prediction: it counts as wrong."""
+    n_classes = len(card.classes)
+    true = np.array([card.class_names.index(slide.label)])
+    nothing = np.full((1, n_classes), np.nan, np.float32)
+    return Judged(true, np.eye(n_classes, dtype=np.float32)[true], nothing, nothing)
+
+
 def judge(model: XT, field: SlideField) -> Judged:
-    """Predict a whole field and keep its annotated regions; the others are context only."""
+    """Predict a whole field and keep what has a true label; other regions are context only."""
     card = model.card
-    n = len(field)
-    logits = np.full((n, len(card.classes)), np.nan, np.float32)
-    region_only = logits.copy()
+    by_slide = card.task == "slide"
     scored = field.scored
+    rows = np.ones(1, bool) if by_slide else scored
+    logits = np.full((len(field.truth), len(card.classes)), np.nan, np.float32)
+    region_only = logits.copy()
     if scored.any():
         device = next(model.parameters()).device
         features = torch.from_numpy(field.features[scored]).to(device, torch.float32)
         positions_um = torch.from_numpy(field.positions_um[scored])
         with torch.inference_mode():
             prediction = model.predict(features, positions_um)
-        logits[scored] = prediction.logits.float().cpu().numpy()
-        region_only[scored] = prediction.region_only_logits.float().cpu().numpy()
-    rows = field.annotated(card.label_rule)
+        both = (prediction.slide_logits, prediction.region_only_slide_logits)
+        if not by_slide:
+            both = (prediction.logits, prediction.region_only_logits)
+        for target, found in zip((logits, region_only), both, strict=True):
+            if found is not None:
+                target[rows] = found.float().cpu().numpy()
+    known = field.truth.known
     return Judged(
-        true=true_labels(field.targets, card.class_names, card.label_rule)[rows],
-        soft=field.targets.soft()[rows],
-        logits=logits[rows],
-        region_only_logits=region_only[rows],
+        true=field.truth.true[known],
+        soft=field.truth.soft[known],
+        logits=logits[known],
+        region_only_logits=region_only[known],
     )
 
 
@@ -192,12 +270,13 @@ def check_known_classes(slides: list[AnnotatedSlide], card: ModelCard) -> list[s
     Raises:
         AnnotationError: A file cannot be read, or holds a class that the model does not know.
     """
-    annotated = annotated_classes(slides)
+    annotated = annotated_classes(slides, objects=card.task == "detection")
     known = set(card.class_names)
     if unknown := [f"{name} (in {file})" for name, file in annotated.items() if name not in known]:
         raise AnnotationError(
             f"The annotations hold classes that {card.name} does not know: {', '.join(unknown)}",
             f"It knows: {', '.join(card.class_names)}; rename or remove these annotations",
         )
-    absent = [name for name in card.class_names if name not in annotated]
+    wanted = card.point_kinds if card.task == "detection" else card.class_names
+    absent = [name for name in wanted if name not in annotated]
     return [f"no annotation is of class {', '.join(absent)}"] if absent else []

@@ -1,135 +1,115 @@
-"""Fitting the context encoder and the heads to labelled fields."""
+"""Fitting a model step by step, whatever it learns from."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from xt_backend.errors import EngineError
 from xt_backend.model import XT
 
-from .augment import View, blank_tokens, join, shift, turn
-from .batch import TOKENS_AT_ONCE, Batch, count_tokens, decode, packed
-from .losses import class_weights, soft_cross_entropy
-from .metrics import f1_scores
+from .checkpoint import Checkpoint, Position
+from .learner import Learner
+from .metrics import macro_f1
+from .processes import Processes
 from .spec import TrainSpec
 
-__all__ = ["Fitter", "LabelledField", "LossNotFiniteError", "predict_fields"]
+__all__ = ["Fitter", "LossNotFiniteError"]
 
 WARM_UP = 0.05
 """Share of all steps in which the learning rate rises."""
 
 CLIP_NORM = 1.0
 
-SMALL_FIELD = 500_000
-"""Tokens times width of the longest field, below which one thread is fastest."""
+CHECKPOINT_S = 20.0
+"""Time between two checkpoints: what a kill can lose."""
 
-JOIN_SHARE = 0.5
-"""How often a slide is laid beside the one before it."""
+SMALLEST_SCALE = 1.0
+"""fp16 gradients that overflow at this loss scale are no matter of precision."""
 
 
 class LossNotFiniteError(EngineError):
     """The loss became NaN or infinite."""
 
 
-@dataclass(frozen=True)
-class LabelledField:
-    """One slide to learn from or to be judged by.
-
-    Attributes:
-        name: The slide's file name.
-        view: Its tokens, places and soft labels; weight 0 where a region is not annotated enough.
-        true: (N,) labels of all regions; only those with a weight count.
-    """
-
-    name: str
-    view: View
-    true: npt.NDArray[np.int64]
-
-
 @dataclass
 class Fitter:
-    """Trains a model step by step and remembers the best epoch.
+    """Trains a model and remembers the best epoch; without validation slides, the last.
+
+    The region encoder always computes as in inference: its batch norms keep their running
+    statistics and nothing is dropped, so that a region gives the same tokens in any company.
 
     Attributes:
-        model: Whitening fitted; changed in place.
-        train: Fields to learn from.
-        val: Fields that choose the best epoch.
+        learner: Holds the model and the examples.
         spec: The recipe.
-        pitch_um: Step of the lattice.
-        history: One row an epoch.
-        best_epoch: Epoch with the smallest validation loss, from 1; 0 before the first.
+        last_epoch: Where to end, of the `spec.epochs` that the learning rate is planned for.
+        checkpoint: Where the state is kept now and then, and taken from at the start.
+        processes: That share the work.
+        position: How far training is.
     """
 
-    model: XT
-    train: Sequence[LabelledField]
-    val: Sequence[LabelledField]
+    learner: Learner
     spec: TrainSpec
-    pitch_um: float
-    history: list[dict[str, float]] = field(default_factory=list)
-    best_epoch: int = 0
+    last_epoch: int | None = None
+    checkpoint: Checkpoint | None = None
+    processes: Processes = field(default_factory=Processes)
+    position: Position = field(default_factory=Position)
     _best: dict[str, Tensor] = field(default_factory=dict)
-    _best_loss: float = math.inf
+    _saved: float = 0.0
+
+    @property
+    def model(self) -> XT:
+        """What is trained, changed in place."""
+        return self.learner.model
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """One row an epoch."""
+        return self.position.history
+
+    @property
+    def best_epoch(self) -> int:
+        """Epoch with the smallest validation loss, from 1; 0 before the first."""
+        return self.position.best_epoch
 
     def run(self, on_epoch: Callable[[dict[str, float]], None]) -> None:
         """Train until the epochs or the patience run out, then put the best epoch's weights back.
 
         Args:
-            on_epoch: Told every epoch's row of `history`.
+            on_epoch: Told every epoch's row of `history`, also of those done before a resumption.
 
         Raises:
             LossNotFiniteError: The loss became NaN or infinite.
+            UsageError: The checkpoint is of another training.
         """
-        spec, model = self.spec, self.model
-        rng = np.random.default_rng(spec.seed)
-        decayed: list[nn.Parameter] = []
-        kept: list[nn.Parameter] = []
-        for name, parameter in model.named_parameters():
-            if not name.startswith("region_encoder."):
-                (decayed if parameter.ndim >= 2 else kept).append(parameter)
-        groups: list[dict[str, Any]] = [
-            {"params": decayed, "weight_decay": spec.weight_decay},
-            {"params": kept, "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=spec.lr)
-        steps = spec.epochs * math.ceil(len(self.train) / spec.slides_per_step)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
-        with self._few_threads():
-            self._run(optimizer, schedule, rng, on_epoch)
-        self.restore_best()
-
-    def _run(
-        self,
-        optimizer: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LRScheduler,
-        rng: np.random.Generator,
-        on_epoch: Callable[[dict[str, float]], None],
-    ) -> None:
-        spec, model = self.spec, self.model
-        by_class = self._class_weights()
-        for epoch in range(1, spec.epochs + 1):
-            row = self._epoch(optimizer, schedule, by_class, rng, epoch)
-            row |= self._validate(by_class)
-            self.history.append(row)
+        spec = self.spec
+        self._rng = np.random.default_rng(spec.seed)
+        self._optimizer = torch.optim.AdamW(self._groups(), lr=spec.lr)
+        self._scaler = torch.amp.GradScaler("cuda", enabled=self.learner.scales_loss)
+        self._n_steps = spec.epochs * math.ceil(len(self.learner) / spec.slides_per_step)
+        self._saved = time.monotonic()
+        self.processes.agree(self.model)
+        self._resume()
+        for row in self.history:
             on_epoch(row)
-            if row["val_loss"] < self._best_loss:
-                self._best_loss, self.best_epoch = row["val_loss"], epoch
-                self._best = {
-                    name: value.detach().cpu().clone()
-                    for name, value in model.state_dict().items()
-                    if not name.startswith("region_encoder.")
-                }
-            elif epoch - self.best_epoch >= spec.patience:
-                break
+        last = spec.epochs if self.last_epoch is None else self.last_epoch
+        with self._few_threads():
+            while not self.position.finished:
+                self._epoch(on_epoch)
+                here = self.position
+                stale = here.epoch - here.best_epoch >= spec.patience
+                here.finished = here.epoch >= last or stale
+                self._keep(always=here.finished)
+        self.restore_best()
 
     def restore_best(self) -> None:
         """Put the weights of the best epoch back; none before the first."""
@@ -137,122 +117,150 @@ class Fitter:
             self.model.load_state_dict(copy.copy(self._best), strict=False)
         self.model.eval()
 
+    def _epoch(self, on_epoch: Callable[[dict[str, float]], None]) -> None:
+        """Do an epoch, or the rest of the one under way, and judge it."""
+        spec, here, learner = self.spec, self.position, self.learner
+        if not here.order:
+            n_classes = len(self.model.card.classes)
+            here.epoch += 1
+            here.order = self._rng.permutation(len(learner)).tolist()
+            here.first, here.losses = 0, []
+            here.confusion = np.zeros((n_classes, n_classes + 1)).tolist()
+        self.model.train()
+        self.model.region_encoder.eval()
+        while here.first < len(here.order):
+            self._step(here.order[here.first : here.first + spec.slides_per_step])
+            here.first += spec.slides_per_step
+            if here.first < len(here.order):
+                self._keep()
+        row = {
+            "epoch": here.epoch,
+            "lr": spec.lr * _rate(here.step, self._n_steps),
+            "loss": float(np.mean(here.losses)) if here.losses else 0.0,
+            "train_f1": macro_f1(np.array(here.confusion)),
+            **learner.validate(),
+        }
+        here.order = []
+        here.history.append(row)
+        on_epoch(row)
+        loss = row.get("val_loss")
+        if loss is not None and not math.isfinite(loss):
+            loss = math.inf
+        if loss is None or here.best_loss is None or loss < here.best_loss:
+            here.best_loss, here.best_epoch = loss, here.epoch
+            self._best = {
+                name: value.detach().cpu().clone() for name, value in self._trained().items()
+            }
+
+    def _step(self, slides: list[int]) -> None:
+        here = self.position
+        self._optimizer.zero_grad(set_to_none=True)
+        outcome = self.learner.step(slides, here.epoch, self._rng, self._backward)
+        if outcome is None:
+            return
+        self.processes.add_gradients(
+            one for group in self._optimizer.param_groups for one in group["params"]
+        )
+        self._scaler.unscale_(self._optimizer)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM).item()
+        overflow = self._scaler.is_enabled() and self._scaler.get_scale() > SMALLEST_SCALE
+        if not math.isfinite(outcome.loss) or not (math.isfinite(norm) or overflow):
+            what = "loss" if not math.isfinite(outcome.loss) else "gradient"
+            value = outcome.loss if what == "loss" else norm
+            raise LossNotFiniteError(
+                f"The {what} became {value} in epoch {here.epoch}, step {here.step + 1}",
+                "Use a smaller learning rate, and check the slides for odd regions",
+            )
+        rate = _rate(here.step, self._n_steps)
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["largest_lr"] * rate
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        here.step += 1
+        here.losses.append(outcome.loss)
+        here.confusion = (np.array(here.confusion) + outcome.confusion).tolist()
+
+    def _backward(self, loss: Tensor, *, retain_graph: bool = False) -> None:
+        self._scaler.scale(loss).backward(  # type: ignore[no-untyped-call]
+            retain_graph=retain_graph
+        )
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Parameters by learning rate and by whether they decay: only matrices and kernels do."""
+        spec = self.spec
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, parameter in self.model.named_parameters():
+            in_encoder = name.startswith("region_encoder.")
+            if not in_encoder or self.learner.trains_encoder:
+                groups.setdefault((in_encoder, parameter.ndim >= 2), []).append(parameter)
+        return [
+            {
+                "params": parameters,
+                "weight_decay": spec.weight_decay if decays else 0.0,
+                "largest_lr": spec.encoder_lr if in_encoder else spec.lr,
+            }
+            for (in_encoder, decays), parameters in sorted(groups.items(), key=lambda item: item[0])
+        ]
+
+    def _trained(self) -> dict[str, Tensor]:
+        return {
+            name: value
+            for name, value in self.model.state_dict().items()
+            if self.learner.trains_encoder or not name.startswith("region_encoder.")
+        }
+
+    def _keep(self, always: bool = False) -> None:
+        """Save a checkpoint when one is due."""
+        if self.checkpoint is None or not self.processes.is_main:
+            return
+        now = time.monotonic()
+        if not always and now - self._saved < CHECKPOINT_S:
+            return
+        self._saved = now
+        self.position.rng = self._rng.bit_generator.state  # type: ignore[assignment]
+        self.position.scaler = self._scaler.state_dict()
+        tensors = {f"model.{name}": value for name, value in self._trained().items()}
+        tensors |= {f"best.{name}": value for name, value in self._best.items()}
+        tensors["rng.cpu"] = torch.get_rng_state()
+        if self.model.device.type == "cuda":
+            tensors["rng.cuda"] = torch.cuda.get_rng_state(self.model.device)
+        for index, state in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
+        self.checkpoint.save(self.position, tensors)
+
+    def _resume(self) -> None:
+        """Go on from the checkpoint, where there is one."""
+        found = self.checkpoint.load() if self.checkpoint is not None else None
+        if found is None:
+            return
+        self.position, tensors = found
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            kind, _, rest = name.partition(".")
+            parts.setdefault(kind, {})[rest] = value
+        self.model.load_state_dict(parts["model"], strict=False)
+        self._best = parts.get("best", {})
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in parts.get("optimizer", {}).items():
+            index, _, key = name.partition(".")
+            state.setdefault(int(index), {})[key] = value
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self._scaler.load_state_dict(self.position.scaler)
+        self._rng.bit_generator.state = self.position.rng
+        torch.set_rng_state(parts["rng"]["cpu"])
+        if "cuda" in parts["rng"] and self.model.device.type == "cuda":
+            torch.cuda.set_rng_state(parts["rng"]["cuda"], self.model.device)
+
     @contextmanager
     def _few_threads(self) -> Iterator[None]:
-        """Compute small fields with one thread: more of them only wait for each other."""
-        values = max(count_tokens([one.view]) for one in self.train) * self.spec.dim
         before = torch.get_num_threads()
-        if values < SMALL_FIELD:
+        if self.learner.is_small:
             torch.set_num_threads(1)
         try:
             yield
         finally:
             torch.set_num_threads(before)
-
-    def _class_weights(self) -> Tensor:
-        soft = torch.from_numpy(np.concatenate([one.view.soft for one in self.train]))
-        weights = torch.from_numpy(np.concatenate([one.view.weights for one in self.train]))
-        return class_weights(soft, weights, self.spec.class_balance).to(self.model.device)
-
-    def _epoch(
-        self,
-        optimizer: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LRScheduler,
-        by_class: Tensor,
-        rng: np.random.Generator,
-        epoch: int,
-    ) -> dict[str, float]:
-        spec, model = self.spec, self.model
-        model.train()
-        model.region_encoder.eval()
-        order = rng.permutation(len(self.train))
-        n_classes = len(by_class)
-        confusion = np.zeros((n_classes, n_classes + 1))
-        losses = []
-        for first in range(0, len(order), spec.slides_per_step):
-            fields = [self.train[index] for index in order[first : first + spec.slides_per_step]]
-            batches = self._batches(fields, rng)
-            total = sum(float(batch.weights.sum()) for batch in batches)
-            if total == 0:
-                continue
-            optimizer.zero_grad(set_to_none=True)
-            loss = 0.0
-            for batch in batches:
-                logits, alone = decode(model, batch)
-                part = soft_cross_entropy(
-                    logits, batch.soft, batch.weights, by_class, spec.label_smoothing
-                ) + spec.region_only_weight * soft_cross_entropy(
-                    alone, batch.soft, batch.weights, by_class, spec.label_smoothing
-                )
-                part = part * (batch.weights.sum() / total)
-                part.backward()  # type: ignore[no-untyped-call]
-                loss += part.item()
-                confusion += batch.confusion(logits)
-            norm = nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
-            if not math.isfinite(loss) or not math.isfinite(norm.item()):
-                raise LossNotFiniteError(
-                    f"The loss became {loss} in epoch {epoch}",
-                    "Use a smaller learning rate, and check the slides for odd regions",
-                )
-            optimizer.step()
-            schedule.step()
-            losses.append(loss)
-        return {
-            "epoch": epoch,
-            "lr": float(schedule.get_last_lr()[0]),
-            "loss": float(np.mean(losses)) if losses else 0.0,
-            "train_f1": _macro(confusion),
-        }
-
-    def _batches(self, fields: Sequence[LabelledField], rng: np.random.Generator) -> list[Batch]:
-        """Draw a view of every slide, lay some side by side, and put them on the device."""
-        spec = self.spec
-        glasses: list[list[View]] = []
-        for one in fields:
-            view = blank_tokens(one.view, spec.token_dropout, spec.token_noise, rng)
-            view = turn(view, int(rng.integers(8)))
-            beside = bool(glasses) and rng.random() < JOIN_SHARE
-            if beside and count_tokens([*glasses[-1], view]) <= TOKENS_AT_ONCE:
-                glasses[-1].append(view)
-            else:
-                glasses.append([view])
-        views = [shift(join(glass, self.pitch_um, rng), rng) for glass in glasses]
-        return [Batch.of(part, self.model.device) for part in packed(views)]
-
-    def _validate(self, by_class: Tensor) -> dict[str, float]:
-        self.model.eval()
-        n_classes = len(by_class)
-        both, alone = np.zeros((2, n_classes, n_classes + 1))
-        loss, total = 0.0, 0.0
-        with torch.inference_mode():
-            for part in packed([one.view for one in self.val]):
-                batch = Batch.of(part, self.model.device)
-                logits, region_only = decode(self.model, batch)
-                weight = float(batch.weights.sum())
-                loss += weight * float(
-                    soft_cross_entropy(logits, batch.soft, batch.weights, by_class)
-                )
-                total += weight
-                both += batch.confusion(logits)
-                alone += batch.confusion(region_only)
-        return {
-            "val_loss": loss / total if total else math.inf,
-            "val_f1": _macro(both),
-            "val_f1_region_only": _macro(alone),
-        }
-
-
-def predict_fields(
-    model: XT, fields: Sequence[LabelledField]
-) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
-    """Logits (N, C) with context and of the region-only head, for every field on its own."""
-    model.eval()
-    found = []
-    with torch.inference_mode():
-        for one in fields:
-            logits, alone = decode(model, Batch.of([one.view], model.device))
-            found.append((logits.float().cpu().numpy(), alone.float().cpu().numpy()))
-    return found
 
 
 def _rate(step: int, steps: int) -> float:
@@ -261,10 +269,3 @@ def _rate(step: int, steps: int) -> float:
     if step < warm:
         return (step + 1) / warm
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, steps - warm))))
-
-
-def _macro(confusion: npt.NDArray[np.float64]) -> float:
-    """Mean F1 over the classes that occur or are predicted; 0 without any."""
-    scores = f1_scores(confusion)
-    scores = scores[np.isfinite(scores)]
-    return float(scores.mean()) if len(scores) else 0.0

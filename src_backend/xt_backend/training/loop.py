@@ -1,30 +1,32 @@
-"""Training from a folder of annotated slides to a model file."""
+"""Training from a folder of slides to a model file."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TextIO
+from statistics import median_low
+from typing import Any
 
-import torch
-
-from xt_backend.engine import BatchEncoder, choose_device
+from xt_backend.engine import choose_device
 from xt_backend.errors import UsageError
-from xt_backend.model import XT, ModelCard, build_region_encoder, save_model
+from xt_backend.model import ModelCard, save_model
 from xt_backend.store import make_folder
 
-from .annotations import AnnotatedSlide, class_colors, classes_in, pair_slides
-from .describe import complete_card, first_card, recipe
+from .describe import complete_card, recipe
+from .evaluation import Judged
 from .events import Progress, ProgressCallback, ignore
-from .fields import FieldLoader
-from .fit import Fitter, LabelledField, LossNotFiniteError
+from .examples import Split, read_examples
 from .metrics import Metrics
+from .pixel_judging import PixelJudged
+from .pixel_metrics import PixelMetrics
 from .plots import plot_curves
+from .processes import Processes
 from .spec import TrainSpec
-from .splits import read_patients, split_slides
+from .stain_target import stain_target
+from .trainer import Fitted, Log, Trainer, check_processes
 
 __all__ = ["TrainResult", "train"]
 
@@ -40,8 +42,11 @@ class TrainResult:
         best_epoch: The epoch that was kept, from 1.
         train_slides: Names of the slides that were trained on.
         val_slides: Names of the slides that chose the epoch, temperature and thresholds.
-        context: Measured on the validation slides.
+        folds: Models trained beside this one, whose predictions of the slides that they had not
+            seen chose temperature and thresholds; 0 without.
+        context: Measured on the validation slides, or on all slides with folds.
         region_only: The same from each region alone.
+        pixels: The masks or points; None without a decoder.
         notes: What the user should know.
     """
 
@@ -51,8 +56,10 @@ class TrainResult:
     best_epoch: int
     train_slides: tuple[str, ...]
     val_slides: tuple[str, ...]
+    folds: int
     context: Metrics
     region_only: Metrics
+    pixels: PixelMetrics | None
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -66,181 +73,129 @@ class TrainResult:
             "thresholds": dict(self.card.thresholds),
             "train_slides": list(self.train_slides),
             "val_slides": list(self.val_slides),
+            "folds": self.folds,
             "validation": self.context.to_dict(),
             "validation_region_only": self.region_only.to_dict(),
+            "validation_pixels": self.pixels.to_dict() if self.pixels else None,
             "notes": list(self.notes),
         }
 
 
 def train(spec: TrainSpec, progress: ProgressCallback = ignore) -> TrainResult:
-    """Train a region model on cached features of annotated slides.
+    """Train a model on annotated or labelled slides.
 
     Beside the model `M.safetensors` appear `M.train.jsonl` (one line an epoch) and, where
     matplotlib is installed, `M.train.png`. The same slides, spec, machine and versions give the
-    same model file. When training breaks off, the best epoch so far is kept as
-    `M.checkpoint.safetensors`.
+    same model file. A training that was killed goes on from `M.resume.safetensors` when it is
+    started again; on one CPU it ends with the same file as an undisturbed one. When training
+    breaks off, the best epoch so far is kept as `M.checkpoint.safetensors`.
 
     Args:
         spec: What to train on and how.
         progress: Told about every slide and epoch.
 
     Raises:
-        UsageError: `out` is no .safetensors file, or names of classes do not fit.
+        UsageError: `out` is no .safetensors file, names of classes do not fit, or another
+            training's state lies beside `out`.
         InputNotFoundError: A folder or table does not exist.
-        AnnotationError: Annotations are missing or cannot be used.
+        AnnotationError: Annotations or labels are missing or cannot be used.
         ModelError: Region encoder or context cannot be built.
         SlideError: Not one slide could be used.
         LossNotFiniteError: The loss became NaN.
         OutputError: The model cannot be written.
     """
-    _check_out(spec.out)
-    progress(Progress("slides", 0, 0, "reading annotations"))
-    train_slides, val_slides, notes = _divide(spec)
-    every = [*train_slides, *val_slides]
-    classes = classes_in(every, spec.classes)
-    _check_named(spec, classes)
-    colors = class_colors(classes, [slide.annotations for slide in every])
+    _check_out(spec)
+    processes = Processes.launched()
+    check_processes(spec, processes)
+    progress(Progress("slides", 0, 0, "reading annotations and labels"))
+    examples = read_examples(spec)
+    splits = examples.folds(spec, spec.folds) if spec.folds else [examples.split(spec)]
     device = choose_device(spec.device, spec.precision)
-    region_encoder = build_region_encoder(
-        spec.region_encoder,
-        region_px=spec.region_px,
-        input_px=spec.input_px,
-        tokens_per_region=spec.tokens_per_region,
-        weights=spec.weights,
-        offline=True if spec.offline else None,
-    )
-    region_encoder.round_to_half()
+    if processes.device is not None:
+        device = replace(device, name=processes.device)
     make_folder(spec.out.parent)
-    model = XT(
-        first_card(spec, classes, colors, region_encoder),
-        region_encoder,
-        generator=torch.Generator().manual_seed(spec.seed),
-    ).to(device.name)
-    encoder = BatchEncoder(model.region_encoder, device)
-    loader = FieldLoader(model, encoder, spec, progress, len(every), notes)
-    fields = loader.load_training(train_slides)
-    val = loader.load_validation(val_slides)
-    with _repeatable(spec.seed):
-        return _fit_and_save(spec, model, fields, val, loader, progress)
-
-
-def _fit_and_save(
-    spec: TrainSpec,
-    model: XT,
-    fields: list[LabelledField],
-    val: list[LabelledField],
-    loader: FieldLoader,
-    progress: ProgressCallback,
-) -> TrainResult:
-    fitter = Fitter(model, fields, val, spec, loader.pitch_um)
-    log_path = spec.out.with_suffix(".train.jsonl")
-    with log_path.open("w", encoding="utf-8") as log:
-        _write(log, {"event": "start", **recipe(spec), "train_slides": len(fields)})
-
-        def on_epoch(row: dict[str, float]) -> None:
-            _write(log, {"event": "epoch", **row})
-            message = (
-                f"validation loss {row['val_loss']:.3f}, macro F1 {row['val_f1']:.3f} "
-                f"(region only {row['val_f1_region_only']:.3f})"
-            )
-            progress(Progress("train", int(row["epoch"]), spec.epochs, message, row))
-
-        checkpoint = spec.out.with_suffix(".checkpoint.safetensors")
-        try:
-            fitter.run(on_epoch)
-        except BaseException as error:
-            kept = _keep_best(fitter, checkpoint)
-            _write(log, {"event": "broken off", "reason": repr(error), "kept": kept})
-            if isinstance(error, LossNotFiniteError) and kept:
-                way_out = f"{error.way_out}; epoch {fitter.best_epoch} is kept as {kept}"
-                raise LossNotFiniteError(error.cause, way_out) from error
-            raise
-        progress(Progress("calibrate", 0, len(val), "temperature and thresholds"))
-        context, region_only = complete_card(spec, model, fields, val, fitter)
-        card = save_model(model, spec.out)
-        checkpoint.unlink(missing_ok=True)
-        _write(log, {"event": "end", "best_epoch": fitter.best_epoch, "metrics": card.metrics})
-    try:
-        plot_curves(fitter.history, spec.out.with_suffix(".train.png"))
-    except UsageError as error:
-        loader.notes.append(str(error))
+    stain = stain_target(spec, examples.slides, progress)
+    with _log(spec, processes) as log:
+        log({"event": "start", **recipe(spec), "slides": len(examples.slides)})
+        trainer = Trainer(
+            spec, examples, device, stain, progress, log, processes, [*examples.notes]
+        )
+        if spec.folds:
+            fitted, judged, pixels = _fit_folds(trainer, splits)
+        else:
+            fitted = trainer.fit(splits[0])
+            progress(Progress("calibrate", 0, len(splits[0].val), "temperature and thresholds"))
+            judged, pixels = fitted.learner.judge(), fitted.learner.judge_pixels()
+        fitter = fitted.fitter
+        measured = complete_card(spec, fitter, judged, pixels, len(fitted.val_slides))
+        card = fitted.model.card
+        if processes.is_main:
+            card = save_model(fitted.model, spec.out)
+            trainer.forget()
+            _draw(fitter.history, spec.out, trainer.notes)
+        log({"event": "end", "best_epoch": fitter.best_epoch, "metrics": card.metrics})
+    processes.wait()
     return TrainResult(
         model=spec.out,
         card=card,
         history=fitter.history,
         best_epoch=fitter.best_epoch,
-        train_slides=tuple(one.name for one in fields),
-        val_slides=tuple(one.name for one in val),
-        context=context,
-        region_only=region_only,
-        notes=tuple(loader.notes),
+        train_slides=fitted.train_slides,
+        val_slides=fitted.val_slides,
+        folds=spec.folds or 0,
+        context=measured.context,
+        region_only=measured.region_only,
+        pixels=measured.pixels,
+        notes=tuple(dict.fromkeys(trainer.notes)),
     )
 
 
-def _check_out(out: Path) -> None:
+def _fit_folds(
+    trainer: Trainer, splits: list[Split]
+) -> tuple[Fitted, list[Judged], list[PixelJudged]]:
+    """Train on every part, then on everything for as many epochs as were best for the parts."""
+    judged: list[Judged] = []
+    pixels: list[PixelJudged] = []
+    best: list[int] = []
+    for number, split in enumerate(splits, start=1):
+        fitted = trainer.fit(split, f"fold {number}")
+        judged += fitted.held_out
+        pixels += fitted.held_out_pixels
+        best.append(fitted.fitter.best_epoch)
+    fitted = trainer.fit(Split(trainer.examples.slides, ()), last_epoch=median_low(best))
+    return fitted, judged, pixels
+
+
+def _check_out(spec: TrainSpec) -> None:
+    out = spec.out
     if out.suffix != ".safetensors":
         raise UsageError(f"{out.name} is no name of a model file", "Let --out end in .safetensors")
     if out.is_dir():
         raise UsageError(f"{out.name} is a folder", "Give the model file to write with --out")
-
-
-def _divide(spec: TrainSpec) -> tuple[list[AnnotatedSlide], list[AnnotatedSlide], list[str]]:
-    """Slides for training, slides for validation, and notes."""
-    annotations = spec.annotations or spec.slides
-    slides = pair_slides(spec.slides, [annotations])
-    if spec.val is not None:
-        val = pair_slides(spec.val, [spec.val, annotations])
-        both = {slide.path.resolve() for slide in slides} & {slide.path.resolve() for slide in val}
-        if both:
-            names = ", ".join(sorted(path.name for path in both))
-            raise UsageError(f"--slides and --val both hold {names}", "Keep validation apart")
-        return slides, val, []
-    notes: list[str] = []
-    patients: dict[str, str] = {}
-    if spec.patients is not None:
-        table = read_patients(spec.patients)
-        for slide in slides:
-            patient = table.get(slide.name) or table.get(slide.path.stem)
-            if patient is None:
-                notes.append(f"{slide.name} has no patient in the table: taken as one of its own")
-            else:
-                patients[str(slide.path)] = patient
-    by_path = {str(slide.path): slide for slide in slides}
-    train_paths, val_paths = split_slides(list(by_path), patients, spec.val_fraction, spec.seed)
-    return [by_path[path] for path in train_paths], [by_path[path] for path in val_paths], notes
-
-
-def _check_named(spec: TrainSpec, classes: Sequence[str]) -> None:
-    if unknown := sorted({*spec.min_fraction, *spec.fitted_thresholds} - set(classes)):
+    if spec.folds and spec.val is not None:
         raise UsageError(
-            f"min_fraction or thresholds name no class: {', '.join(unknown)}",
-            f"The classes are: {', '.join(classes)}",
+            "--folds and --val exclude each other",
+            "With --folds every slide of --slides is held out once",
         )
 
 
+def _draw(history: list[dict[str, float]], out: Path, notes: list[str]) -> None:
+    try:
+        plot_curves(history, out.with_suffix(".train.png"))
+    except UsageError as error:
+        notes.append(str(error))
+
+
 @contextmanager
-def _repeatable(seed: int) -> Iterator[None]:
-    """Draw dropout from a seed and use deterministic kernels; put both back afterwards."""
-    before = torch.are_deterministic_algorithms_enabled()
-    devices = list(range(torch.cuda.device_count()))
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        try:
-            yield
-        finally:
-            torch.use_deterministic_algorithms(before)
+def _log(spec: TrainSpec, processes: Processes) -> Iterator[Log]:
+    """Write rows of JSON beside the model; only the main process does."""
+    if not processes.is_main:
+        yield lambda row: None
+        return
+    with spec.out.with_suffix(".train.jsonl").open("w", encoding="utf-8") as file:
 
+        def write(row: Mapping[str, Any]) -> None:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
 
-def _keep_best(fitter: Fitter, path: Path) -> str | None:
-    """Save the best epoch so far; its name, or None where there is none."""
-    if not fitter.best_epoch:
-        return None
-    fitter.restore_best()
-    save_model(fitter.model, path)
-    return path.name
-
-
-def _write(log: TextIO, row: Mapping[str, Any]) -> None:
-    log.write(json.dumps(row) + "\n")
-    log.flush()
+        yield write

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-__all__ = ["class_weights", "soft_cross_entropy"]
+from .spec import TrainSpec
+
+__all__ = ["class_weights", "heads_loss", "soft_cross_entropy"]
 
 MAX_WEIGHT_RATIO = 10.0
 """A class never counts more than this many times another, however rare it is."""
@@ -51,3 +53,25 @@ def soft_cross_entropy(
         soft = soft * (1.0 - smoothing) + smoothing / soft.shape[1]
     loss = -(soft * by_class * F.log_softmax(logits, dim=1)).sum(dim=1)
     return (loss * weights).sum() / weights.sum().clamp_min(torch.finfo(loss.dtype).tiny)
+
+
+def heads_loss(
+    both: tuple[torch.Tensor, torch.Tensor],
+    soft: torch.Tensor,
+    weights: torch.Tensor,
+    by_class: torch.Tensor,
+    spec: TrainSpec,
+) -> torch.Tensor:
+    """The loss of the prediction with context and, weighted, of the region-only head.
+
+    Args:
+        both: (n, C) logits each.
+        soft: As of `soft_cross_entropy`, and so are the others.
+        weights: (n,).
+        by_class: (C,).
+        spec: Smoothing, and what the region-only head counts.
+    """
+    losses = [
+        soft_cross_entropy(logits, soft, weights, by_class, spec.label_smoothing) for logits in both
+    ]
+    return losses[0] + spec.region_only_weight * losses[1]

@@ -17,6 +17,7 @@ __all__ = [
     "calibration_error",
     "confusion_matrix",
     "f1_scores",
+    "macro_f1",
     "measure",
 ]
 
@@ -133,6 +134,12 @@ def f1_scores(confusion: Floats) -> Floats:
     both = confusion.sum(axis=1) + confusion[:, :n_classes].sum(axis=0)
     scores: Floats = np.divide(2 * hit, both, out=np.full(n_classes, np.nan), where=both > 0)
     return scores
+
+
+def macro_f1(confusion: Floats) -> float:
+    """Mean F1 over the classes that occur or are predicted; 0 without any."""
+    mean = _mean(f1_scores(confusion))
+    return mean if np.isfinite(mean) else 0.0
 
 
 def balanced_accuracy(confusion: Floats) -> float:

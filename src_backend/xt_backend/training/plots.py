@@ -18,8 +18,8 @@ def plot_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
     """Draw loss and macro F1 by epoch.
 
     Args:
-        history: One mapping an epoch with ``epoch``, ``loss``, ``val_loss``, ``train_f1``,
-            ``val_f1`` and ``val_f1_region_only``.
+        history: One mapping an epoch with ``epoch``, ``loss``, ``train_f1`` and, with
+            validation slides, ``val_loss``, ``val_f1`` and ``val_f1_region_only``.
         path: PNG file, published atomically.
 
     Raises:
@@ -52,7 +52,9 @@ def plot_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
         ),
     ):
         for key, label in lines.items():
-            axes.plot(epochs, [row[key] for row in history], label=label)
+            if any(key in row for row in history):
+                values = [row.get(key, float("nan")) for row in history]
+                axes.plot(epochs, values, label=label)
         axes.set_xlabel("epoch")
         axes.set_title(title)
         axes.legend(frameon=False)

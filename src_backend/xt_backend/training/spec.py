@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -15,24 +15,38 @@ __all__ = ["EvaluateSpec", "TrainSpec"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
+Task: TypeAlias = Literal["region", "slide", "dense", "detection"]
+
+DENSE_FIELD = 8
+"""Side of the crops that dense and detection models learn from, unless told otherwise."""
+
+
 class TrainSpec(CommonOptions):
-    """One training on cached features; the defaults are the recipe of ``context-demo``.
+    """One training; the defaults are the recipe of ``context-demo`` on cached features.
 
     Attributes:
         slides: Folder of slides.
         annotations: Folder with one QuPath GeoJSON a slide; `slides` when None.
+        labels: CSV ``slide,label[,patient]``, for task ``slide``.
         out: Model file to write, ``.safetensors``.
-        task: What is predicted.
+        task: What is predicted; ``slide`` where `labels` are given and no task is.
+        slide_head: How a slide is predicted from its regions.
         classes: Names in the order of the model's outputs; None takes all annotated, sorted.
         val: Folder of validation slides; their annotations lie beside them or in `annotations`.
             None keeps back `val_fraction` of the slides.
         patients: CSV ``slide,patient``: slides of one patient stay on one side.
+        folds: Train so many models more, each without one part of the patients. What they predict
+            for that part decides temperature and thresholds; the model itself is trained on all
+            slides, for as many epochs as were best for the others.
+        resume: Go on where a training with the same settings was killed; False starts over.
         region_encoder: Name as in `list_region_encoders`.
         weights: ``pretrained``, ``random`` (seeded) or a safetensors file.
         model_mpp: Pixel size at which regions are read, um/px.
         region_px: Side of a region at `model_mpp`.
         input_px: Side of what the encoder takes at once; `region_px` when None.
         tokens_per_region: k of k x k tokens per region.
+        stain: Every slide's stain is brought to that of an average training slide, by the method
+            of Macenko or of Reinhard; the model file records it.
         components: Whitened principal components of the features that the model sees.
         context: Kind of context encoder, as in `list_contexts`.
         layers: Layers of the context encoder.
@@ -53,6 +67,21 @@ class TrainSpec(CommonOptions):
         token_dropout: Share of tokens blanked in a step.
         token_noise: Standard deviation added to the whitened components.
         region_only_weight: Weight of the region-only head's loss beside the context head's.
+        end_to_end: Train the region encoder too, from pixels; its weights go into the model file.
+        encoder_lr: Largest learning rate of the region encoder.
+        grad_ratio: Share of a field's regions, drawn anew for every step, that the region encoder
+            learns from; all of them are context.
+        field_regions: Side n of the crops of n x n regions that a step learns from; 0 takes whole
+            slides, None as well but for the tasks ``dense`` and ``detection``, where it is 8.
+        peak_radius_um: Of an object, for task ``detection``.
+        region_weight: Weight of the loss of the regions' own labels beside that of the pixels, for
+            the tasks ``dense`` and ``detection``.
+        regions_at_once: Regions that go through the region encoder together, while training.
+        activation_checkpoints: Compute activations twice rather than keep them, where the region
+            encoder can.
+        turns: Flip pixels and turn them by right angles.
+        colour_jitter: Largest change of brightness, contrast and saturation, as a share.
+        stain_jitter: Largest change of the strength of each stain, as a share.
         seed: Of everything random.
         licence, citation, training_data, intended_use: For the model card.
     """
@@ -60,11 +89,15 @@ class TrainSpec(CommonOptions):
     slides: Path
     out: Path
     annotations: Path | None = None
-    task: Literal["region"] = "region"
+    labels: Path | None = None
+    task: Task = "region"
+    slide_head: Literal["class-token", "attention-mil"] = "class-token"
     classes: tuple[str, ...] | None = None
     val: Path | None = None
     val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     patients: Path | None = None
+    folds: Annotated[int, Field(ge=2, le=100)] | None = None
+    resume: bool = True
     name: str | None = None
 
     region_encoder: str = "tf_efficientnet_lite0"
@@ -74,6 +107,7 @@ class TrainSpec(CommonOptions):
     input_px: Annotated[int, Field(ge=8)] | None = None
     tokens_per_region: Annotated[int, Field(ge=1)] = 1
 
+    stain: Literal["macenko", "reinhard"] | None = None
     components: Annotated[int, Field(ge=1)] = 24
     context: str = "mamba2"
     layers: Annotated[int, Field(ge=1, le=64)] = 4
@@ -94,6 +128,18 @@ class TrainSpec(CommonOptions):
     token_dropout: Share = 0.1
     token_noise: Annotated[float, Field(ge=0.0)] = 0.3
     region_only_weight: Annotated[float, Field(gt=0.0)] = 0.5
+
+    end_to_end: bool = False
+    encoder_lr: Annotated[float, Field(gt=0.0)] = 1e-4
+    grad_ratio: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    field_regions: Annotated[int, Field(ge=0, le=4096)] | None = None
+    peak_radius_um: Annotated[float, Field(gt=0.0, le=1000.0)] = 4.0
+    region_weight: Annotated[float, Field(gt=0.0)] = 0.5
+    regions_at_once: Annotated[int, Field(ge=1, le=4096)] = 16
+    activation_checkpoints: bool = True
+    turns: bool = True
+    colour_jitter: Share = 0.1
+    stain_jitter: Share = 0.1
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
     licence: str = ""
@@ -121,9 +167,40 @@ class TrainSpec(CommonOptions):
         return {**recipe, **self.context_options}
 
     @property
+    def reads_pixels(self) -> bool:
+        """Whether training reads pixels in every step, not features that were encoded once."""
+        return self.end_to_end or self.task in ("dense", "detection")
+
+    @property
+    def field_side(self) -> int:
+        """N of the crops of n x n regions; 0 for whole slides."""
+        if self.field_regions is not None:
+            return self.field_regions
+        return DENSE_FIELD if self.task in ("dense", "detection") else 0
+
+    @property
     def fitted_thresholds(self) -> tuple[str, ...]:
         """Classes whose decision threshold is fitted."""
         return tuple(self.min_fraction) if self.thresholds is None else self.thresholds
+
+    @model_validator(mode="before")
+    @classmethod
+    def _task_from_labels(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("labels") and not values.get("task"):
+            return {**values, "task": "slide"}
+        return values
+
+    @model_validator(mode="after")
+    def _check_task(self) -> TrainSpec:
+        if (self.task == "slide") != (self.labels is not None):
+            raise ValueError("task slide and a table of labels belong together")
+        if self.labels is not None and self.annotations is not None:
+            raise ValueError("give either annotations or labels")
+        if self.task == "slide" and self.min_fraction:
+            raise ValueError("min_fraction is a rule for regions, a slide has its label")
+        if self.task == "slide" and self.field_regions:
+            raise ValueError("the label of a slide is not that of a crop: leave out field_regions")
+        return self
 
     @model_validator(mode="after")
     def _check_classes(self) -> TrainSpec:
@@ -140,6 +217,9 @@ class EvaluateSpec(CommonOptions):
         model: Name of a known model or a model file.
         slides: Folder of slides.
         annotations: Folder with one QuPath GeoJSON a slide; `slides` when None.
+        labels: CSV ``slide,label[,patient]``, for models that predict slides.
+        distance_um: How far a point may lie from an object to count as found; the model's own
+            radius of an object when None.
         compare_context: Also measure the region-only head.
         bootstrap: Resamples behind the intervals; 0 leaves them out.
         seed: Of the resampling.
@@ -148,6 +228,8 @@ class EvaluateSpec(CommonOptions):
     model: str
     slides: Path
     annotations: Path | None = None
+    labels: Path | None = None
+    distance_um: Annotated[float, Field(gt=0.0)] | None = None
     compare_context: bool = False
     bootstrap: Annotated[int, Field(ge=0, le=100_000)] = 1000
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

@@ -10,7 +10,7 @@ import numpy as np
 
 from xt_backend.errors import AnnotationError, InputNotFoundError
 
-__all__ = ["read_patients", "split_slides"]
+__all__ = ["fold_slides", "read_patients", "split_slides"]
 
 
 def split_slides(
@@ -31,11 +31,7 @@ def split_slides(
     Raises:
         AnnotationError: Fewer than two patients: nothing can be kept apart.
     """
-    groups: dict[str, list[str]] = {}
-    for slide in sorted(slides):
-        # The prefix keeps a slide's own name from meeting a patient of that name.
-        group = f"patient {patients[slide]}" if slide in patients else f"slide {slide}"
-        groups.setdefault(group, []).append(slide)
+    groups = _by_patient(slides, patients)
     if len(groups) < 2:
         raise AnnotationError(
             f"{len(slides)} slide(s) of {len(groups)} patient(s) cannot be divided into training "
@@ -55,6 +51,53 @@ def split_slides(
         val += members
     chosen = set(val)
     return [slide for slide in sorted(slides) if slide not in chosen], sorted(val)
+
+
+def fold_slides(
+    slides: Sequence[str], patients: Mapping[str, str], n_folds: int, seed: int
+) -> list[list[str]]:
+    """Divide slides into parts of about the same size, never one patient into two.
+
+    Args:
+        slides: Names; their order does not matter.
+        patients: As of `split_slides`.
+        n_folds: Number of parts.
+        seed: The same seed gives the same division.
+
+    Returns:
+        Sorted slides of each part.
+
+    Raises:
+        AnnotationError: There are too few patients. The model of a fold needs one outside of it to
+            learn from and another to choose its best epoch.
+    """
+    groups = _by_patient(slides, patients)
+    names = sorted(groups)
+    order = [names[index] for index in np.random.default_rng(seed).permutation(len(names))]
+    # The largest patients first, each to the smallest part: parts come out even.
+    order.sort(key=lambda name: -len(groups[name]))
+    folds: list[list[str]] = [[] for _ in range(n_folds)]
+    n_patients = [0] * n_folds
+    for name in order:
+        smallest = min(range(n_folds), key=lambda index: len(folds[index]))
+        folds[smallest].extend(groups[name])
+        n_patients[smallest] += 1
+    if not min(n_patients) or len(names) - max(n_patients) < 2:
+        raise AnnotationError(
+            f"{len(slides)} slide(s) of {len(names)} patient(s) cannot be divided into {n_folds} "
+            "folds with two patients outside of each",
+            "Use slides of more patients, or another number of --folds",
+        )
+    return [sorted(fold) for fold in folds]
+
+
+def _by_patient(slides: Sequence[str], patients: Mapping[str, str]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for slide in sorted(slides):
+        # The prefix keeps a slide's own name from meeting a patient of that name.
+        group = f"patient {patients[slide]}" if slide in patients else f"slide {slide}"
+        groups.setdefault(group, []).append(slide)
+    return groups
 
 
 def read_patients(path: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ import typer
 from .. import options as flags
 from ..app import app
 from ..console import print_json, say
-from ..metrics import metrics_table
+from ..metrics import metrics_table, pixels_table
 from ..progress import stage_bars
 
 
@@ -21,9 +21,14 @@ def evaluate(
     annotations: Annotated[
         Path | None, typer.Option(help="Folder with one QuPath GeoJSON a slide [default: slides].")
     ] = None,
+    labels: flags.Labels = None,
     compare_context: Annotated[
         bool | None,
         typer.Option("--compare-context", help="Also measure the region-only head."),
+    ] = None,
+    distance_um: Annotated[
+        float | None,
+        typer.Option(help="A point within so many um has found its object [default: the model's]."),
     ] = None,
     bootstrap: Annotated[int | None, typer.Option(help="Resamples behind the intervals.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the resampling [default: 0].")] = None,
@@ -38,7 +43,7 @@ def evaluate(
     config: flags.Config = None,
     json: flags.Json = False,
 ) -> None:
-    """Measure a model on annotated slides: F1, AUROC and calibration with 95 % intervals."""
+    """Measure a model on annotated or labelled slides, with 95 % intervals."""
     from xt_backend.training import EvaluateSpec
     from xt_backend.training import evaluate as run
 
@@ -49,6 +54,8 @@ def evaluate(
             "model": model,
             "slides": slides,
             "annotations": annotations,
+            "labels": labels,
+            "distance_um": distance_um,
             "compare_context": compare_context,
             "bootstrap": bootstrap,
             "seed": seed,
@@ -71,4 +78,7 @@ def evaluate(
         say(note)
     for slide, reason in report.failed.items():
         say(f"{slide}: FAILED. {reason}")
-    say(metrics_table(report.context, report.region_only))
+    unit = "regions" if labels is None else "slides"
+    if report.pixels is not None:
+        say(pixels_table(report.pixels, report.region_only_pixels))
+    say(metrics_table(report.context, report.region_only, unit))

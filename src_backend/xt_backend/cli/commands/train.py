@@ -12,7 +12,7 @@ from xt_backend.errors import UsageError
 from .. import options as flags
 from ..app import app
 from ..console import print_json, say
-from ..metrics import metrics_table
+from ..metrics import metrics_table, pixels_table
 from ..progress import stage_bars
 
 
@@ -23,6 +23,7 @@ def train(
     annotations: Annotated[
         Path | None, typer.Option(help="Folder with one QuPath GeoJSON a slide [default: slides].")
     ] = None,
+    labels: flags.Labels = None,
     val: Annotated[
         Path | None, typer.Option(help="Folder of validation slides [default: a share of slides].")
     ] = None,
@@ -30,7 +31,21 @@ def train(
     classes: Annotated[
         str | None, typer.Option(help="Comma-separated, in order [default: all annotated].")
     ] = None,
-    task: Annotated[str | None, typer.Option(help="region.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="region, slide (taken with --labels), dense or detection.")
+    ] = None,
+    slide_head: Annotated[
+        str | None, typer.Option(help="class-token or attention-mil [default: class-token].")
+    ] = None,
+    patients: Annotated[
+        Path | None, typer.Option(help="CSV slide,patient: a patient stays on one side.")
+    ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            help="Fit temperature and thresholds on folds by patient; the model learns from all."
+        ),
+    ] = None,
     region_encoder: Annotated[
         str | None, typer.Option(help="timm name [default: tf_efficientnet_lite0].")
     ] = None,
@@ -48,19 +63,41 @@ def train(
         typer.Option(help="CLASS=F: the true label is CLASS where it covers at least F."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the slides.")] = None,
+    end_to_end: Annotated[
+        bool | None, typer.Option("--end-to-end", help="Train the region encoder too.")
+    ] = None,
+    grad_ratio: Annotated[
+        float | None,
+        typer.Option(help="Share of the regions that teach the encoder [default: 0.5]."),
+    ] = None,
+    field_regions: Annotated[
+        int | None,
+        typer.Option(help="Learn from crops of N x N regions; 0: whole slides [0; dense: 8]."),
+    ] = None,
+    peak_radius_um: Annotated[
+        float | None,
+        typer.Option(help="Radius of an object, for task detection [default: 4]."),
+    ] = None,
+    stain: Annotated[
+        str | None, typer.Option(help="Normalise the stain: macenko or reinhard.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same model [default: 0].")] = None,
+    no_resume: Annotated[
+        bool, typer.Option("--no-resume", help="Start over where a training was killed.")
+    ] = False,
     slide_mpp: flags.SlideMpp = None,
     accept_objective_mpp: flags.AcceptObjectiveMpp = None,
     allow_upsample: flags.AllowUpsample = None,
     tissue: flags.Tissue = None,
     device: flags.Device = None,
+    precision: flags.Precision = None,
     cache: flags.Cache = None,
     no_cache: flags.NoCache = None,
     offline: flags.Offline = None,
     config: flags.Config = None,
     json: flags.Json = False,
 ) -> None:
-    """Train a model on annotated slides, on cached features of a frozen region encoder."""
+    """Train a model on annotated or labelled slides, on cached features or end to end."""
     from xt_backend.training import TrainSpec
     from xt_backend.training import train as run
 
@@ -68,10 +105,14 @@ def train(
         "slides": slides,
         "out": out,
         "annotations": annotations,
+        "labels": labels,
         "val": val,
         "name": name,
         "classes": tuple(part.strip() for part in classes.split(",")) if classes else None,
         "task": task,
+        "slide_head": slide_head,
+        "patients": patients,
+        "folds": folds,
         "region_encoder": region_encoder,
         "weights": weights,
         "context": context,
@@ -79,12 +120,19 @@ def train(
         "region_px": region_px,
         "min_fraction": _fractions(min_fraction),
         "epochs": epochs,
+        "end_to_end": end_to_end,
+        "grad_ratio": grad_ratio,
+        "field_regions": field_regions,
+        "peak_radius_um": peak_radius_um,
+        "stain": stain,
         "seed": seed,
+        "resume": False if no_resume else None,
         "slide_mpp": slide_mpp,
         "accept_objective_mpp": accept_objective_mpp,
         "allow_upsample": allow_upsample,
         "tissue": tissue,
         "device": device,
+        "precision": precision,
         "cache": cache,
         "no_cache": no_cache,
         "offline": offline,
@@ -97,8 +145,15 @@ def train(
         return
     for note in result.notes:
         say(note)
-    say(f"Trained on {len(result.train_slides)} slides; on {len(result.val_slides)} kept back:")
-    say(metrics_table(result.context, result.region_only))
+    n_train, n_val = len(result.train_slides), len(result.val_slides)
+    if result.folds:
+        say(f"Trained on {n_train} slides; in {result.folds} folds, each held out once:")
+    else:
+        say(f"Trained on {n_train} slides; on {n_val} kept back:")
+    if result.pixels is not None:
+        say(pixels_table(result.pixels, None))
+    unit = "slides" if spec.task == "slide" else "regions"
+    say(metrics_table(result.context, result.region_only, unit))
     say(f"Model: {out}")
 
 

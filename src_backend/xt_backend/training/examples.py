@@ -1,0 +1,146 @@
+"""Which slides a training learns from, what is said about them, and how they are divided."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from xt_backend.errors import UsageError
+
+from .annotations import NO_OBJECT, class_colors, classes_in, pair_slides
+from .labels import LabelTable, label_classes, label_slides
+from .spec import TrainSpec
+from .splits import fold_slides, read_patients, split_slides
+from .truth import Source
+
+__all__ = ["Examples", "Split", "read_examples"]
+
+
+NO_OBJECT_COLOR = "#d9d9d9"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Slides of which no patient is on two sides.
+
+    Attributes:
+        train: To learn from.
+        val: To choose the best epoch; empty where the last is taken.
+        held_out: Seen by neither.
+    """
+
+    train: Sequence[Source]
+    val: Sequence[Source]
+    held_out: Sequence[Source] = ()
+
+
+@dataclass(frozen=True)
+class Examples:
+    """All slides of a training, every label and annotation checked.
+
+    Attributes:
+        slides: To be divided, or all to learn from where `val` is given.
+        val: Slides of a folder of their own; empty without.
+        patients: By path of a slide.
+        classes: In the order of the model's outputs.
+        colors: ``#rrggbb`` of each.
+        notes: What the user should know.
+    """
+
+    slides: Sequence[Source]
+    val: Sequence[Source]
+    patients: dict[str, str]
+    classes: tuple[str, ...]
+    colors: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def split(self, spec: TrainSpec) -> Split:
+        """Keep some patients back for validation, unless it has a folder of its own.
+
+        Raises:
+            AnnotationError: There are too few patients.
+        """
+        if self.val:
+            return Split(self.slides, self.val)
+        return self._divided(self.slides, spec)
+
+    def folds(self, spec: TrainSpec, n_folds: int) -> list[Split]:
+        """Hold every part of the patients out once, and divide the others as `split` does.
+
+        Raises:
+            AnnotationError: There are too few patients.
+        """
+        by_path = self._by_path()
+        splits = []
+        for part in fold_slides(list(by_path), self.patients, n_folds, spec.seed):
+            held_out = set(part)
+            others = [slide for path, slide in by_path.items() if path not in held_out]
+            inner = self._divided(others, spec)
+            splits.append(Split(inner.train, inner.val, [by_path[path] for path in part]))
+        return splits
+
+    def _divided(self, slides: Sequence[Source], spec: TrainSpec) -> Split:
+        by_path = self._by_path()
+        names = [str(slide.path) for slide in slides]
+        train, val = split_slides(names, self.patients, spec.val_fraction, spec.seed)
+        return Split([by_path[path] for path in train], [by_path[path] for path in val])
+
+    def _by_path(self) -> dict[str, Source]:
+        return {str(slide.path): slide for slide in self.slides}
+
+
+def read_examples(spec: TrainSpec) -> Examples:
+    """Find slides and labels, and check them before any work.
+
+    Raises:
+        InputNotFoundError: A folder or table does not exist.
+        AnnotationError: Slides, labels and classes do not fit each other.
+        UsageError: Validation slides are among those to learn from.
+    """
+    notes: list[str] = []
+    patients: dict[str, str] = {}
+    folders = [spec.slides] if spec.val is None else [spec.slides, spec.val]
+    if spec.labels is not None:
+        table = LabelTable.read(spec.labels)
+        found, notes = label_slides(table, folders, strict=True)
+        labelled = [slide for part in found for slide in part]
+        classes = label_classes(labelled, spec.classes)
+        colors = class_colors(classes, [])
+        patients = {str(slide.path): slide.patient for slide in labelled if slide.patient}
+        parts: list[Sequence[Source]] = [*found]
+    else:
+        annotations = spec.annotations or spec.slides
+        pairs = [pair_slides(spec.slides, [annotations])]
+        if spec.val is not None:
+            pairs.append(pair_slides(spec.val, [spec.val, annotations]))
+        every = [slide for part in pairs for slide in part]
+        detects = spec.task == "detection"
+        classes = classes_in(every, spec.classes, objects=detects)
+        colors = class_colors(classes, [slide.annotations for slide in every])
+        if detects:
+            classes, colors = (NO_OBJECT, *classes), (NO_OBJECT_COLOR, *colors)
+        parts = [*pairs]
+    _check_named(spec, classes)
+    slides, val = parts[0], parts[1] if len(parts) > 1 else []
+    both = {slide.path.resolve() for slide in slides} & {slide.path.resolve() for slide in val}
+    if both:
+        names = ", ".join(sorted(path.name for path in both))
+        raise UsageError(f"--slides and --val both hold {names}", "Keep validation apart")
+    if spec.patients is not None:
+        rows = read_patients(spec.patients)
+        for slide in slides:
+            patient = rows.get(slide.name) or rows.get(slide.path.stem)
+            if patient is not None:
+                patients[str(slide.path)] = patient
+    if patients:
+        lonely = [slide.name for slide in slides if str(slide.path) not in patients]
+        notes += [f"{name} has no patient in the table: taken as one of its own" for name in lonely]
+    return Examples(slides, val, patients, classes, colors, tuple(notes))
+
+
+def _check_named(spec: TrainSpec, classes: Sequence[str]) -> None:
+    if unknown := sorted({*spec.min_fraction, *spec.fitted_thresholds} - set(classes)):
+        raise UsageError(
+            f"min_fraction or thresholds name no class: {', '.join(unknown)}",
+            f"The classes are: {', '.join(classes)}",
+        )

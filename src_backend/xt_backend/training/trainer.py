@@ -1,0 +1,280 @@
+"""One training on one division of the slides: from sources to fitted weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+
+from xt_backend.engine import BatchDecoder, BatchEncoder, Device
+from xt_backend.errors import AnnotationError, UsageError
+from xt_backend.model import XT, StainInfo, build_region_encoder
+from xt_backend.model import save_model as save
+
+from .cached import CachedLearner
+from .checkpoint import Checkpoint
+from .dataset import load_field
+from .describe import first_card, recipe
+from .evaluation import Judged, judge
+from .events import Progress, ProgressCallback
+from .examples import Examples, Split
+from .fields import FieldLoader
+from .fit import Fitter, LossNotFiniteError
+from .learner import Learner
+from .loader import Loader
+from .pixel_judging import PixelJudged, judge_pixels
+from .pixel_loader import PixelLoader
+from .processes import Processes
+from .spec import TrainSpec
+from .streamed import StreamedLearner
+
+__all__ = ["Fitted", "Log", "Trainer", "check_processes"]
+
+Log: TypeAlias = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained model with what it was trained on.
+
+    Attributes:
+        fitter: Done.
+        train_slides: Names of the slides learnt from.
+        val_slides: Names of the slides that chose the epoch.
+        held_out: What the model makes of the slides that were held out.
+        held_out_pixels: The same for its decoder.
+    """
+
+    fitter: Fitter
+    train_slides: tuple[str, ...]
+    val_slides: tuple[str, ...]
+    held_out: tuple[Judged, ...] = ()
+    held_out_pixels: tuple[PixelJudged, ...] = ()
+
+    @property
+    def model(self) -> XT:
+        """The trained model."""
+        return self.fitter.model
+
+    @property
+    def learner(self) -> Learner:
+        """What it learnt from."""
+        return self.fitter.learner
+
+
+@dataclass
+class Trainer:
+    """Trains models of one spec on one division of the slides after the other.
+
+    Attributes:
+        spec: The recipe.
+        examples: All slides, and the classes.
+        device: Where, and in which precision the region encoder computes.
+        stain: That slides are brought to, or None.
+        progress: Told about every slide and epoch.
+        log: Takes a row for the log.
+        processes: That share the work.
+        notes: What the user should know.
+    """
+
+    spec: TrainSpec
+    examples: Examples
+    device: Device
+    stain: StainInfo | None
+    progress: ProgressCallback
+    log: Log
+    processes: Processes
+    notes: list[str] = field(default_factory=list)
+    _checkpoints: list[Checkpoint] = field(default_factory=list)
+
+    def fit(self, split: Split, tag: str = "", last_epoch: int | None = None) -> Fitted:
+        """Train a new model.
+
+        Args:
+            split: What to learn from and what to judge.
+            tag: Tells several trainings of one run apart; empty for the one that is kept.
+            last_epoch: As of `Fitter`.
+
+        Raises:
+            SlideError: Not one slide could be used.
+            AnnotationError: What can be used holds too little.
+            LossNotFiniteError: The loss became NaN.
+            UsageError: Another training left its checkpoint here.
+        """
+        spec = self.spec
+        model = self._model()
+        encoder = BatchEncoder(model.region_encoder, self.device)
+        n_slides = len(split.train) + len(split.val)
+        arguments = (model, encoder, spec, self.progress, n_slides, self.notes)
+        learner: Learner
+        loader: Loader
+        if spec.reads_pixels:
+            loader = pixels = PixelLoader(*arguments)
+            train = pixels.load(split.train, "training")
+            val = pixels.load(split.val, "validation") if split.val else []
+            pixels.fit_whitening(train)
+            names = [[one.name for one in part] for part in (train, val)]
+            learner = StreamedLearner(model, train, val, spec, self.device, self.processes)
+        else:
+            loader = cached = FieldLoader(*arguments)
+            fields = cached.load_training(split.train)
+            seen = cached.load_validation(split.val) if split.val else []
+            names = [[one.name for one in part] for part in (fields, seen)]
+            learner = CachedLearner(model, fields, seen, spec, loader.pitch_um)
+        self._check_counts(learner.counts())
+        checkpoint = self._checkpoint(learner, tag)
+        fitter = Fitter(learner, spec, last_epoch, checkpoint, self.processes)
+        with _repeatable(spec.seed):
+            self._run(fitter, tag)
+            if spec.end_to_end:
+                # Halves the model file; before anything is measured, so that nothing is lost.
+                model.region_encoder.round_to_half()
+                model.region_encoder.refresh_sha256(source="trained", revision="", embedded=True)
+            judged = [*self._judge(split, model, encoder)]
+        return Fitted(
+            fitter,
+            tuple(names[0]),
+            tuple(names[1]),
+            tuple(one for one, _ in judged),
+            tuple(more for _, more in judged if more is not None),
+        )
+
+    def forget(self) -> None:
+        """Remove all checkpoints: the result is safe."""
+        for checkpoint in self._checkpoints:
+            checkpoint.remove()
+
+    def _model(self) -> XT:
+        spec = self.spec
+        encoder = build_region_encoder(
+            spec.region_encoder,
+            region_px=spec.region_px,
+            input_px=spec.input_px,
+            tokens_per_region=spec.tokens_per_region,
+            weights=spec.weights,
+            offline=True if spec.offline else None,
+        )
+        encoder.round_to_half()
+        card = first_card(spec, self.examples.classes, self.examples.colors, encoder, self.stain)
+        generator = torch.Generator().manual_seed(spec.seed)
+        return XT(card, encoder, generator=generator).to(self.device.name)
+
+    def _run(self, fitter: Fitter, tag: str) -> None:
+        spec = self.spec
+        last = spec.epochs if fitter.last_epoch is None else fitter.last_epoch
+
+        def on_epoch(row: dict[str, float]) -> None:
+            self.log({"event": "epoch", **({"part": tag} if tag else {}), **row})
+            message = f"loss {row['loss']:.3f}, macro F1 {row['train_f1']:.3f}"
+            if "val_loss" in row:
+                message = (
+                    f"validation loss {row['val_loss']:.3f}, macro F1 {row['val_f1']:.3f} "
+                    f"(region only {row['val_f1_region_only']:.3f})"
+                )
+            message = f"{tag}: {message}" if tag else message
+            self.progress(Progress("train", int(row["epoch"]), last, message, row))
+
+        kept_as = spec.out.with_suffix(".checkpoint.safetensors")
+        try:
+            fitter.run(on_epoch)
+        except BaseException as error:
+            kept = self._keep_best(fitter, kept_as)
+            self.log({"event": "broken off", "reason": repr(error), "kept": kept})
+            if isinstance(error, LossNotFiniteError):
+                # The same would happen again.
+                self.forget()
+                if kept:
+                    way_out = f"{error.way_out}; epoch {fitter.best_epoch} is kept as {kept}"
+                    raise LossNotFiniteError(error.cause, way_out) from error
+            raise
+        kept_as.unlink(missing_ok=True)
+
+    def _judge(
+        self, split: Split, model: XT, encoder: BatchEncoder
+    ) -> Iterator[tuple[Judged, PixelJudged | None]]:
+        """What a model makes of slides that neither taught it nor chose its epoch."""
+        card = model.card
+        options = self.spec.model_copy(update={"use_cache": not self.spec.end_to_end})
+        loader = Loader(model, encoder, self.spec, self.progress, len(split.held_out), self.notes)
+        for source in split.held_out:
+            load = partial(load_field, source, card, encoder, options)
+            loaded = loader.attempt(source, load)
+            if loaded is None:
+                continue
+            pixels = None
+            if model.dense_head is not None:
+                decoder = BatchDecoder(model, self.device)
+                pixels = judge_pixels(model, decoder, loaded, options)
+            yield judge(model, loaded), pixels
+
+    def _checkpoint(self, learner: Learner, tag: str) -> Checkpoint:
+        suffix = f".{tag.replace(' ', '-')}" if tag else ""
+        identity = {
+            "recipe": recipe(self.spec),
+            "classes": list(self.examples.classes),
+            "examples": learner.fingerprint(),
+            "device": self.device.kind,
+            "precision": self.device.precision,
+        }
+        path = self.spec.out.with_suffix(f"{suffix}.resume.safetensors")
+        checkpoint = Checkpoint(path, identity)
+        self._checkpoints.append(checkpoint)
+        if not self.spec.resume and self.processes.is_main:
+            checkpoint.remove()
+        self.processes.wait()
+        return checkpoint
+
+    def _check_counts(self, counts: np.ndarray[Any, np.dtype[np.int64]]) -> None:
+        classes = self.examples.classes
+        present = [name for name, count in zip(classes, counts, strict=True) if count]
+        if len(present) < 2:
+            raise AnnotationError(
+                f"The training slides teach only {', '.join(present) or 'nothing'}",
+                "Add slides of the other classes, or choose the validation slides with --val",
+            )
+        absent = [name for name in classes if name not in present]
+        if absent:
+            self.notes.append(f"no training slide is of class {', '.join(absent)}")
+
+    def _keep_best(self, fitter: Fitter, path: Path) -> str | None:
+        """Save the best epoch so far; its name, or None where there is none."""
+        if not fitter.best_epoch or not self.processes.is_main:
+            return None
+        fitter.restore_best()
+        if fitter.learner.trains_encoder:
+            fitter.model.region_encoder.refresh_sha256(source="trained", revision="", embedded=True)
+        save(fitter.model, path)
+        return path.name
+
+
+@contextmanager
+def _repeatable(seed: int) -> Iterator[None]:
+    """Draw dropout from a seed and use deterministic kernels; put both back afterwards."""
+    before = torch.are_deterministic_algorithms_enabled()
+    devices = list(range(torch.cuda.device_count()))
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before)
+
+
+def check_processes(spec: TrainSpec, processes: Processes) -> None:
+    """Refuse several processes where there is nothing to share.
+
+    Raises:
+        UsageError: Training on cached features.
+    """
+    if processes.count > 1 and not spec.reads_pixels:
+        raise UsageError(
+            "Training on cached features takes a single process",
+            "Start it without accelerate, or train with --end-to-end",
+        )

@@ -1,0 +1,142 @@
+"""A training that was killed goes on, and ends as if nothing had happened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from xt_backend.errors import StoreCorruptError, UsageError
+from xt_backend.training import Progress, TrainSpec, train
+from xt_backend.training.checkpoint import Checkpoint, Position
+
+
+class Killed(BaseException):
+    """What no handler of ours catches."""
+
+
+@pytest.fixture(autouse=True)
+def _keep_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xt_backend.training.fit.CHECKPOINT_S", 0.0)
+
+
+@pytest.fixture
+def spec(slides_folder: Path, tmp_path: Path) -> TrainSpec:
+    return TrainSpec(
+        slides=slides_folder,
+        out=tmp_path / "whole.safetensors",
+        name="same",
+        cache=slides_folder / "cache",
+        region_encoder="test_resnet",
+        weights="random",
+        slide_mpp=1.0,
+        region_px=64,
+        components=2,
+        dim=16,
+        layers=1,
+        context="attention",
+        context_options={"dropout": 0.2},
+        epochs=4,
+        slides_per_step=1,
+        tissue="all",
+        device="cpu",
+        workers=0,
+    )
+
+
+def kill_after(monkeypatch: pytest.MonkeyPatch, saves: int) -> None:
+    """Die right after a checkpoint was written, as by SIGKILL: nothing is tidied up."""
+    save, done = Checkpoint.save, []
+
+    def count(self: Checkpoint, position: Position, tensors: Any) -> None:
+        save(self, position, tensors)
+        done.append(1)
+        if len(done) == saves:
+            raise Killed
+
+    monkeypatch.setattr(Checkpoint, "save", count)
+
+
+@pytest.mark.parametrize(
+    ("changes", "saves"),
+    [
+        ({}, 1),
+        ({}, 6),
+        ({}, 16),
+        ({"end_to_end": True, "epochs": 2}, 3),
+        ({"folds": 2, "epochs": 2}, 6),
+    ],
+)
+def test_resumed_training_gives_the_same_bytes(
+    spec: TrainSpec,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    saves: int,
+) -> None:
+    spec = spec.model_copy(update=changes)
+    train(spec)
+    killed = spec.model_copy(update={"out": tmp_path / "killed.safetensors"})
+    with monkeypatch.context() as patch:
+        kill_after(patch, saves)
+        with pytest.raises(Killed):
+            train(killed)
+    assert not killed.out.exists()
+    assert list(tmp_path.glob("killed*.resume.safetensors"))
+    steps: list[int] = []
+    with monkeypatch.context() as patch:
+        save = Checkpoint.save
+
+        def watch(self: Checkpoint, position: Position, tensors: Any) -> None:
+            steps.append(position.step)
+            save(self, position, tensors)
+
+        patch.setattr(Checkpoint, "save", watch)
+        torch.rand(5)
+        heard: list[Progress] = []
+        train(killed, heard.append)
+    if not spec.folds and saves < 16:
+        assert min(steps) == saves + 1
+    assert killed.out.read_bytes() == spec.out.read_bytes()
+    assert not list(tmp_path.glob("*.resume.safetensors"))
+    logs = [path.with_suffix(".train.jsonl").read_text() for path in (spec.out, killed.out)]
+    assert logs[0] == logs[1]
+
+
+def test_state_of_another_training_is_refused(
+    spec: TrainSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        kill_after(patch, 3)
+        with pytest.raises(Killed):
+            train(spec)
+    other = spec.model_copy(update={"lr": 1e-3})
+    with pytest.raises(UsageError, match=r"another training: recipe\.lr.*--no-resume"):
+        train(other)
+    kept = spec.out.with_name("whole.resume.safetensors")
+    whole = kept.read_bytes()
+    train(other.model_copy(update={"resume": False}))
+    assert not kept.exists()
+    kept.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(StoreCorruptError, match="damaged"):
+        train(spec)
+    kept.write_bytes(b"")
+    with pytest.raises(StoreCorruptError, match="damaged"):
+        train(spec)
+
+
+def test_a_checkpoint_is_replaced_whole(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path / "c.safetensors", {"seed": 3})
+    assert checkpoint.load() is None
+    position = Position(epoch=2, order=[1, 0], best_loss=float("inf"), rng={"state": 2**100})
+    checkpoint.save(position, {"a": torch.arange(3)})
+    found = checkpoint.load()
+    assert found is not None
+    assert found[0] == position
+    assert torch.equal(found[1]["a"], torch.arange(3))
+    with pytest.raises(AttributeError):
+        checkpoint.save(Position(), {"a": None})  # type: ignore[dict-item]
+    assert checkpoint.load() is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["c.safetensors"]
