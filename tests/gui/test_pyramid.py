@@ -231,9 +231,7 @@ def test_reads_that_wait_when_it_is_closed_end_and_never_open_the_file_again(
     for reader in readers:
         reader.start()
     assert held.reading.wait(60)
-    threads = [
-        item for item in threading.enumerate() if item.name.startswith(("xt-tiles", "xt-halves"))
-    ]
+    threads = threads_since(before)
     noisy.close()
     held.go_on.set()
     for thread in [*readers, *threads]:
@@ -255,9 +253,7 @@ def test_a_halved_tile_that_is_half_done_when_it_is_closed_is_given_up(
     before = set(threading.enumerate())
     pyramid.patience_s = 0.05
     assert len(np.unique(pyramid.levels[1][:500, :500])) == 1  # pale, while it is being made
-    threads = [
-        item for item in threading.enumerate() if item.name.startswith(("xt-tiles", "xt-halves"))
-    ]
+    threads = threads_since(before)
     pyramid.close()
     held.go_on.set()
     for thread in threads:
