@@ -108,7 +108,7 @@ class ScoreOptions(CommonOptions):
         layouts: Files written beside those that are always written.
     """
 
-    model_mpp: Annotated[float, Field(gt=0)] | None = None
+    model_mpp: Annotated[float, Field(ge=0.05, le=5.0)] | None = None
     context: bool = True
     layouts: tuple[Literal["parquet"], ...] = ()
 

@@ -16,6 +16,7 @@ from xt_backend.model.card_parts import (
     Fraction,
     StainInfo,
 )
+from xt_backend.model.layout import check_layout, chosen_mpp
 
 __all__ = [
     "CARD_KEY",
@@ -171,12 +172,17 @@ class ModelCard(_Card):
     """Everything about a model that is not a tensor.
 
     Attributes:
-        task: ``region``: logits per region; ``slide``: logits per slide; ``dense``: a mask of
-            the classes beside the regions' own logits; ``detection``: points beside them.
+        layout: ``napari-xt``, or ``reference`` for a converted checkpoint of the xT reference,
+            which classifies crops of several regions, each crop a field of its own.
+        task: ``region``: logits per region (or crop); ``slide``: logits per slide; ``dense``: a
+            mask of the classes beside the regions' own logits; ``detection``: points beside them.
         classes: In the order of the logits. Of detection models the first means "none", the
             others are the kinds of points: a region's label is the kind that lies in it, and
             the heat map has one channel per kind.
-        model_mpp: Pixel size that the model wants, in um/px.
+        model_mpp: Pixel size that the model wants, in um/px. None only for layout ``reference``:
+            its checkpoints do not say.
+        crop_px: For layout ``reference``, the side of what a slide is cut into, a multiple of
+            `region_px`; else None.
         region_px: Side of a region at `model_mpp`.
         input_px: Side of a sub-region; `region_px` is a multiple of it.
         tokens_per_region: k; a region gives k x k tokens.
@@ -190,11 +196,12 @@ class ModelCard(_Card):
 
     format_version: Literal[1] = 1
     name: str = Field(min_length=1, max_length=200)
-    layout: Literal["napari-xt"] = "napari-xt"
+    layout: Literal["napari-xt", "reference"] = "napari-xt"
     task: Literal["region", "slide", "dense", "detection"] = "region"
     classes: tuple[ClassInfo, ...] = Field(min_length=2, max_length=1000)
     label_rule: LabelRule = LabelRule()
-    model_mpp: float = Field(ge=0.05, le=5.0)
+    model_mpp: float | None = Field(default=None, ge=0.05, le=5.0)
+    crop_px: int | None = Field(default=None, ge=8, le=65536)
     region_px: int = Field(ge=8, le=65536)
     input_px: int = Field(ge=8, le=8192)
     tokens_per_region: int = Field(default=1, ge=1, le=64)
@@ -242,6 +249,7 @@ class ModelCard(_Card):
         ):
             raise ValueError("a class token sees nothing without context; use attention-mil")
         self._check_dense()
+        check_layout(self)
         return self
 
     def _check_dense(self) -> None:
@@ -272,9 +280,30 @@ class ModelCard(_Card):
         return self.class_names[1:] if self.task == "detection" else ()
 
     @property
+    def scored_px(self) -> int:
+        """Side of what gets one row of a score map, px at model mpp: a region, or a crop."""
+        return self.region_px if self.crop_px is None else self.crop_px
+
+    def mpp(self, given: float | None = None) -> float:
+        """The pixel size at which the model is used, um/px.
+
+        Args:
+            given: What the user asks for. A converted model (layout ``reference``) takes it; for
+                any other it may only repeat what the card says.
+
+        Raises:
+            ModelError: None is known, or the model was trained at another one.
+        """
+        return chosen_mpp(self, given)
+
+    @property
     def region_um(self) -> float:
-        """Side of a region in um."""
-        return self.region_px * self.model_mpp
+        """Side of a region in um.
+
+        Raises:
+            ModelError: The model states no pixel size.
+        """
+        return self.region_px * self.mpp()
 
     def to_json(self) -> str:
         """The card as it is stored: compact JSON with sorted keys.

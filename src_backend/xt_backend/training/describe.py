@@ -190,4 +190,4 @@ def _training_data(spec: TrainSpec, fitter: Fitter, n_val: int) -> str:
     text = f"{len(fitter.learner)} slides with {what} ({listed}) for training"
     if n_val:
         text += f", {n_val} slides for validation"
-    return f"{spec.training_data.rstrip()} {text}, at {card.model_mpp:g} um/px.".strip()
+    return f"{spec.training_data.rstrip()} {text}, at {card.mpp():g} um/px.".strip()

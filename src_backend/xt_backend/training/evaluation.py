@@ -12,7 +12,7 @@ import torch
 
 from xt_backend.engine import BatchDecoder, BatchEncoder, choose_device
 from xt_backend.errors import AnnotationError, EngineError, SlideError, UsageError
-from xt_backend.model import XT, ModelCard, find_model, load_model
+from xt_backend.model import XT, ModelCard, ReferenceXT, find_model, load_model
 from xt_backend.store.labels import probabilities_of, winners
 
 from .annotations import AnnotatedSlide, annotated_classes, pair_slides
@@ -201,7 +201,7 @@ def _missed(slide: LabelledSlide, card: ModelCard) -> Judged:
     return Judged(true, np.eye(n_classes, dtype=np.float32)[true], nothing, nothing)
 
 
-def judge(model: XT, field: SlideField) -> Judged:
+def judge(model: XT | ReferenceXT, field: SlideField) -> Judged:
     """Predict a whole field and keep what has a true label; other regions are context only."""
     card = model.card
     by_slide = card.task == "slide"
