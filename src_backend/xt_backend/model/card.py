@@ -96,6 +96,7 @@ class EncoderInfo(_Card):
         licence: Licence of the weights.
         citation: What to cite for the weights.
         backbone_args: Further arguments of the architecture.
+        pooling: What tokens are made of, see `build_region_encoder`.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_]+$", max_length=200)
@@ -106,6 +107,7 @@ class EncoderInfo(_Card):
     licence: str = ""
     citation: str = ""
     backbone_args: dict[str, JsonValue] = {}
+    pooling: Literal["map", "cls", "cls+mean"] = "map"
 
     @model_validator(mode="after")
     def _only_architecture(self) -> EncoderInfo:

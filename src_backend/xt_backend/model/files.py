@@ -142,6 +142,7 @@ def _encoder(card: ModelCard) -> RegionEncoder:
         region_px=card.region_px,
         input_px=card.input_px,
         tokens_per_region=card.tokens_per_region,
+        pooling=info.pooling,
         weights="pretrained" if from_hub else "random",
         seed=int(seed),
         revision=info.revision or None,

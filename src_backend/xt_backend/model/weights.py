@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -139,6 +140,7 @@ def _fit(
         tensors = encoder_only(tensors)
         if adapt is not None:
             tensors = encoder_only(adapt(tensors, backbone))
+        tensors = _with_places_of(backbone, tensors)
         backbone.load_state_dict(tensors, strict=True)
     except (RuntimeError, KeyError, AttributeError, TypeError, ValueError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -147,6 +149,23 @@ def _fit(
             f"{where} does not hold the weights of {architecture.name}: {reason}",
             "use the weights of this architecture, as timm names them",
         ) from error
+
+
+def _with_places_of(backbone: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Resize a table of one vector per place, for the families whose own timm does not."""
+    from timm.layers.pos_embed import resample_abs_pos_embed
+
+    wanted, given = backbone.state_dict().get("pos_embed"), tensors.get("pos_embed")
+    if wanted is None or given is None or wanted.ndim != 3 or given.ndim != 3:
+        return tensors
+    old, new = given.shape[1], wanted.shape[1]
+    sides = math.isqrt(old), math.isqrt(new)
+    if old == new or (sides[0] ** 2, sides[1] ** 2) != (old, new):
+        return tensors
+    resized: Tensor = resample_abs_pos_embed(
+        given, new_size=[sides[1], sides[1]], num_prefix_tokens=0
+    )
+    return {**tensors, "pos_embed": resized}
 
 
 def _lite0_path() -> Path | None:
