@@ -16,7 +16,7 @@ from xt_backend.errors import InputNotFoundError, ModelError
 from xt_backend.model.backbone import Architecture
 from xt_backend.model.card import CARD_KEY
 from xt_backend.model.header import file_sha256, read_header
-from xt_backend.model.hub import HubFile, HubName, hub_file
+from xt_backend.model.hub import HubFile, HubName, hub_file, hub_licence
 from xt_backend.model.pickles import read_pickled_weights
 from xt_backend.model.state import fill_random
 
@@ -81,7 +81,7 @@ def load_weights(
         )
     names = ("model.safetensors", *(("pytorch_model.bin",) if allow_pickles else ()))
     found = hub_file(architecture.hub, names, offline=offline)
-    return _from_hub(backbone, architecture, architecture.hub, found)
+    return _from_hub(backbone, architecture, architecture.hub, found, offline)
 
 
 def _from_file(backbone: nn.Module, architecture: Architecture, path: Path) -> Origin:
@@ -95,13 +95,18 @@ def _from_file(backbone: nn.Module, architecture: Architecture, path: Path) -> O
 
 
 def _from_hub(
-    backbone: nn.Module, architecture: Architecture, hub: HubName, found: HubFile
+    backbone: nn.Module,
+    architecture: Architecture,
+    hub: HubName,
+    found: HubFile,
+    offline: bool | None,
 ) -> Origin:
     _fit(backbone, architecture, read_tensors(found.path), f"hf-hub:{hub.repository}")
     return Origin(
         f"hf-hub:{hub.repository}",
         revision=found.revision,
-        licence=architecture.licence,
+        licence=architecture.licence
+        or hub_licence(HubName(hub.repository, found.revision), offline=offline),
         citation=architecture.citation or f"https://huggingface.co/{hub.repository}",
     )
 

@@ -12,6 +12,7 @@ from xt_backend.errors import UsageError
 
 from ..app import app
 from ..console import print_json, say
+from ..licence import encoder_licence
 from ..options import Json
 
 if TYPE_CHECKING:
@@ -67,10 +68,12 @@ def show(
     """Show a model's card: what it predicts, on what it was trained, how well it does."""
     from xt_backend.model import find_model, read_card
 
-    fields = read_card(find_model(model)).model_dump(mode="json")
+    card = read_card(find_model(model))
+    fields = card.model_dump(mode="json")
     if json:
         print_json(fields)
         return
+    fields["encoder licence"] = encoder_licence(card)
     for name, value in fields.items():
         say(f"{name.replace('_', ' '):>20}  {_plain(value)}")
 

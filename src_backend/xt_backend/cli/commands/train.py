@@ -12,6 +12,7 @@ from xt_backend.errors import UsageError
 from .. import options as flags
 from ..app import app
 from ..console import print_json, say
+from ..licence import encoder_licence
 from ..metrics import metrics_table, pixels_table
 from ..progress import stage_bars
 
@@ -98,6 +99,7 @@ def train(
     json: flags.Json = False,
 ) -> None:
     """Train a model on annotated or labelled slides, on cached features or end to end."""
+    from xt_backend.model import read_card
     from xt_backend.training import TrainSpec
     from xt_backend.training import train as run
 
@@ -154,6 +156,7 @@ def train(
         say(pixels_table(result.pixels, None))
     unit = "slides" if spec.task == "slide" else "regions"
     say(metrics_table(result.context, result.region_only, unit))
+    say(f"Licence of the region encoder: {encoder_licence(read_card(out))}")
     say(f"Model: {out}")
 
 
