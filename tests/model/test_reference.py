@@ -296,7 +296,7 @@ def test_conversion_reads_sizes_and_classes_from_the_weights(tmp_path: Path, suf
     )
     assert (card.name, card.layout, card.task) == ("mine", "reference", "region")
     assert card.class_names == ("x", "y", "z")
-    assert card.context.options == {"inner": 256, "state": 4, "width": 4, "rank": 8}
+    assert card.context.options == {"inner": 256, "state": 4, "conv": 4, "step_rank": 8}
     assert (card.crop_px, card.scored_px, card.model_mpp) == (192, 192, 0.5)
     assert card.region_encoder.revision.startswith("sha256:")
     assert read_card(out) == card

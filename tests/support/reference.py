@@ -20,7 +20,7 @@ BACKBONE_ARGS: dict[str, Any] = {
 }
 SIZES = {
     "hyper": {"mlp_dim": 64},
-    "mamba": {"inner": 256, "state": 4, "width": 4, "rank": 8},
+    "mamba": {"inner": 256, "state": 4, "conv": 4, "step_rank": 8},
 }
 REGION_PX = 64
 

@@ -158,8 +158,8 @@ def _context(state: Mapping[str, Tensor], kind: str) -> ContextInfo:
         sizes = {
             "inner": inner,
             "state": size,
-            "width": parameter(state, f"{first}mixer.conv1d.weight", _WHAT, 3).shape[2],
-            "rank": parameter(state, f"{first}mixer.dt_proj.weight", _WHAT, 2).shape[1],
+            "conv": parameter(state, f"{first}mixer.conv1d.weight", _WHAT, 3).shape[2],
+            "step_rank": parameter(state, f"{first}mixer.dt_proj.weight", _WHAT, 2).shape[1],
         }
     dim = parameter(state, "decoder.input_proj.weight", _WHAT, 2).shape[0]
     try:

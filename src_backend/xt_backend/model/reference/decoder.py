@@ -19,7 +19,7 @@ __all__ = ["HEAD_DIM", "KINDS", "Decoder", "grid_sincos"]
 HEAD_DIM = 128
 """Heads of the attention layers have this size, whatever a configuration asked for."""
 
-KINDS = {"hyper": ("mlp_dim",), "mamba": ("inner", "state", "width", "rank")}
+KINDS = {"hyper": ("mlp_dim",), "mamba": ("inner", "state", "conv", "step_rank")}
 """Context layers that the reference has, and the sizes that its weights give them."""
 
 _LONGEST_WAVE = 10_000.0

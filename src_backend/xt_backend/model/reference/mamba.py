@@ -4,65 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import conv1d, pad, silu, softplus
+from torch import Tensor
 
+from xt_backend.model.context.mamba import MambaMixer
 from xt_backend.model.reference.state import load_exactly, parameter, without_prefix
 
 __all__ = ["MambaBlock", "mamba_block"]
 
 
-class MambaBlock(nn.Module):
-    """Gated selective state space over a sequence, from its first token to its last.
+class MambaBlock(MambaMixer):
+    """`MambaMixer` over a whole sequence, from its first token to its last."""
 
-    Args:
-        dim: Size of the tokens.
-        inner: Channels of the state space.
-        state: Size of the state of each channel.
-        width: Taps of the causal convolution.
-        rank: Size of the bottleneck before the step sizes.
-    """
-
-    def __init__(self, dim: int, inner: int, state: int, width: int, rank: int) -> None:
-        super().__init__()
-        self.sizes = (rank, state, state)
-        self.in_proj = nn.Linear(dim, 2 * inner, bias=False)
-        self.conv1d = nn.Conv1d(inner, inner, width, groups=inner)
-        self.x_proj = nn.Linear(inner, rank + 2 * state, bias=False)
-        self.dt_proj = nn.Linear(rank, inner)
-        self.A_log = nn.Parameter(torch.arange(1.0, state + 1).log().repeat(inner, 1))
-        self.D = nn.Parameter(torch.ones(inner))
-        self.out_proj = nn.Linear(inner, dim, bias=False)
-
-    def forward(self, tokens: Tensor) -> Tensor:
+    # A whole sequence has no state before or after it.
+    def forward(self, tokens: Tensor) -> Tensor:  # type: ignore[override]
         """(B, L, dim) to (B, L, dim)."""
-        values, gate = self.in_proj(tokens).chunk(2, dim=-1)
-        taps = self.conv1d.weight.shape[-1]
-        values = silu(
-            conv1d(
-                pad(values.transpose(1, 2), (taps - 1, 0)),
-                self.conv1d.weight,
-                self.conv1d.bias,
-                groups=values.shape[-1],
-            )
-        ).transpose(1, 2)
-        steps, write, read = self.x_proj(values).split(self.sizes, dim=-1)
-        mixed = self._scan(values, softplus(self.dt_proj(steps)), write, read)
-        out: Tensor = self.out_proj((mixed + self.D * values) * silu(gate))
-        return out
-
-    def _scan(self, values: Tensor, steps: Tensor, write: Tensor, read: Tensor) -> Tensor:
-        """Run the states token by token: h' = exp(step A) h + step value write; out = h' read."""
-        decay = -self.A_log.float().exp()
-        hidden = values.new_zeros(len(values), *self.A_log.shape)
-        taken = steps * values
-        outs = []
-        for t in range(values.shape[1]):
-            kept = (steps[:, t, :, None] * decay).exp() * hidden
-            hidden = kept + taken[:, t, :, None] * write[:, t, None]
-            outs.append((hidden @ read[:, t, :, None]).squeeze(-1))
-        return torch.stack(outs, dim=1) if outs else values
+        mixed, _, _ = super().forward(tokens)
+        return mixed
 
 
 def mamba_block(state_dict: Mapping[str, Tensor]) -> MambaBlock:
@@ -82,11 +39,11 @@ def mamba_block(state_dict: Mapping[str, Tensor]) -> MambaBlock:
     what = "Mamba block"
     inner, size = parameter(state, "A_log", what, 2).shape
     block = MambaBlock(
-        dim=parameter(state, "out_proj.weight", what, 2).shape[0],
+        parameter(state, "out_proj.weight", what, 2).shape[0],
         inner=inner,
         state=size,
-        width=parameter(state, "conv1d.weight", what, 3).shape[2],
-        rank=parameter(state, "dt_proj.weight", what, 2).shape[1],
+        conv=parameter(state, "conv1d.weight", what, 3).shape[2],
+        step_rank=parameter(state, "dt_proj.weight", what, 2).shape[1],
     )
     load_exactly(block, state, f"a {what}")
     return block.eval()
