@@ -208,9 +208,7 @@ class _Run:
             self._predict(rows)
             model = self._model
             if isinstance(model, XT) and model.dense_head is not None:
-                dense = DensePass(
-                    spec, model, encoder.device, prepared, rows, self._cancelled
-                )
+                dense = DensePass(spec, model, encoder.device, prepared, rows, self._cancelled)
                 yield self._progress(rows.map(), done, n_cached, seconds, "decode")
                 yield from self._decode(dense, rows)
                 cancelled = not dense.complete
