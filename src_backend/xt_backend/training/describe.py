@@ -23,8 +23,8 @@ from xt_backend.model import (
 from xt_backend.store.labels import probabilities_of
 
 from .calibrate import fit_temperature, fit_threshold
-from .evaluation import Judged, measure_heads
 from .fit import Fitter
+from .judging import Judged, measure_heads
 from .metrics import Metrics
 from .pixel_judging import PixelJudged, fit_point_thresholds, measure_pixels
 from .pixel_metrics import PixelMetrics

@@ -220,6 +220,10 @@ class EvaluateSpec(CommonOptions):
         labels: CSV ``slide,label[,patient]``, for models that predict slides.
         distance_um: How far a point may lie from an object to count as found; the model's own
             radius of an object when None.
+        patients: CSV ``slide,patient``; the bootstrap then draws patients.
+        ordered: The classes have an order, that of the model: also measure quadratic kappa.
+        model_mpp: Pixel size of a converted model whose file states none, um/px.
+        out: Folder for numbers, predictions and pictures; None writes nothing.
         compare_context: Also measure the region-only head.
         bootstrap: Resamples behind the intervals; 0 leaves them out.
         seed: Of the resampling.
@@ -230,6 +234,10 @@ class EvaluateSpec(CommonOptions):
     annotations: Path | None = None
     labels: Path | None = None
     distance_um: Annotated[float, Field(gt=0.0)] | None = None
+    patients: Path | None = None
+    ordered: bool = False
+    model_mpp: Annotated[float, Field(gt=0.0)] | None = None
+    out: Path | None = None
     compare_context: bool = False
     bootstrap: Annotated[int, Field(ge=0, le=100_000)] = 1000
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
