@@ -19,7 +19,7 @@ from support.reference import (
 from torch import Tensor
 
 from xt_backend.errors import InputNotFoundError, ModelError, UsageError
-from xt_backend.model import ModelCard, load_model, read_card, save_model
+from xt_backend.model import EncoderInfo, ModelCard, load_model, read_card, save_model
 from xt_backend.model.convert import convert_checkpoint
 from xt_backend.model.reference import mamba_block, transformer_xl
 from xt_backend.model.reference.decoder import grid_sincos
@@ -304,6 +304,38 @@ def test_conversion_reads_sizes_and_classes_from_the_weights(tmp_path: Path, suf
     assert torch.equal(load_model(out)(images), model(images))
 
 
+def test_arguments_that_follow_from_the_rest_may_be_said(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "source.safetensors")
+    card = convert(
+        tmp_path / "source.safetensors",
+        tmp_path / "out.safetensors",
+        backbone_args={**BACKBONE_ARGS, "img_size": REGION_PX, "features_only": True},
+    )
+    assert card.region_encoder.backbone_args == BACKBONE_ARGS
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("backbone", "args"),
+    [
+        ("convnext_atto", {"depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16]}),
+        ("hiera_tiny_224", {"embed_dim": 8, "num_heads": 1, "stages": [1, 1, 1, 1]}),
+        ("swin_tiny_patch4_window7_224", {k: v for k, v in BACKBONE_ARGS.items() if "w" not in k}),
+    ],
+)
+def test_the_references_other_backbones_work(backbone: str, args: dict[str, Any]) -> None:
+    model = reference_model(region_encoder=EncoderInfo(name=backbone, backbone_args=args))
+    assert (model.encoder.side, model.encoder.dim) == (2, model.encoder.feature_info[-1]["num_chs"])
+    images = torch.randn(1, 3, 128, 64, generator=torch.Generator().manual_seed(0))
+    found = model(images)
+    assert found.shape == (1, 3)
+    # Both regions count.
+    for first in (0, 64):
+        changed = images.clone()
+        changed[:, :, first : first + 64] += 1
+        assert not torch.allclose(model(changed), found)
+
+
 @torch.no_grad()
 def test_tables_of_older_timm_versions_are_left_out(tmp_path: Path) -> None:
     model = reference_model()
@@ -326,7 +358,7 @@ def test_tables_of_older_timm_versions_are_left_out(tmp_path: Path) -> None:
         ({"classes": ("a", "a", "b")}, "class names must differ"),
         ({"crop_px": 100}, "whole regions"),
         ({"model_mpp": 9.0}, "model_mpp"),
-        ({"backbone_args": {"img_size": 64}}, "img_size"),
+        ({"backbone_args": {**BACKBONE_ARGS, "img_size": 128}}, "img_size"),
         ({"backbone_args": {**BACKBONE_ARGS, "embed_dim": 16}}, "mis-shaped: encoder"),
         ({"backbone_args": {**BACKBONE_ARGS, "depths": [1, 1, 2, 1]}}, "missing: encoder"),
         ({"backbone": "swinv2_tinny_window8_256"}, "did you mean"),

@@ -88,7 +88,14 @@ def convert_checkpoint(
             f"{len(names)} names were given for the {n_classes} classes of {source.name}",
             "name every class, in the order of the logits",
         )
-    architecture = find_architecture(backbone, backbone_args)
+    # Both follow from the rest; saying them as they are does no harm.
+    implied = {"img_size": region_px, "features_only": True}
+    args = {
+        key: value
+        for key, value in (backbone_args or {}).items()
+        if key not in implied or implied[key] != value
+    }
+    architecture = find_architecture(backbone, args)
     try:
         encoder = EncoderInfo(
             name=architecture.name,

@@ -45,6 +45,7 @@ class TrainSpec(CommonOptions):
         region_px: Side of a region at `model_mpp`.
         input_px: Side of what the encoder takes at once; `region_px` when None.
         tokens_per_region: k of k x k tokens per region.
+        pooling: ``map``, or ``cls`` or ``cls+mean`` for encoders with a class token.
         stain: Every slide's stain is brought to that of an average training slide, by the method
             of Macenko or of Reinhard; the model file records it.
         components: Whitened principal components of the features that the model sees.
@@ -106,6 +107,7 @@ class TrainSpec(CommonOptions):
     region_px: Annotated[int, Field(ge=8, le=16384)] = 128
     input_px: Annotated[int, Field(ge=8)] | None = None
     tokens_per_region: Annotated[int, Field(ge=1)] = 1
+    pooling: Literal["map", "cls", "cls+mean"] = "map"
 
     stain: Literal["macenko", "reinhard"] | None = None
     components: Annotated[int, Field(ge=1)] = 24

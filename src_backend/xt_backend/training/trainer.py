@@ -157,6 +157,7 @@ class Trainer:
             region_px=spec.region_px,
             input_px=spec.input_px,
             tokens_per_region=spec.tokens_per_region,
+            pooling=spec.pooling,
             weights=spec.weights,
             offline=True if spec.offline else None,
         )

@@ -50,6 +50,10 @@ def train(
     region_encoder: Annotated[
         str | None, typer.Option(help="timm name [default: tf_efficientnet_lite0].")
     ] = None,
+    pooling: Annotated[
+        str | None,
+        typer.Option(help="map, or cls or cls+mean where there is a class token [default: map]."),
+    ] = None,
     weights: Annotated[
         str | None, typer.Option(help="pretrained, random or a safetensors file.")
     ] = None,
@@ -117,6 +121,7 @@ def train(
         "folds": folds,
         "region_encoder": region_encoder,
         "weights": weights,
+        "pooling": pooling,
         "context": context,
         "model_mpp": model_mpp,
         "region_px": region_px,
