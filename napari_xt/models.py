@@ -35,7 +35,7 @@ class ModelChoice:
         """Whether a slide of this pixel size may be run; unknown sizes fit nothing."""
         from xt_backend.slides import check_scale
 
-        if self.card is None or slide_mpp is None:
+        if self.card is None or self.card.model_mpp is None or slide_mpp is None:
             return False
         try:
             check_scale(slide_mpp, self.card.model_mpp, allow_upsample)
@@ -77,10 +77,13 @@ def explain(model: ModelChoice, slide_mpp: float | None, allow_upsample: bool) -
     """Why this model suits the slide, or why it does not, for the user."""
     if model.card is None:
         return model.problem
-    wants = f"It looks at {model.card.model_mpp:g} µm per pixel"
+    model_mpp = model.card.model_mpp
+    if model_mpp is None:
+        return "It states no pixel size. Convert it again with --model-mpp to use it here."
+    wants = f"It looks at {model_mpp:g} µm per pixel"
     if slide_mpp is None:
         return f"{wants}; the slide's pixel size is not known yet."
-    ratio = slide_mpp / model.card.model_mpp
+    ratio = slide_mpp / model_mpp
     if not model.fits(slide_mpp, allow_upsample):
         return (
             f"{wants}; this slide has only {slide_mpp:g}, {ratio:.2g} times too coarse. Pick a "

@@ -63,8 +63,9 @@ def preview(spec: RunSpec, card: ModelCard) -> Preview:
     """
     from xt_backend.engine.preparation import prepare
 
-    prepared = prepare(spec.slide, card.model_mpp, card.region_px, spec)
+    model_mpp = card.mpp(spec.model_mpp)
+    prepared = prepare(spec.slide, model_mpp, card.scored_px, spec)
     prepared.slide.close()
-    region_um = card.model_mpp * card.region_px
+    region_um = model_mpp * card.scored_px
     count = len(prepared.cells)
     return Preview(count, region_um, _area_mm2(count, region_um), tuple(prepared.notes))

@@ -108,7 +108,7 @@ class ScoreOptions(CommonOptions):
         layouts: Files written beside those that are always written.
     """
 
-    model_mpp: Annotated[float, Field(gt=0)] | None = None
+    model_mpp: Annotated[float, Field(ge=0.05, le=5.0)] | None = None
     context: bool = True
     layouts: tuple[Literal["parquet"], ...] = ()
 
@@ -121,6 +121,7 @@ class FeatureOptions(CommonOptions):
         region_px: Side of a region at `model_mpp`.
         input_px: Side of what the encoder takes at once; `region_px` when None.
         tokens_per_region: k of k x k tokens per region.
+        pooling: ``map``, or ``cls`` or ``cls+mean`` for encoders with a class token.
         weights: ``pretrained``, ``random`` (seeded) or a safetensors file.
     """
 
@@ -128,6 +129,7 @@ class FeatureOptions(CommonOptions):
     region_px: Annotated[int, Field(ge=8, le=16384)] = 256
     input_px: Annotated[int, Field(ge=8)] | None = None
     tokens_per_region: Annotated[int, Field(ge=1)] = 1
+    pooling: Literal["map", "cls", "cls+mean"] = "map"
     weights: str = "pretrained"
     layout: Literal["xt"] = "xt"
 

@@ -11,6 +11,7 @@ __all__ = [
     "RESEARCH_USE",
     "AnyH5",
     "Encoding",
+    "EvaluationFile",
     "FeaturesH5",
     "RegionStatus",
     "RunFile",
@@ -90,6 +91,15 @@ class RunFile:
     FEATURES = ".features.h5"
     PARTIAL = ".partial"
     BAD = ".bad"
+
+
+class EvaluationFile:
+    """Names inside the folder that ``evaluate --out`` writes."""
+
+    METRICS = "metrics.json"
+    PREDICTIONS = "predictions.csv"
+    CONFUSION = "confusion.png"
+    RELIABILITY = "reliability.png"
 
 
 class StoreH5:

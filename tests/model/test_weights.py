@@ -258,6 +258,26 @@ def test_cached_hub_models_need_no_network(
     )
 
 
+@pytest.mark.parametrize(
+    ("page", "licence"),
+    [
+        ("---\nlicense: cc-by-nc-nd-4.0\ntags: [a]\n---\n# Model\n", "cc-by-nc-nd-4.0"),
+        ("---\nlicense: other\nlicense_name: special\n---\n", "special"),
+        ("# Model\n---\nlicense: mit\n---\n", ""),
+        ("---\n: [\n---\n", ""),
+        (None, ""),
+    ],
+)
+def test_the_licence_comes_from_the_page_where_the_configuration_has_none(
+    cached_repository: str, tmp_path: Path, page: str | None, licence: str
+) -> None:
+    config = next(tmp_path.rglob("config.json"))
+    config.write_text(config.read_text().replace('"license": "cc-by-4.0"', '"license": null'))
+    if page is not None:
+        config.with_name("README.md").write_text(page)
+    assert build_region_encoder(cached_repository, region_px=64).info.licence == licence
+
+
 def test_a_model_without_its_encoder_finds_it_again(
     cached_repository: str, tmp_path: Path, make_xt: Callable[..., Any]
 ) -> None:

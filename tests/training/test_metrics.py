@@ -14,6 +14,8 @@ from xt_backend.training.metrics import (
     confusion_matrix,
     f1_scores,
     measure,
+    quadratic_kappa,
+    reliability,
 )
 
 CLASSES = ("a", "b", "c")
@@ -111,3 +113,71 @@ def test_nothing_to_measure() -> None:
     found = measure(CLASSES, empty, np.zeros((0, 3)), empty, empty, n_bootstrap=10)
     assert found.n_regions == 0
     assert np.isnan(found.macro_f1.value)
+
+
+# --- ordered classes ---------------------------------------------------------------------------
+
+
+def test_quadratic_kappa_agrees_with_scikit_learn(case: tuple[np.ndarray, ...]) -> None:
+    true, probabilities, predicted, slides = case
+    expected = reference.cohen_kappa_score(true, predicted, weights="quadratic")
+    assert quadratic_kappa(confusion_matrix(true, predicted, 3)) == pytest.approx(expected)
+    found = measure(CLASSES, true, probabilities, predicted, slides, ordered=True, n_bootstrap=200)
+    kappa = found.quadratic_kappa
+    assert kappa is not None
+    assert kappa.value == pytest.approx(expected)
+    assert kappa.low < kappa.value < kappa.high
+    assert found.to_dict()["quadratic_kappa"] == kappa.to_dict()
+    plain = measure(CLASSES, true, probabilities, predicted, slides, n_bootstrap=0)
+    assert plain.quadratic_kappa is None
+    assert "quadratic_kappa" not in plain.to_dict()
+
+
+def test_a_failed_region_is_the_worst_answer_for_kappa() -> None:
+    true = np.array([0, 1, 2, 2, 0, 1])
+    right = quadratic_kappa(confusion_matrix(true, true, 3))
+    assert right == 1.0
+    failed, near, far = true.copy(), true.copy(), true.copy()
+    failed[2], near[2], far[2] = FAILED, 1, 0
+    by_failure, by_near, by_far = (
+        quadratic_kappa(confusion_matrix(true, answer, 3)) for answer in (failed, near, far)
+    )
+    assert by_failure == by_far < by_near < 1
+    assert np.isnan(quadratic_kappa(confusion_matrix(np.zeros(3, int), np.zeros(3, int), 3)))
+    assert np.isnan(quadratic_kappa(np.zeros((3, 4))))
+
+
+# --- patients and reliability ------------------------------------------------------------------
+
+
+def test_patients_are_drawn_whole(case: tuple[np.ndarray, ...]) -> None:
+    """Slides of one patient that are all right or all wrong say less than they seem to."""
+    rng = np.random.default_rng(3)
+    patients = np.repeat(np.arange(8), 50)
+    slides = np.arange(400) // 10
+    true = rng.integers(0, 3, 400)
+    predicted = np.where(patients % 2 == 0, true, (true + 1) % 3)
+    probabilities = np.eye(3)[predicted]
+    by_slide = measure(CLASSES, true, probabilities, predicted, slides)
+    by_patient = measure(CLASSES, true, probabilities, predicted, slides, patients=patients)
+    assert (by_slide.resampled, by_patient.resampled) == ("slides", "patients")
+    widths = [found.accuracy.high - found.accuracy.low for found in (by_slide, by_patient)]
+    assert widths[1] > 1.5 * widths[0]
+    few = measure(CLASSES, true, probabilities, predicted, slides, patients=patients % 3)
+    assert few.resampled == "slides"
+
+
+def test_reliability_holds_the_numbers_behind_the_error() -> None:
+    confidence = np.array([0.95, 0.97, 0.96, 0.41, 1.0])
+    correct = np.array([True, False, True, False, True])
+    found = reliability(confidence, correct)
+    assert found.count.sum() == 5
+    assert found.count[-1] == 4
+    assert found.confidence[-1] == pytest.approx(0.97)
+    assert found.accuracy[-1] == pytest.approx(0.75)
+    assert found.accuracy[6] == 0.0
+    assert np.isnan(found.accuracy[0])
+    assert found.error == pytest.approx(calibration_error(confidence, correct))
+    filled = found.count > 0
+    gap = np.abs(found.confidence - found.accuracy)[filled] * found.count[filled]
+    assert gap.sum() / 5 == pytest.approx(found.error)

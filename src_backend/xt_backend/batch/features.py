@@ -54,6 +54,7 @@ class FeatureBatch:
             region_px=options.region_px,
             input_px=options.input_px,
             tokens_per_region=options.tokens_per_region,
+            pooling=options.pooling,
             weights=options.weights,
             offline=True if options.offline else None,
         )

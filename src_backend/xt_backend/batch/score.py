@@ -48,8 +48,12 @@ class Batch:
         path = find_model(model)
         self._model = str(path)
         card = read_card(path)
-        if card.model_mpp is None and options.model_mpp is None:
-            raise ModelError(f"Model {card.name} states no pixel size", "Give --model-mpp in um/px")
+        card.mpp(options.model_mpp)
+        if card.layout == "reference" and not options.context:
+            raise ModelError(
+                f"Model {card.name} has no head that sees each region alone",
+                "Leave --context off out",
+            )
         self._card = card
         self._options = options
         device = choose_device(options.device, options.precision)

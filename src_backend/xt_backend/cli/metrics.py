@@ -33,11 +33,16 @@ def metrics_table(context: Metrics, region_only: Metrics | None, unit: str = "re
     line("balanced accuracy", [metrics.balanced_accuracy for metrics in columns])
     line("accuracy", [metrics.accuracy for metrics in columns])
     line("calibration error", [metrics.calibration_error for metrics in columns])
+    kappas = [metrics.quadratic_kappa for metrics in columns]
+    if given := [kappa for kappa in kappas if kappa is not None]:
+        line("quadratic kappa", given)
     failed = f", {context.n_failed} failed (counted as wrong)" if context.n_failed else ""
     judged = f"{context.n_regions} {unit}"
     if unit != "slides":
         judged += f" of {context.n_slides} slides"
-    lines.append(judged + failed)
+    drawn = math.isfinite(context.accuracy.low)
+    how = f"; intervals by drawing {context.resampled} anew" if drawn else ""
+    lines.append(f"{judged}{failed}{how}")
     return "\n".join(line.rstrip() for line in lines)
 
 

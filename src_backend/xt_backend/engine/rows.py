@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from xt_backend.model import XT
+from xt_backend.model import XT, ReferenceXT
 from xt_backend.store import ScoreMap
 
 __all__ = ["Rows"]
@@ -18,8 +18,9 @@ class Rows:
     """The rows of a score map while they fill; `map` takes a copy as it stands.
 
     Attributes:
-        tokens: (n, k*k, p) float32 whitened features; what context needs, far smaller than the
-            features, so that memory hardly grows with the slide.
+        tokens: (n, k*k, p) float32 whitened features (logits, for layout ``reference``); what
+            context needs, far smaller than the features, so that memory hardly grows with the
+            slide.
         context_tokens: (n, dim) float32 after context, NaN where there are none; kept for dense
             and detection models.
     """
@@ -34,16 +35,20 @@ class Rows:
         self.context_tokens = np.empty((len(blank), 0), np.float32)
 
     def keep(
-        self, model: XT, rows: npt.NDArray[np.int64], features: npt.NDArray[np.float16]
+        self,
+        model: XT | ReferenceXT,
+        rows: npt.NDArray[np.int64],
+        features: npt.NDArray[np.float16],
     ) -> None:
-        """Take features in, and show what the region-only head makes of them."""
+        """Take features in, and show what can be said before all regions are there."""
         with torch.inference_mode():
             tokens = model.reduce(torch.from_numpy(features).to(model.device, torch.float32))
             logits = model.region_only(tokens).cpu().numpy()
         if self.tokens is None:
             self.tokens = torch.zeros((len(self.blank), *tokens.shape[1:]))
         self.tokens[torch.from_numpy(rows)] = tokens.cpu()
-        self.region_only[rows] = logits
+        if model.has_region_only:
+            self.region_only[rows] = logits
         self.logits[rows] = logits
 
     def keep_context(self, which: npt.NDArray[np.bool_], tokens: torch.Tensor) -> None:

@@ -18,7 +18,7 @@ from xt_backend.errors import (
     XTError,
 )
 from xt_backend.keys import Encoding, RegionStatus
-from xt_backend.model import XT, find_model, load_model
+from xt_backend.model import XT, ReferenceXT, find_model, load_model
 from xt_backend.store import RegionStore, ScoreMap
 
 from .collection import check_failures
@@ -43,9 +43,9 @@ class Engine:
     """Keeps the last model loaded and runs slides through it, one after another."""
 
     def __init__(self) -> None:
-        self._loaded: tuple[tuple[Any, ...], XT] | None = None
+        self._loaded: tuple[tuple[Any, ...], XT | ReferenceXT] | None = None
 
-    def model(self, name: str, device: Device) -> XT:
+    def model(self, name: str, device: Device) -> XT | ReferenceXT:
         """Load a model by name or path, or take the one in memory."""
         path = find_model(name)
         stat = path.stat()
@@ -101,10 +101,12 @@ class _Run:
         device = choose_device(spec.device, spec.precision)
         self._model = self._engine.model(spec.model, device)
         card = self._model.card
-        model_mpp = card.model_mpp or spec.model_mpp
-        if model_mpp is None:
-            raise ModelError(f"Model {card.name} states no pixel size", "Give --model-mpp")
-        prepared = prepare(spec.slide, model_mpp, card.region_px, spec, card.stain)
+        if not (spec.context or self._model.has_region_only):
+            raise ModelError(
+                f"Model {card.name} has no head that sees each region alone", "Leave context on"
+            )
+        model_mpp = card.mpp(spec.model_mpp)
+        prepared = prepare(spec.slide, model_mpp, card.scored_px, spec, card.stain)
         with prepared.slide:
             encoder = BatchEncoder(self._model.region_encoder, device)
             store = open_store(prepared, encoder, spec.cache_dir())
@@ -204,10 +206,9 @@ class _Run:
             seconds = time.perf_counter() - encode_started
             yield self._progress(rows.map(), done, n_cached, seconds, "context")
             self._predict(rows)
-            if self._model.dense_head is not None:
-                dense = DensePass(
-                    spec, self._model, encoder.device, prepared, rows, self._cancelled
-                )
+            model = self._model
+            if isinstance(model, XT) and model.dense_head is not None:
+                dense = DensePass(spec, model, encoder.device, prepared, rows, self._cancelled)
                 yield self._progress(rows.map(), done, n_cached, seconds, "decode")
                 yield from self._decode(dense, rows)
                 cancelled = not dense.complete
@@ -252,7 +253,7 @@ class _Run:
         on = self._spec.context
         shown = prediction.logits if on else prediction.region_only_logits
         rows.logits[scored] = shown.cpu().numpy()
-        if self._model.dense_head is not None:
+        if self._model.card.has_dense_head:
             rows.keep_context(scored, prediction.context_tokens)
         slide = prediction.slide_logits if on else prediction.region_only_slide_logits
         rows.slide_logits = None if slide is None else slide.cpu().numpy()

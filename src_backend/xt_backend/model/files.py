@@ -18,6 +18,7 @@ from xt_backend.model.card import CARD_KEY, ModelCard
 from xt_backend.model.context import default_options
 from xt_backend.model.header import Header, file_sha256, read_card, read_header
 from xt_backend.model.library import find_model
+from xt_backend.model.reference import ReferenceXT
 from xt_backend.model.region import RegionEncoder, build_region_encoder, encoder_from_card
 from xt_backend.model.state import state_sha256
 from xt_backend.model.xt import XT
@@ -32,7 +33,7 @@ _DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.float16: "F16",
            torch.uint8: "U8", torch.bool: "BOOL"}  # fmt: skip
 
 
-def save_model(model: XT, path: str | os.PathLike[str]) -> ModelCard:
+def save_model(model: XT | ReferenceXT, path: str | os.PathLike[str]) -> ModelCard:
     """Write a model; the file appears under its name only when it is complete.
 
     The same model gives the same bytes. Encoder tensors whose values are all float16 values (see
@@ -58,7 +59,9 @@ def save_model(model: XT, path: str | os.PathLike[str]) -> ModelCard:
         )
     encoder = model.region_encoder
     context = model.card.context
-    options = {**default_options(context.kind), **context.options}
+    # The reference's layers have no defaults: its card holds all sizes.
+    defaults = default_options(context.kind) if isinstance(model, XT) else {}
+    options = {**defaults, **context.options}
     card = model.card.model_copy(
         update={
             "region_encoder": info,
@@ -79,8 +82,14 @@ def save_model(model: XT, path: str | os.PathLike[str]) -> ModelCard:
     return card
 
 
-def load_model(name_or_path: str | os.PathLike[str], *, sha256: str | None = None) -> XT:
+def load_model(
+    name_or_path: str | os.PathLike[str], *, sha256: str | None = None
+) -> XT | ReferenceXT:
     """Load a model in eval mode, on the CPU, in float32.
+
+    Its forward takes an image (B, 3, H, W) float32, already normalised, H and W multiples of
+    region_px, to logits: (B, C) for slide task and layout ``reference``, (B, C, rows, cols) for
+    region task.
 
     Only safetensors is read. Every tensor of the file has to fit and every weight of the model
     has to be in the file; both hashes of the card are checked.
@@ -103,7 +112,7 @@ def load_model(name_or_path: str | os.PathLike[str], *, sha256: str | None = Non
             )
     header = read_header(path)
     card = read_card(path)
-    model = XT(card, _encoder(card))
+    model = ReferenceXT(card) if card.layout == "reference" else XT(card, _encoder(card))
     _check_tensors(model, header, path.name)
     try:
         tensors = load_file(path)
@@ -133,6 +142,7 @@ def _encoder(card: ModelCard) -> RegionEncoder:
         region_px=card.region_px,
         input_px=card.input_px,
         tokens_per_region=card.tokens_per_region,
+        pooling=info.pooling,
         weights="pretrained" if from_hub else "random",
         seed=int(seed),
         revision=info.revision or None,
@@ -145,7 +155,7 @@ def _encoder(card: ModelCard) -> RegionEncoder:
     return encoder
 
 
-def _check_tensors(model: XT, header: Header, name: str) -> None:
+def _check_tensors(model: XT | ReferenceXT, header: Header, name: str) -> None:
     embedded = model.card.region_encoder.embedded
     wanted = {
         key: (_DTYPES[tensor.dtype], tuple(tensor.shape))
@@ -168,11 +178,11 @@ def _check_tensors(model: XT, header: Header, name: str) -> None:
     if problems:
         raise ModelError(
             f"The tensors of {name} do not fit its card; {'; '.join(problems)}",
-            "get the file again, or train the model again with this version",
+            "get the file again, or make the model again with this version",
         )
 
 
-def _check_hashes(model: XT, card: ModelCard, name: str) -> None:
+def _check_hashes(model: XT | ReferenceXT, card: ModelCard, name: str) -> None:
     checks = (
         ("region encoder", model.region_encoder, card.region_encoder.sha256),
         ("weights", model, card.state_sha256),

@@ -25,8 +25,8 @@ _PICKLE_SUFFIXES = frozenset({
 })  # fmt: skip
 _GET_AGAIN = "get the file again and compare its sha256"
 _CONVERT = (
-    "pickled checkpoints can run code when they are opened; this version uses .safetensors models "
-    "made by `napari-xt train` (a later one brings `napari-xt models convert`)"
+    "pickled checkpoints can run code when they are opened; make a model of it with "
+    "`napari-xt models convert`, or use one made by `napari-xt train`"
 )
 
 
@@ -88,8 +88,8 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
     if text is None:
         raise ModelError(
             f"{name} holds tensors but no napari-xt model card",
-            "use a model made by `napari-xt train` (weights of other tools will need a later "
-            "version's `napari-xt models convert`)",
+            "use a model made by `napari-xt train`, or make one of a checkpoint of the xT "
+            "reference with `napari-xt models convert`",
         )
     return ModelCard.from_json(text, where=name)
 

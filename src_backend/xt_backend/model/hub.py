@@ -6,9 +6,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from xt_backend.errors import ModelError
 
-__all__ = ["HubFile", "HubName", "hub_file", "is_offline"]
+__all__ = ["HubFile", "HubName", "hub_file", "hub_licence", "is_offline"]
 
 _PREFIX = "hf-hub:"
 
@@ -123,6 +125,23 @@ def hub_file(hub: HubName, filenames: tuple[str, ...], *, offline: bool | None =
         f"hf-hub:{hub.repository} has none of the files {', '.join(filenames)}",
         "it is no timm model; give a local file with --weights FILE",
     )
+
+
+def hub_licence(hub: HubName, *, offline: bool | None = None) -> str:
+    """The licence that the page of a repository states, or empty where it cannot be known."""
+    try:
+        text = hub_file(hub, ("README.md",), offline=offline).path.read_text("utf-8")
+    except (ModelError, OSError, UnicodeDecodeError):
+        return ""
+    start, head, _ = [*text.split("---\n", 2), "", ""][:3]
+    try:
+        facts = yaml.safe_load(head) if not start.strip() else None
+    except yaml.YAMLError:
+        return ""
+    if not isinstance(facts, dict):
+        return ""
+    named = facts.get("license_name") if facts.get("license") == "other" else None
+    return str(named or facts.get("license") or "")
 
 
 def _in_cache(path: str) -> HubFile:

@@ -41,8 +41,8 @@ def read_pickled_weights(path: Path) -> dict[str, Tensor]:
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1].rstrip(".")
             raise ModelError(
                 f"{path.name} cannot be read as plain weights ({reason})",
-                "use a .safetensors file (whole checkpoints will need a later version's "
-                "`napari-xt models convert`)",
+                "only plain tensors are taken from pickled files, by `napari-xt models convert` "
+                "too; save the state dict alone, best as .safetensors",
             )
         with safe_open(target, framework="pt") as file:
             order: list[str] = json.loads(file.metadata()["order"])

@@ -17,7 +17,9 @@ _BLOCK_ROWS = 64
 _VARIANCE_FLOOR = 1e-6
 
 
-def in_blocks(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+def in_blocks(
+    function: Callable[[Tensor], Tensor], rows: Tensor, size: int = _BLOCK_ROWS
+) -> Tensor:
     """Apply a function of independent rows block by block, each padded to the same length.
 
     Products of matrices round differently when there are other rows beside; this way they do not.
@@ -25,12 +27,13 @@ def in_blocks(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
     Args:
         function: From (n, ...) to (n, ...), row by row.
         rows: (N, ...); N may be 0.
+        size: Rows in a block.
 
     Returns:
         (N, ...).
     """
-    parts = [*torch.split(rows, _BLOCK_ROWS)] if len(rows) else [rows]
-    missing = _BLOCK_ROWS - len(parts[-1])
+    parts = [*torch.split(rows, size)] if len(rows) else [rows]
+    missing = size - len(parts[-1])
     parts[-1] = torch.cat([parts[-1], rows.new_zeros(missing, *rows.shape[1:])])
     return torch.cat([function(part) for part in parts])[: len(rows)]
 

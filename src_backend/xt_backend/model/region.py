@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import JsonValue, ValidationError
@@ -39,7 +39,7 @@ class RegionEncoder(nn.Module):
         tokens_per_region: k.
         mean: Subtracted from RGB in 0 to 1.
         std: Divides RGB after that.
-        info: For the model card.
+        info: For the model card; says how tokens are pooled.
         native_px: The backbone's own input size, for messages.
 
     Attributes:
@@ -71,7 +71,7 @@ class RegionEncoder(nn.Module):
         self.input_px = input_px
         self.tokens_per_region = tokens_per_region
         self.info = info
-        self._map = FeatureMap(backbone, input_px, info.name, native_px)
+        self._map = FeatureMap(backbone, input_px, info.name, native_px, info.pooling)
         self.dim = self._map.dim
         stitched = self._map.side * (region_px // input_px)
         if not 1 <= tokens_per_region <= stitched:
@@ -183,6 +183,7 @@ class RegionEncoder(nn.Module):
             "input_px": self.input_px,
             "region_px": self.region_px,
             "tokens_per_region": self.tokens_per_region,
+            "pooling": self.info.pooling,
             "mean": [round(value, 7) for value in self.mean.flatten().tolist()],
             "std": [round(value, 7) for value in self.std.flatten().tolist()],
         }
@@ -217,6 +218,7 @@ def build_region_encoder(
     region_px: int,
     input_px: int | None = None,
     tokens_per_region: int = 1,
+    pooling: Literal["map", "cls", "cls+mean"] = "map",
     weights: str | os.PathLike[str] = "pretrained",
     seed: int = 0,
     revision: str | None = None,
@@ -234,6 +236,9 @@ def build_region_encoder(
         input_px: Side of a sub-region. None takes the backbone's own size where the region is a
             multiple of it, else the whole region.
         tokens_per_region: k; a region gives k x k tokens.
+        pooling: What they are pooled from: ``map`` (the last map or the patch tokens), ``cls``
+            (the class token of each sub-region) or ``cls+mean`` (both, one after the other). Only
+            backbones with a class token have the last two.
         weights: ``pretrained``, ``random`` (seeded: the same sha256 every time) or a file.
         seed: For ``random``.
         revision: Commit to take from the hub.
@@ -256,7 +261,7 @@ def build_region_encoder(
         native = architecture.native_px
         input_px = native if native and region_px % native == 0 else region_px
     _check_sizes(region_px, input_px)
-    info = _info(architecture)
+    info = _info(architecture, pooling)
     with seeded(None):
         backbone = create_backbone(architecture, input_px)
     origin = load_weights(
@@ -310,9 +315,9 @@ def encoder_from_card(card: ModelCard) -> RegionEncoder:
     )
 
 
-def _info(architecture: Architecture) -> EncoderInfo:
+def _info(architecture: Architecture, pooling: Any) -> EncoderInfo:
     try:
-        return EncoderInfo(name=architecture.name, backbone_args=architecture.args)
+        return EncoderInfo(name=architecture.name, backbone_args=architecture.args, pooling=pooling)
     except ValidationError as error:
         problem = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise ModelError(

@@ -7,6 +7,7 @@ still meets nothing of the program that asked for it. It imports nothing of this
 from __future__ import annotations
 
 import json
+import pickle
 import sys
 from collections.abc import Mapping
 
@@ -30,10 +31,22 @@ def main(source: str, target: str) -> int:
             raise ValueError("no tensors in it")
         # safetensors sorts by itself; the order of the checkpoint can carry meaning.
         save_file(tensors, target, {"order": json.dumps(list(tensors))})
+    except pickle.UnpicklingError:
+        sys.stderr.write(f"UnpicklingError: {unsafe(source)}\n")
+        return 3
     except Exception as error:
         sys.stderr.write(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}\n")
         return 3
     return 0
+
+
+def unsafe(source: str) -> str:
+    """What a pickle holds besides plain tensors, found without running it."""
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(source)
+    except Exception:  # whatever a file that is no checkpoint brings up
+        names = []
+    return f"it holds {', '.join(sorted(names)[:5])}" if names else "it is no plain state dict"
 
 
 if __name__ == "__main__":

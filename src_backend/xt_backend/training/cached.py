@@ -15,8 +15,8 @@ from xt_backend.model import XT, FeatureStats
 
 from .augment import View, blank_tokens, join, shift, turn
 from .batch import TOKENS_AT_ONCE, Batch, count_tokens, decode, packed
-from .evaluation import Judged
 from .fields import LabelledField
+from .judging import Judged
 from .learner import Backward, StepOutcome
 from .losses import class_weights, heads_loss, soft_cross_entropy
 from .metrics import macro_f1

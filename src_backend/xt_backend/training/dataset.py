@@ -28,6 +28,7 @@ class SlideField:
         name: The slide's file name.
         features: (N, k*k, D) float16; zeros where the region could not be read.
         positions_um: (N, 2) float64 centres of the regions.
+        boxes: (N, 4) int64 level-0 px, x0, y0, x1, y1.
         scored: (N,) bool, False where the region could not be read.
         truth: About the N regions, or about the slide.
         pitch_um: Step of the lattice.
@@ -38,6 +39,7 @@ class SlideField:
     name: str
     features: npt.NDArray[np.float16]
     positions_um: npt.NDArray[np.float64]
+    boxes: npt.NDArray[np.int64]
     scored: npt.NDArray[np.bool_]
     truth: Truth
     pitch_um: float
@@ -68,7 +70,7 @@ def load_field(
         SlideError: The slide cannot be used.
         AnnotationError: Its annotations cannot be used.
     """
-    prepared = prepare(source.path, card.model_mpp, card.region_px, options, card.stain)
+    prepared = prepare(source.path, card.mpp(), card.scored_px, options, card.stain)
     with prepared.slide:
         lattice, cells = prepared.lattice, prepared.cells
         truth, targets = read_truth(source, prepared, card)
@@ -83,6 +85,7 @@ def load_field(
         name=source.name,
         features=found.features,
         positions_um=lattice.centres_um(cells),
+        boxes=lattice.boxes(cells),
         scored=found.scored,
         truth=truth,
         pitch_um=lattice.stride_px * lattice.model_mpp,

@@ -23,8 +23,8 @@ from xt_backend.model import (
 from xt_backend.store.labels import probabilities_of
 
 from .calibrate import fit_temperature, fit_threshold
-from .evaluation import Judged, measure_heads
 from .fit import Fitter
+from .judging import Judged, measure_heads
 from .metrics import Metrics
 from .pixel_judging import PixelJudged, fit_point_thresholds, measure_pixels
 from .pixel_metrics import PixelMetrics
@@ -190,4 +190,4 @@ def _training_data(spec: TrainSpec, fitter: Fitter, n_val: int) -> str:
     text = f"{len(fitter.learner)} slides with {what} ({listed}) for training"
     if n_val:
         text += f", {n_val} slides for validation"
-    return f"{spec.training_data.rstrip()} {text}, at {card.model_mpp:g} um/px.".strip()
+    return f"{spec.training_data.rstrip()} {text}, at {card.mpp():g} um/px.".strip()

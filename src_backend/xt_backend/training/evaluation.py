@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
 
 from xt_backend.engine import BatchDecoder, BatchEncoder, choose_device
 from xt_backend.errors import AnnotationError, EngineError, SlideError, UsageError
 from xt_backend.model import XT, ModelCard, find_model, load_model
-from xt_backend.store.labels import probabilities_of, winners
 
 from .annotations import AnnotatedSlide, annotated_classes, pair_slides
-from .dataset import SlideField, load_field
+from .dataset import load_field
+from .evaluation_files import prepare_folder, write_evaluation
 from .events import Progress, ProgressCallback, ignore
+from .judging import Judged, judge, measure_heads, missed
 from .labels import LabelledSlide, LabelTable, label_slides
-from .metrics import FAILED, Metrics, measure
+from .metrics import Metrics
 from .pixel_judging import PixelJudged, judge_pixels, measure_pixels
 from .pixel_metrics import PixelMetrics
 from .spec import EvaluateSpec
+from .splits import read_patients
 from .truth import Source
 
-__all__ = ["EvaluationReport", "Judged", "evaluate", "judge", "measure_heads"]
+__all__ = ["EvaluationReport", "evaluate"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class EvaluationReport:
         pixels: The masks or points of dense and detection models; None for others.
         region_only_pixels: The same without context; None unless asked for.
         notes: What the user should know.
+        judged: By slide: what was compared with what; not part of `to_dict`.
     """
 
     model: str
@@ -51,6 +52,7 @@ class EvaluationReport:
     pixels: PixelMetrics | None
     region_only_pixels: PixelMetrics | None
     notes: tuple[str, ...]
+    judged: dict[str, Judged] = field(default_factory=dict, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; no paths."""
@@ -68,29 +70,12 @@ class EvaluationReport:
         }
 
 
-@dataclass(frozen=True)
-class Judged:
-    """The annotated regions of one slide, or the slide itself, with both heads' logits.
-
-    Attributes:
-        true: (n,) labels.
-        soft: (n, C) float32 class shares, rows sum to 1.
-        logits: (n, C) float32, NaN where the region failed.
-        region_only_logits: (n, C) float32, the same.
-    """
-
-    true: npt.NDArray[np.int64]
-    soft: npt.NDArray[np.float32]
-    logits: npt.NDArray[np.float32]
-    region_only_logits: npt.NDArray[np.float32]
-
-
 def evaluate(spec: EvaluateSpec, progress: ProgressCallback = ignore) -> EvaluationReport:
     """Compare a model's predictions with annotations, or with labels of slides.
 
     Judged are the regions of tissue that are annotated enough (the model's label rule), or whole
-    slides; those that could not be read count as wrong. Slides whose regions cannot be judged are
-    listed, never dropped.
+    slides; those that could not be read count as wrong, however many they are. Slides whose regions
+    cannot be judged are listed, never dropped.
 
     Raises:
         InputNotFoundError: A folder or the model file does not exist.
@@ -99,35 +84,46 @@ def evaluate(spec: EvaluateSpec, progress: ProgressCallback = ignore) -> Evaluat
         AnnotationError: Annotations or labels are missing, or hold classes that the model does not
             know.
         SlideError: Not one slide could be judged.
+        OutputError: The folder for the files cannot be written.
     """
+    if spec.out is not None:
+        prepare_folder(spec.out)
     device = choose_device(spec.device, spec.precision)
     model = load_model(find_model(spec.model))
-    card = model.card
+    if spec.compare_context and not model.has_region_only:
+        raise UsageError(
+            f"Model {model.card.name} has no head that sees each region alone",
+            "Leave --compare-context out",
+        )
+    card = model.card.model_copy(update={"model_mpp": model.card.mpp(spec.model_mpp)})
     slides, notes = _sources(spec, card)
+    patients = _patients(spec, slides)
+    options = spec.model_copy(update={"max_failed_fraction": 1.0})
     encoder = BatchEncoder(model.region_encoder, device)
     model.to(device.name)
     judged: dict[str, Judged] = {}
     failed: dict[str, str] = {}
-    missed: list[Judged] = []
-    decoder = BatchDecoder(model, device) if card.has_dense_head else None
+    absent: dict[str, Judged] = {}
+    dense = model if isinstance(model, XT) and card.has_dense_head else None
+    decoder = None if dense is None else BatchDecoder(dense, device)
     by_pixel: tuple[list[PixelJudged], list[PixelJudged]] = ([], [])
     first_error: SlideError | EngineError | None = None
     for index, slide in enumerate(slides):
         progress(Progress("evaluate", index, len(slides), slide.name))
         try:
-            field = load_field(slide, card, encoder, spec)
+            field = load_field(slide, card, encoder, options)
         except (SlideError, EngineError) as error:
             first_error = first_error or error
             failed[slide.name] = str(error)
             if isinstance(slide, LabelledSlide):
-                missed.append(_missed(slide, card))
+                absent[slide.name] = missed(slide, card)
             continue
         notes += [f"{slide.name}: {note}" for note in field.notes]
         judged[slide.name] = judge(model, field)
         for on, found in zip((True, False), by_pixel, strict=True):
-            if decoder is not None and (on or spec.compare_context):
+            if dense is not None and decoder is not None and (on or spec.compare_context):
                 more = judge_pixels(
-                    model, decoder, field, spec, context=on, distance_um=spec.distance_um
+                    dense, decoder, field, spec, context=on, distance_um=spec.distance_um
                 )
                 found.append(more)
         if not len(judged[slide.name].true):
@@ -146,10 +142,16 @@ def evaluate(spec: EvaluateSpec, progress: ProgressCallback = ignore) -> Evaluat
         for found in (by_pixel if spec.compare_context else by_pixel[:1])
         if card.has_dense_head
     ]
+    every = {**judged, **absent}
     context, region_only = measure_heads(
-        [*judged.values(), *missed], card, n_bootstrap=spec.bootstrap, seed=spec.seed
+        list(every.values()),
+        card,
+        patients=[patients[name] for name in every] if patients else None,
+        ordered=spec.ordered,
+        n_bootstrap=spec.bootstrap,
+        seed=spec.seed,
     )
-    return EvaluationReport(
+    report = EvaluationReport(
         model=card.name,
         slides={
             name: {"regions": len(one.true), "failed": int(np.isnan(one.logits).any(axis=1).sum())}
@@ -161,7 +163,24 @@ def evaluate(spec: EvaluateSpec, progress: ProgressCallback = ignore) -> Evaluat
         pixels=measured[0] if measured else None,
         region_only_pixels=measured[1] if len(measured) > 1 else None,
         notes=tuple(notes),
+        judged=every,
     )
+    if spec.out is not None:
+        write_evaluation(spec.out, report, card)
+    return report
+
+
+def _patients(spec: EvaluateSpec, slides: Sequence[Source]) -> dict[str, str]:
+    """Patient by name of the slide, one of its own where none is known; empty without a table."""
+    table = {} if spec.patients is None else read_patients(spec.patients)
+    found = {}
+    for slide in slides:
+        patient = table.get(slide.name) or table.get(slide.path.stem)
+        found[slide.name] = patient or getattr(slide, "patient", "")
+    if not any(found.values()):
+        return {}
+    # The prefix keeps a slide's own name from meeting a patient of that name.
+    return {name: f"patient {who}" if who else f"slide {name}" for name, who in found.items()}
 
 
 def _sources(spec: EvaluateSpec, card: ModelCard) -> tuple[Sequence[Source], list[str]]:
@@ -191,74 +210,6 @@ def _sources(spec: EvaluateSpec, card: ModelCard) -> tuple[Sequence[Source], lis
     absent = sorted(set(card.class_names) - {one.label for one in found[0]})
     notes += [f"no slide is of class {', '.join(absent)}"] if absent else []
     return found[0], notes
-
-
-def _missed(slide: LabelledSlide, card: ModelCard) -> Judged:
-    """A slide without any prediction: it counts as wrong."""
-    n_classes = len(card.classes)
-    true = np.array([card.class_names.index(slide.label)])
-    nothing = np.full((1, n_classes), np.nan, np.float32)
-    return Judged(true, np.eye(n_classes, dtype=np.float32)[true], nothing, nothing)
-
-
-def judge(model: XT, field: SlideField) -> Judged:
-    """Predict a whole field and keep what has a true label; other regions are context only."""
-    card = model.card
-    by_slide = card.task == "slide"
-    scored = field.scored
-    rows = np.ones(1, bool) if by_slide else scored
-    logits = np.full((len(field.truth), len(card.classes)), np.nan, np.float32)
-    region_only = logits.copy()
-    if scored.any():
-        device = next(model.parameters()).device
-        features = torch.from_numpy(field.features[scored]).to(device, torch.float32)
-        positions_um = torch.from_numpy(field.positions_um[scored])
-        with torch.inference_mode():
-            prediction = model.predict(features, positions_um)
-        both = (prediction.slide_logits, prediction.region_only_slide_logits)
-        if not by_slide:
-            both = (prediction.logits, prediction.region_only_logits)
-        for target, found in zip((logits, region_only), both, strict=True):
-            if found is not None:
-                target[rows] = found.float().cpu().numpy()
-    known = field.truth.known
-    return Judged(
-        true=field.truth.true[known],
-        soft=field.truth.soft[known],
-        logits=logits[known],
-        region_only_logits=region_only[known],
-    )
-
-
-def measure_heads(
-    judged: list[Judged], card: ModelCard, *, n_bootstrap: int, seed: int
-) -> tuple[Metrics, Metrics]:
-    """Measure the model's prediction and its region-only head as the card says."""
-    true = np.concatenate([one.true for one in judged])
-    slides = np.repeat(np.arange(len(judged)), [len(one.true) for one in judged])
-    thresholds = np.array(
-        [card.thresholds.get(name, np.nan) for name in card.class_names], np.float32
-    )
-    found = []
-    for logits in (
-        np.concatenate([one.logits for one in judged]),
-        np.concatenate([one.region_only_logits for one in judged]),
-    ):
-        probabilities = probabilities_of(logits, card.temperature)
-        predicted = winners(probabilities, thresholds).astype(np.int64)
-        predicted[predicted < 0] = FAILED
-        found.append(
-            measure(
-                card.class_names,
-                true,
-                probabilities.astype(np.float64),
-                predicted,
-                slides,
-                n_bootstrap=n_bootstrap,
-                seed=seed,
-            )
-        )
-    return found[0], found[1]
 
 
 def check_known_classes(slides: list[AnnotatedSlide], card: ModelCard) -> list[str]:

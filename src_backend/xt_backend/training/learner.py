@@ -12,7 +12,7 @@ from torch import Tensor
 
 from xt_backend.model import XT, FeatureStats
 
-from .evaluation import Judged
+from .judging import Judged
 from .pixel_judging import PixelJudged
 
 __all__ = ["Backward", "Learner", "StepOutcome"]

@@ -16,9 +16,9 @@ from xt_backend.model import ModelCard, save_model
 from xt_backend.store import make_folder
 
 from .describe import complete_card, recipe
-from .evaluation import Judged
 from .events import Progress, ProgressCallback, ignore
 from .examples import Split, read_examples
+from .judging import Judged
 from .metrics import Metrics
 from .pixel_judging import PixelJudged
 from .pixel_metrics import PixelMetrics

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xt_backend.errors import UsageError
 from xt_backend.store import publish_bytes
 
-__all__ = ["plot_curves"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["new_figure", "plot_curves", "publish_figure", "require_matplotlib"]
 
 DPI = 120
 
@@ -26,17 +31,7 @@ def plot_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
         UsageError: matplotlib is not installed.
         OutputError: The file cannot be written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UsageError(
-            "Training curves need matplotlib, which is not installed",
-            "pip install 'napari-xt[train]'",
-        ) from error
-    # Figure and canvas by hand: pyplot would choose a backend for the whole process.
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9, 3.6, "Training curves")
     loss, score = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in history]
     for axes, lines, title in (
@@ -60,6 +55,46 @@ def plot_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
     score.set_ylim(0.0, 1.02)
+    publish_figure(figure, path)
+
+
+def require_matplotlib(what: str) -> None:
+    """See that pictures can be drawn.
+
+    Args:
+        what: That needs it, for the message.
+
+    Raises:
+        UsageError: matplotlib is not installed.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UsageError(
+            f"{what} need matplotlib, which is not installed", "pip install 'napari-xt[train]'"
+        )
+
+
+def new_figure(width: float, height: float, what: str) -> Figure:
+    """An empty figure of a size in inches.
+
+    Raises:
+        UsageError: matplotlib is not installed.
+    """
+    require_matplotlib(what)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    # Figure and canvas by hand: pyplot would choose a backend for the whole process.
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def publish_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, atomically; no date and no version is in it.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     publish_bytes(path, buffer.getvalue())

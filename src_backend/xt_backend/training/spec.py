@@ -45,6 +45,7 @@ class TrainSpec(CommonOptions):
         region_px: Side of a region at `model_mpp`.
         input_px: Side of what the encoder takes at once; `region_px` when None.
         tokens_per_region: k of k x k tokens per region.
+        pooling: ``map``, or ``cls`` or ``cls+mean`` for encoders with a class token.
         stain: Every slide's stain is brought to that of an average training slide, by the method
             of Macenko or of Reinhard; the model file records it.
         components: Whitened principal components of the features that the model sees.
@@ -106,6 +107,7 @@ class TrainSpec(CommonOptions):
     region_px: Annotated[int, Field(ge=8, le=16384)] = 128
     input_px: Annotated[int, Field(ge=8)] | None = None
     tokens_per_region: Annotated[int, Field(ge=1)] = 1
+    pooling: Literal["map", "cls", "cls+mean"] = "map"
 
     stain: Literal["macenko", "reinhard"] | None = None
     components: Annotated[int, Field(ge=1)] = 24
@@ -220,6 +222,10 @@ class EvaluateSpec(CommonOptions):
         labels: CSV ``slide,label[,patient]``, for models that predict slides.
         distance_um: How far a point may lie from an object to count as found; the model's own
             radius of an object when None.
+        patients: CSV ``slide,patient``; the bootstrap then draws patients.
+        ordered: The classes have an order, that of the model: also measure quadratic kappa.
+        model_mpp: Pixel size of a converted model whose file states none, um/px.
+        out: Folder for numbers, predictions and pictures; None writes nothing.
         compare_context: Also measure the region-only head.
         bootstrap: Resamples behind the intervals; 0 leaves them out.
         seed: Of the resampling.
@@ -230,6 +236,10 @@ class EvaluateSpec(CommonOptions):
     annotations: Path | None = None
     labels: Path | None = None
     distance_um: Annotated[float, Field(gt=0.0)] | None = None
+    patients: Path | None = None
+    ordered: bool = False
+    model_mpp: Annotated[float, Field(gt=0.0)] | None = None
+    out: Path | None = None
     compare_context: bool = False
     bootstrap: Annotated[int, Field(ge=0, le=100_000)] = 1000
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

@@ -23,8 +23,8 @@ from .cached import Tally, stats_of
 from .dataset import SlideField, load_field
 from .decoding import DecoderTeacher
 from .draw import Draw
-from .evaluation import Judged, judge
 from .fields import WHITENING_TOKENS, white_view
+from .judging import Judged, judge
 from .learner import Backward, StepOutcome
 from .losses import class_weights, heads_loss
 from .pixel_judging import PixelJudged, judge_pixels

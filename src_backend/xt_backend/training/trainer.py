@@ -21,11 +21,11 @@ from .cached import CachedLearner
 from .checkpoint import Checkpoint
 from .dataset import load_field
 from .describe import first_card, recipe
-from .evaluation import Judged, judge
 from .events import Progress, ProgressCallback
 from .examples import Examples, Split
 from .fields import FieldLoader
 from .fit import Fitter, LossNotFiniteError
+from .judging import Judged, judge
 from .learner import Learner
 from .loader import Loader
 from .pixel_judging import PixelJudged, judge_pixels
@@ -157,6 +157,7 @@ class Trainer:
             region_px=spec.region_px,
             input_px=spec.input_px,
             tokens_per_region=spec.tokens_per_region,
+            pooling=spec.pooling,
             weights=spec.weights,
             offline=True if spec.offline else None,
         )

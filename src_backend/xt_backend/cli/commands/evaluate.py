@@ -30,9 +30,21 @@ def evaluate(
         float | None,
         typer.Option(help="A point within so many um has found its object [default: the model's]."),
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for metrics.json, predictions.csv and two pictures."),
+    ] = None,
+    ordered: Annotated[
+        bool | None,
+        typer.Option("--ordered", help="The classes have an order: also quadratic kappa."),
+    ] = None,
+    patients: Annotated[
+        Path | None, typer.Option(help="CSV slide,patient: intervals by drawing patients.")
+    ] = None,
     bootstrap: Annotated[int | None, typer.Option(help="Resamples behind the intervals.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the resampling [default: 0].")] = None,
     slide_mpp: flags.SlideMpp = None,
+    model_mpp: flags.ModelMpp = None,
     accept_objective_mpp: flags.AcceptObjectiveMpp = None,
     allow_upsample: flags.AllowUpsample = None,
     tissue: flags.Tissue = None,
@@ -42,8 +54,11 @@ def evaluate(
     offline: flags.Offline = None,
     config: flags.Config = None,
     json: flags.Json = False,
-) -> None:
-    """Measure a model on annotated or labelled slides, with 95 % intervals."""
+) -> int:
+    """Measure a model on annotated or labelled slides, with 95 % intervals.
+
+    Exit codes: 0 all slides were judged; 2 bad usage; 3 some slides could not be judged.
+    """
     from xt_backend.training import EvaluateSpec
     from xt_backend.training import evaluate as run
 
@@ -57,6 +72,10 @@ def evaluate(
             "labels": labels,
             "distance_um": distance_um,
             "compare_context": compare_context,
+            "out": out,
+            "ordered": ordered,
+            "patients": patients,
+            "model_mpp": model_mpp,
             "bootstrap": bootstrap,
             "seed": seed,
             "slide_mpp": slide_mpp,
@@ -73,7 +92,7 @@ def evaluate(
         report = run(spec, progress)
     if json:
         print_json(report.to_dict())
-        return
+        return 3 if report.failed else 0
     for note in report.notes:
         say(note)
     for slide, reason in report.failed.items():
@@ -82,3 +101,6 @@ def evaluate(
     if report.pixels is not None:
         say(pixels_table(report.pixels, report.region_only_pixels))
     say(metrics_table(report.context, report.region_only, unit))
+    if out is not None:
+        say(f"Files: {out}")
+    return 3 if report.failed else 0

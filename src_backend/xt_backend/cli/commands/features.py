@@ -36,6 +36,10 @@ def features(
     tokens_per_region: Annotated[
         int | None, typer.Option(help="k of k x k tokens per region [default: 1].")
     ] = None,
+    pooling: Annotated[
+        str | None,
+        typer.Option(help="map, or cls or cls+mean where there is a class token [default: map]."),
+    ] = None,
     slide_mpp: flags.SlideMpp = None,
     accept_objective_mpp: flags.AcceptObjectiveMpp = None,
     allow_upsample: flags.AllowUpsample = None,
@@ -65,6 +69,7 @@ def features(
         "region_px": region_px,
         "input_px": input_px,
         "tokens_per_region": tokens_per_region,
+        "pooling": pooling,
         "slide_mpp": slide_mpp,
         "accept_objective_mpp": accept_objective_mpp,
         "allow_upsample": allow_upsample,

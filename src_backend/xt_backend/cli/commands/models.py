@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from json import loads
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from xt_backend.errors import UsageError
+
 from ..app import app
 from ..console import print_json, say
+from ..licence import encoder_licence
 from ..options import Json
 
 if TYPE_CHECKING:
@@ -34,9 +39,13 @@ def list_(json: Json = False) -> None:
             continue
         card = item.card
         say(
-            f"{item.name:<20} {item.source:<8} {card.task:<7} {card.model_mpp:g} um/px  "
+            f"{item.name:<20} {item.source:<8} {card.task:<7} {_mpp(card.model_mpp)}  "
             f"{', '.join(card.class_names)}"
         )
+
+
+def _mpp(model_mpp: float | None) -> str:
+    return "no um/px" if model_mpp is None else f"{model_mpp:g} um/px"
 
 
 def _row(item: ModelEntry) -> dict[str, Any]:
@@ -59,12 +68,81 @@ def show(
     """Show a model's card: what it predicts, on what it was trained, how well it does."""
     from xt_backend.model import find_model, read_card
 
-    fields = read_card(find_model(model)).model_dump(mode="json")
+    card = read_card(find_model(model))
+    fields = card.model_dump(mode="json")
     if json:
         print_json(fields)
         return
+    fields["encoder licence"] = encoder_licence(card)
     for name, value in fields.items():
         say(f"{name.replace('_', ' '):>20}  {_plain(value)}")
+
+
+@models.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of the xT reference.")],
+    out: Annotated[Path, typer.Argument(help="Model file to write, .safetensors.")],
+    backbone: Annotated[str, typer.Option(help="timm name of its backbone.")],
+    region_px: Annotated[int, typer.Option(help="Side of the backbone's input, px.")],
+    context: Annotated[str, typer.Option(help="Its context encoder: hyper or mamba.")],
+    backbone_args: Annotated[
+        str | None, typer.Option(help="Further arguments of the backbone, a JSON object.")
+    ] = None,
+    crop_px: Annotated[
+        int | None,
+        typer.Option(help="Side of the crops that score classifies [default: 2 regions]."),
+    ] = None,
+    model_mpp: Annotated[
+        float | None, typer.Option(help="Pixel size that it was trained at, um/px.")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Names, comma-separated [default: class_0,class_1,...].")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make a model of a checkpoint of the xT reference implementation.
+
+    Classes and sizes come from the weights. Pickles are read as plain tensors in a process of
+    their own, and refused where they hold more.
+    """
+    from xt_backend.model.convert import convert_checkpoint
+
+    card = convert_checkpoint(
+        checkpoint,
+        out,
+        backbone=backbone,
+        region_px=region_px,
+        context=context,
+        backbone_args=_json_object(backbone_args),
+        crop_px=crop_px,
+        model_mpp=model_mpp,
+        classes=tuple(part.strip() for part in classes.split(",")) if classes else None,
+    )
+    if json:
+        print_json({"out": str(out), "card": card.model_dump(mode="json")})
+        return
+    n = card.scored_px // card.region_px
+    say(
+        f"{out}: {len(card.classes)} classes, {context} context of {card.context.layers} layers, "
+        f"regions of {region_px} px. score classifies crops of {card.scored_px} px "
+        f"({n} x {n} regions)"
+        + ("; give it --model-mpp, this model states none" if card.model_mpp is None else "")
+    )
+
+
+def _json_object(text: str | None) -> dict[str, Any]:
+    if text is None:
+        return {}
+    try:
+        found = loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise UsageError(
+            f"--backbone-args: '{text[:80]}' is no JSON object",
+            """Write for example '{"embed_dim": 96}'""",
+        )
+    return found
 
 
 def _plain(value: object) -> str:

@@ -12,6 +12,7 @@ from xt_backend.errors import UsageError
 from .. import options as flags
 from ..app import app
 from ..console import print_json, say
+from ..licence import encoder_licence
 from ..metrics import metrics_table, pixels_table
 from ..progress import stage_bars
 
@@ -48,6 +49,10 @@ def train(
     ] = None,
     region_encoder: Annotated[
         str | None, typer.Option(help="timm name [default: tf_efficientnet_lite0].")
+    ] = None,
+    pooling: Annotated[
+        str | None,
+        typer.Option(help="map, or cls or cls+mean where there is a class token [default: map]."),
     ] = None,
     weights: Annotated[
         str | None, typer.Option(help="pretrained, random or a safetensors file.")
@@ -98,6 +103,7 @@ def train(
     json: flags.Json = False,
 ) -> None:
     """Train a model on annotated or labelled slides, on cached features or end to end."""
+    from xt_backend.model import read_card
     from xt_backend.training import TrainSpec
     from xt_backend.training import train as run
 
@@ -115,6 +121,7 @@ def train(
         "folds": folds,
         "region_encoder": region_encoder,
         "weights": weights,
+        "pooling": pooling,
         "context": context,
         "model_mpp": model_mpp,
         "region_px": region_px,
@@ -154,6 +161,7 @@ def train(
         say(pixels_table(result.pixels, None))
     unit = "slides" if spec.task == "slide" else "regions"
     say(metrics_table(result.context, result.region_only, unit))
+    say(f"Licence of the region encoder: {encoder_licence(read_card(out))}")
     say(f"Model: {out}")
 
 

@@ -1,0 +1,31 @@
+"""Numbers that say how good predictions are, with bootstrap intervals."""
+
+from .calibration import Reliability, calibration_error, reliability
+from .confusion import (
+    FAILED,
+    balanced_accuracy,
+    confusion_matrix,
+    f1_scores,
+    macro_f1,
+    quadratic_kappa,
+)
+from .intervals import MIN_SLIDES_TO_RESAMPLE, Interval
+from .measure import Metrics, measure
+from .ranking import auroc
+
+__all__ = [
+    "FAILED",
+    "MIN_SLIDES_TO_RESAMPLE",
+    "Interval",
+    "Metrics",
+    "Reliability",
+    "auroc",
+    "balanced_accuracy",
+    "calibration_error",
+    "confusion_matrix",
+    "f1_scores",
+    "macro_f1",
+    "measure",
+    "quadratic_kappa",
+    "reliability",
+]
