@@ -69,7 +69,7 @@ def test_the_card_holds_every_option_of_the_context(make_xt: Make, tmp_path: Pat
     model = make_xt(kind="mamba2", options={"order": "alternate"})
     card = save_model(model, tmp_path / "m.safetensors")
     assert card.context.options == {
-        "state": 64, "expand": 2, "head_dim": None, "conv": 4, "chunk": 64, "segment": 1024,
+        "state": 16, "expand": 2, "head_dim": None, "conv": 4, "chunk": 64, "segment": 1024,
         "dropout": 0.0, "order": "alternate", "bidirectional": True, "positions": "sincos",
         "wavelengths_um": [256.0, 65536.0],
     }  # fmt: skip

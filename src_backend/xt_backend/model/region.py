@@ -27,6 +27,10 @@ from xt_backend.model.weights import load_weights
 __all__ = ["RegionEncoder", "build_region_encoder", "encoder_from_card"]
 
 
+DEFAULT_TOKENS = 2
+"""k of models that are trained here: a quarter of a region shows what its mean hides."""
+
+
 class RegionEncoder(nn.Module):
     """Cuts regions into sub-regions, encodes each, stitches the maps and pools them to tokens.
 
@@ -36,7 +40,7 @@ class RegionEncoder(nn.Module):
         backbone: The vision backbone.
         region_px: Side of a region.
         input_px: Side of a sub-region; m = region_px / input_px of them lie along a side.
-        tokens_per_region: k.
+        tokens_per_region: k; None for `DEFAULT_TOKENS`, or 1 where the map has a single place.
         mean: Subtracted from RGB in 0 to 1.
         std: Divides RGB after that.
         info: For the model card; says how tokens are pooled.
@@ -58,7 +62,7 @@ class RegionEncoder(nn.Module):
         *,
         region_px: int,
         input_px: int,
-        tokens_per_region: int,
+        tokens_per_region: int | None,
         mean: Sequence[float],
         std: Sequence[float],
         info: EncoderInfo,
@@ -69,17 +73,19 @@ class RegionEncoder(nn.Module):
         self.backbone = backbone
         self.region_px = region_px
         self.input_px = input_px
-        self.tokens_per_region = tokens_per_region
         self.info = info
         self._map = FeatureMap(backbone, input_px, info.name, native_px, info.pooling)
         self.dim = self._map.dim
         stitched = self._map.side * (region_px // input_px)
+        if tokens_per_region is None:
+            tokens_per_region = min(DEFAULT_TOKENS, stitched)
         if not 1 <= tokens_per_region <= stitched:
             raise ModelError(
                 f"{tokens_per_region} x {tokens_per_region} tokens cannot be pooled from a map of "
                 f"{stitched} x {stitched}",
                 f"use tokens_per_region 1 to {stitched}",
             )
+        self.tokens_per_region = tokens_per_region
         # Not persistent: the card holds them.
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
@@ -217,7 +223,7 @@ def build_region_encoder(
     *,
     region_px: int,
     input_px: int | None = None,
-    tokens_per_region: int = 1,
+    tokens_per_region: int | None = 1,
     pooling: Literal["map", "cls", "cls+mean"] = "map",
     weights: str | os.PathLike[str] = "pretrained",
     seed: int = 0,
@@ -235,7 +241,8 @@ def build_region_encoder(
         region_px: Side of a region at model mpp.
         input_px: Side of a sub-region. None takes the backbone's own size where the region is a
             multiple of it, else the whole region.
-        tokens_per_region: k; a region gives k x k tokens.
+        tokens_per_region: k; a region gives k x k tokens. None for `DEFAULT_TOKENS`, or 1 where
+            the map has a single place.
         pooling: What they are pooled from: ``map`` (the last map or the patch tokens), ``cls``
             (the class token of each sub-region) or ``cls+mean`` (both, one after the other). Only
             backbones with a class token have the last two.

@@ -71,7 +71,7 @@ def first_card(
         model_mpp=spec.model_mpp,
         region_px=spec.region_px,
         input_px=region_encoder.input_px,
-        tokens_per_region=spec.tokens_per_region,
+        tokens_per_region=region_encoder.tokens_per_region,
         region_encoder=region_encoder.info,
         reduce=ReduceInfo(components=spec.components),
         context=ContextInfo(

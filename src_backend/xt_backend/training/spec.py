@@ -44,7 +44,8 @@ class TrainSpec(CommonOptions):
         model_mpp: Pixel size at which regions are read, um/px.
         region_px: Side of a region at `model_mpp`.
         input_px: Side of what the encoder takes at once; `region_px` when None.
-        tokens_per_region: k of k x k tokens per region.
+        tokens_per_region: k of k x k tokens per region; None for 2, or 1 where the region
+            encoder's map has a single place.
         pooling: ``map``, or ``cls`` or ``cls+mean`` for encoders with a class token.
         stain: Every slide's stain is brought to that of an average training slide, by the method
             of Macenko or of Reinhard; the model file records it.
@@ -103,16 +104,16 @@ class TrainSpec(CommonOptions):
 
     region_encoder: str = "tf_efficientnet_lite0"
     weights: str = "pretrained"
-    model_mpp: Annotated[float, Field(gt=0.0)] = 1.0
+    model_mpp: Annotated[float, Field(gt=0.0)] = 0.75
     region_px: Annotated[int, Field(ge=8, le=16384)] = 128
     input_px: Annotated[int, Field(ge=8)] | None = None
-    tokens_per_region: Annotated[int, Field(ge=1)] = 1
+    tokens_per_region: Annotated[int, Field(ge=1)] | None = None
     pooling: Literal["map", "cls", "cls+mean"] = "map"
 
     stain: Literal["macenko", "reinhard"] | None = None
-    components: Annotated[int, Field(ge=1)] = 24
+    components: Annotated[int, Field(ge=1)] = 32
     context: str = "mamba2"
-    layers: Annotated[int, Field(ge=1, le=64)] = 4
+    layers: Annotated[int, Field(ge=1, le=64)] = 8
     dim: Annotated[int, Field(ge=8, le=4096)] = 64
     context_options: dict[str, JsonValue] = Field(default_factory=dict)
 
@@ -120,15 +121,15 @@ class TrainSpec(CommonOptions):
     min_annotated_fraction: Share = 0.3
     thresholds: tuple[str, ...] | None = None
 
-    epochs: Annotated[int, Field(ge=1)] = 200
+    epochs: Annotated[int, Field(ge=1)] = 120
     patience: Annotated[int, Field(ge=1)] = 60
     slides_per_step: Annotated[int, Field(ge=1)] = 4
     lr: Annotated[float, Field(gt=0.0)] = 2e-3
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.05
-    class_balance: Share = 0.5
+    class_balance: Share = 0.0
     label_smoothing: Share = 0.0
-    token_dropout: Share = 0.1
-    token_noise: Annotated[float, Field(ge=0.0)] = 0.3
+    token_dropout: Share = 0.0
+    token_noise: Annotated[float, Field(ge=0.0)] = 0.6
     region_only_weight: Annotated[float, Field(gt=0.0)] = 0.5
 
     end_to_end: bool = False
@@ -153,19 +154,14 @@ class TrainSpec(CommonOptions):
     def context_arguments(self) -> dict[str, JsonValue]:
         """Arguments of the context encoder besides its dim and layers.
 
-        State-space layers read along rows and columns in turn; the order says where a token lies,
-        and no position is added that could be learnt by heart. Many small heads forget at
-        different speeds.
+        Where the order of reading says how tokens lie to each other, no position is added that
+        could be learnt by heart. Mamba-2's many small heads forget at different speeds.
         """
-        recipe: dict[str, JsonValue] = {}
+        recipe: dict[str, JsonValue] = {} if self.context == "none" else {"dropout": 0.1}
+        if self.context in ("mamba", "mamba2", "transformer-xl"):
+            recipe |= {"order": "alternate", "positions": "none"}
         if self.context == "mamba2":
-            recipe = {
-                "order": "alternate",
-                "positions": "none",
-                "state": 16,
-                "head_dim": math.gcd(2 * self.dim, 16),
-                "dropout": 0.1,
-            }
+            recipe |= {"state": 16, "head_dim": math.gcd(2 * self.dim, 16)}
         return {**recipe, **self.context_options}
 
     @property
