@@ -92,6 +92,14 @@ class RunFile:
     PARTIAL = ".partial"
     BAD = ".bad"
 
+    @classmethod
+    def of_slide(cls) -> tuple[str, ...]:
+        """Suffixes of a slide's files, first those that say that it is done."""
+        done = (cls.SCORE_MAP, cls.FEATURES)
+        passing = (cls.PARTIAL, cls.BAD)
+        named = [value for name, value in vars(cls).items() if name.isupper()]
+        return (*done, *(v for v in named if v.startswith(".") and v not in (*done, *passing)))
+
 
 class EvaluationFile:
     """Names inside the folder that ``evaluate --out`` writes."""
@@ -166,3 +174,10 @@ class Encoding(StrEnum):
     HIT = "hit"
     PARTIAL = "partial"
     MISS = "miss"
+
+    @classmethod
+    def of(cls, reused: int, encoded: int) -> Encoding:
+        """By the number of regions that came out of the store and of those encoded anew."""
+        if not reused:
+            return cls.MISS
+        return cls.PARTIAL if encoded else cls.HIT

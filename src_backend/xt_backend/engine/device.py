@@ -11,7 +11,7 @@ import torch
 
 from xt_backend.errors import DeviceError
 
-__all__ = ["Device", "choose_device", "prepare_cpu"]
+__all__ = ["Device", "choose_device", "is_out_of_memory", "prepare_cpu"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -87,6 +87,21 @@ def _choose_precision(name: str, asked: str) -> str:
             "Precision fp16 is not available on the CPU", "Use --precision bf16 or fp32"
         )
     return asked
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of torch says that memory is full.
+
+    On CUDA it has a class of its own; on the CPU and on MPS only its text tells.
+    """
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and (
+        "can't allocate memory" in text
+        or "not enough memory" in text
+        or "MPS backend out of memory" in text
+    )
 
 
 def prepare_cpu() -> None:

@@ -83,7 +83,7 @@ def save_model(model: XT | ReferenceXT, path: str | os.PathLike[str]) -> ModelCa
 
 
 def load_model(
-    name_or_path: str | os.PathLike[str], *, sha256: str | None = None
+    name_or_path: str | os.PathLike[str], *, sha256: str | None = None, offline: bool | None = None
 ) -> XT | ReferenceXT:
     """Load a model in eval mode, on the CPU, in float32.
 
@@ -97,6 +97,8 @@ def load_model(
     Args:
         name_or_path: Name of a bundled or local model, or a path.
         sha256: If given, the file's SHA-256 has to be this.
+        offline: True never downloads a region encoder that is not embedded; None asks
+            HF_HUB_OFFLINE.
 
     Raises:
         InputNotFoundError: No such file.
@@ -112,7 +114,10 @@ def load_model(
             )
     header = read_header(path)
     card = read_card(path)
-    model = ReferenceXT(card) if card.layout == "reference" else XT(card, _encoder(card))
+    if card.layout == "reference":
+        model: XT | ReferenceXT = ReferenceXT(card)
+    else:
+        model = XT(card, _encoder(card, offline))
     _check_tensors(model, header, path.name)
     try:
         tensors = load_file(path)
@@ -127,7 +132,7 @@ def load_model(
     return model.eval()
 
 
-def _encoder(card: ModelCard) -> RegionEncoder:
+def _encoder(card: ModelCard, offline: bool | None) -> RegionEncoder:
     info = card.region_encoder
     if info.embedded:
         return encoder_from_card(card)
@@ -149,6 +154,7 @@ def _encoder(card: ModelCard) -> RegionEncoder:
         backbone_args=info.backbone_args,
         mean=card.mean,
         std=card.std,
+        offline=offline,
         allow_pickles=False,
     )
     encoder.info = info

@@ -12,9 +12,23 @@ from xt_backend.outputs.regions_table import PROB_PREFIX, regions_table
 from xt_backend.store.publish import publish
 from xt_backend.store.score_map import ScoreMap
 
-__all__ = ["write_regions_parquet"]
+__all__ = ["check_parquet", "write_regions_parquet"]
 
 _METADATA = b"napari-xt"
+
+
+def check_parquet() -> None:
+    """Find out before any work whether Parquet can be written.
+
+    Raises:
+        UsageError: pyarrow is not installed.
+    """
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            "Parquet needs pyarrow, which is not installed", 'pip install "napari-xt[parquet]"'
+        ) from error
 
 
 def write_regions_parquet(path: Path, score_map: ScoreMap) -> None:
@@ -33,13 +47,10 @@ def write_regions_parquet(path: Path, score_map: ScoreMap) -> None:
         UsageError: pyarrow is not installed.
         OutputError: It cannot be written.
     """
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ImportError as error:
-        raise UsageError(
-            "Parquet needs pyarrow, which is not installed", 'pip install "napari-xt[parquet]"'
-        ) from error
+    check_parquet()
+    import pyarrow as pa
+    from pyarrow import parquet
+
     table = regions_table(score_map)
     columns = {
         "minx": pa.array(table.minx),
