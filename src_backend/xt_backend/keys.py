@@ -26,14 +26,14 @@ RESEARCH_USE = "For research use only. Not a medical device; not for diagnosis."
 DENSE_STRIDE = 4
 """Region px per px of a mask or heat map."""
 DEFAULT_COLORS = (
+    "#e69f00",
+    "#56b4e9",
+    "#009e73",
+    "#cc79a7",
     "#0072b2",
     "#d55e00",
-    "#009e73",
     "#f0e442",
-    "#56b4e9",
-    "#e69f00",
-    "#cc79a7",
-    "#000000",
+    "#999999",
 )
 """Class colours that colour-blind people can tell apart (Okabe and Ito), in the order of use."""
 

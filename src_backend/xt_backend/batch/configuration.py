@@ -12,7 +12,7 @@ from typing import Any
 from xt_backend.config import CommonOptions, ScoreOptions
 from xt_backend.errors import InputNotFoundError, UsageError
 
-__all__ = ["differences", "digest", "plain_options", "score_configuration", "versions"]
+__all__ = ["digest", "plain_options", "score_configuration", "versions"]
 
 _NO_RESULT = {"batch_size", "workers", "cache", "use_cache", "offline", "device", "precision"}
 """Options that change how a result is reached but not the result, or that are resolved first."""
@@ -70,18 +70,6 @@ def digest(configuration: dict[str, Any]) -> str:
     """sha256 of a configuration."""
     text = json.dumps(configuration, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def differences(found: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[str]:
-    """Where two configurations differ, as ``name: found X, asked for Y``."""
-    lines = []
-    for key in sorted(found.keys() | wanted.keys()):
-        a, b = found.get(key), wanted.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            lines += differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            lines.append(f"{prefix}{key}: found {a!r}, asked for {b!r}")
-    return lines
 
 
 def versions() -> dict[str, str]:

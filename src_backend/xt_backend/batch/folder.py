@@ -12,9 +12,9 @@ from xt_backend.config import CommonOptions
 from xt_backend.errors import OutputConflictError, OutputError, StoreError
 from xt_backend.keys import RunFile
 from xt_backend.outputs import write_local_json, write_run_json
-from xt_backend.store import ScoreMap, sweep_partials
+from xt_backend.store import ScoreMap, differences, sweep_partials
 
-from .configuration import differences, digest, plain_options
+from .configuration import digest, plain_options
 from .dense import dense_files
 
 __all__ = ["RunFolder"]
@@ -83,8 +83,10 @@ class RunFolder:
             ) from error
         different = differences(found, self.configuration)
         if different:
+            key, there, here = different[0]
             raise OutputConflictError(
-                f"The folder {self.path} holds a run with another configuration: {different[0]}",
+                f"The folder {self.path} holds a run with another configuration: {key} is "
+                f"{there!r} there, and {here!r} was asked for",
                 "Choose another folder, or the same configuration to resume",
             )
         # A table with one row per input has no place for them, and without a row they mislead.

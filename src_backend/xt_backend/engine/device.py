@@ -15,6 +15,12 @@ __all__ = ["Device", "choose_device", "is_out_of_memory", "prepare_cpu"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
+_MALLOC_BYTES = 2**31 - 1
+"""Smaller buffers stay mapped between batches."""
+
+_OLD_MALLOC_BYTES = 32 << 20
+"""The most that older versions of glibc take."""
+
 
 @dataclass(frozen=True)
 class Device:
@@ -108,7 +114,7 @@ def prepare_cpu() -> None:
     """Keep glibc from giving activation buffers back to the system after every call.
 
     Returning and re-faulting them costs more than half of the time of small convolutional
-    encoders. 32 MiB is the largest threshold that mallopt takes. Does nothing elsewhere.
+    encoders. Does nothing elsewhere, nor where the user has set glibc's own variable.
     """
     if not sys.platform.startswith("linux") or "MALLOC_MMAP_THRESHOLD_" in os.environ:
         return
@@ -117,5 +123,6 @@ def prepare_cpu() -> None:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):  # musl and other C libraries
         return
-    mallopt(m_mmap_threshold, 32 * 1024 * 1024)
-    mallopt(m_trim_threshold, 2**31 - 1)
+    if not mallopt(m_mmap_threshold, _MALLOC_BYTES):
+        mallopt(m_mmap_threshold, _OLD_MALLOC_BYTES)
+    mallopt(m_trim_threshold, _MALLOC_BYTES)

@@ -20,7 +20,7 @@ from xt_backend.outputs.mask_tiff import (
 )
 from xt_backend.outputs.names import pseudonym_ids, safe_ids, without_folders
 from xt_backend.outputs.overlay import overlay_image, write_overlay
-from xt_backend.outputs.palette import default_colors, rgb
+from xt_backend.outputs.palette import rgb
 from xt_backend.outputs.parquet import check_parquet, write_regions_parquet
 from xt_backend.outputs.points import (
     point_kinds,
@@ -43,7 +43,6 @@ __all__ = [
     "SlideMask",
     "SlideRow",
     "check_parquet",
-    "default_colors",
     "mask_canvas",
     "mask_px",
     "overlay_image",
