@@ -11,11 +11,10 @@ import torch
 from PIL import Image
 
 from xt_backend.engine import BatchEncoder
-from xt_backend.errors import AnnotationError, SlideMppError, UsageError
+from xt_backend.errors import AnnotationError, LossNotFiniteError, SlideMppError, UsageError
 from xt_backend.model import load_model
 from xt_backend.training import (
     EvaluateSpec,
-    LossNotFiniteError,
     Progress,
     TrainSpec,
     evaluate,

@@ -13,7 +13,7 @@ from xt_backend.errors import StoreCorruptError, StoreError
 from xt_backend.keys import RunMeta, SlideStatus
 from xt_backend.outputs.regions_table import PROB_PREFIX
 from xt_backend.outputs.text import escape_cell, from_visible, unescape_cell, visible
-from xt_backend.store.publish import publish
+from xt_backend.publishing import publish
 from xt_backend.store.score_map import ScoreMap
 
 __all__ = ["SlideRow", "read_slides_csv", "slides_csv_columns", "write_slides_csv"]

@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from xt_backend.errors import UsageError
 from xt_backend.keys import RegionStatus, RunH5, RunMeta
+from xt_backend.publishing import publish_bytes
 from xt_backend.slides.lattice import Lattice
 from xt_backend.store.h5 import h5_image, open_checked
 from xt_backend.store.labels import probabilities_of, winners
 from xt_backend.store.plain import plain_json, writer_version
-from xt_backend.store.publish import publish_bytes
 from xt_backend.store.shard import check_schema
 
 __all__ = ["ScoreMap"]
