@@ -138,3 +138,22 @@ def tissue_slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from support.slides import write_tissue_slide
 
     return write_tissue_slide(tmp_path_factory.mktemp("slide") / "block.tiff")
+
+
+@pytest.fixture
+def call(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs `napari-xt` with arguments in this process: a `support.cli.Call`."""
+    from support.cli import Finished
+
+    from xt_backend.cli import main
+
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: str | Path) -> Finished:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return Finished(int(ended.value.code or 0), out, err)
+
+    return run

@@ -16,8 +16,9 @@ __all__ = [
     "FeatureOptions",
     "ScoreOptions",
     "cache_folder",
+    "check_stride",
     "load_yaml",
-    "offline",
+    "usage_error",
 ]
 
 MAX_CONFIG_BYTES = 1_000_000
@@ -32,11 +33,6 @@ def cache_folder() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("napari-xt", appauthor=False)) / "regions"
-
-
-def offline() -> bool:
-    """Whether the environment forbids downloads (``HF_HUB_OFFLINE``)."""
-    return os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
 
 
 class CommonOptions(BaseModel):
@@ -86,17 +82,25 @@ class CommonOptions(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "options"
-            raise UsageError(
-                f"{where}: {first['msg']} (got {first.get('input')!r})", "Correct this option"
-            ) from error
+            raise usage_error(error) from error
 
     def cache_dir(self) -> Path | None:
         """Folder of the region stores, or None when nothing is to be kept."""
         if not self.use_cache:
             return None
         return self.cache if self.cache is not None else cache_folder()
+
+
+def usage_error(error: ValidationError) -> UsageError:
+    """What is wrong with some options, in the words of the command line."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "options"
+    if first["type"] == "missing":
+        flag = f"--{where.replace('_', '-')}"
+        return UsageError(f"Missing option {flag}", f"Give {flag}, or {where} in --config")
+    return UsageError(
+        f"{where}: {first['msg']} (got {first.get('input')!r})", "Correct this option"
+    )
 
 
 class ScoreOptions(CommonOptions):
@@ -132,6 +136,23 @@ class FeatureOptions(CommonOptions):
     pooling: Literal["map", "cls", "cls+mean"] = "map"
     weights: str = "pretrained"
     layout: Literal["xt"] = "xt"
+
+
+def check_stride(stride_px: int | None, region_px: int) -> None:
+    """Refuse a stride that leaves gaps between the regions.
+
+    Args:
+        stride_px: Step between regions at model mpp; None is the region's size.
+        region_px: Side of a region at model mpp.
+
+    Raises:
+        UsageError: The stride is larger than the region.
+    """
+    if stride_px is not None and stride_px > region_px:
+        raise UsageError(
+            f"--stride: {stride_px} px is more than the region's {region_px} px",
+            f"Give a stride from 1 to {region_px} px",
+        )
 
 
 class _PlainLoader(yaml.SafeLoader):

@@ -21,6 +21,7 @@
     └── EngineError                (RuntimeError)    device, memory or backend process failed
         ├── DeviceError
         ├── OutOfMemoryError
+        ├── LossNotFiniteError
         └── BackendDiedError
 
 Each class also inherits the standard kind, so callers may catch either.
@@ -36,6 +37,7 @@ __all__ = [
     "DeviceError",
     "EngineError",
     "InputNotFoundError",
+    "LossNotFiniteError",
     "ModelError",
     "NoSpaceError",
     "OutOfMemoryError",
@@ -166,6 +168,10 @@ class DeviceError(EngineError):
 
 class OutOfMemoryError(EngineError, MemoryError):
     """Even a batch of one region does not fit into memory."""
+
+
+class LossNotFiniteError(EngineError):
+    """The loss of a training became NaN or infinite."""
 
 
 class BackendDiedError(EngineError):

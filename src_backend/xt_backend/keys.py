@@ -26,14 +26,14 @@ RESEARCH_USE = "For research use only. Not a medical device; not for diagnosis."
 DENSE_STRIDE = 4
 """Region px per px of a mask or heat map."""
 DEFAULT_COLORS = (
+    "#e69f00",
+    "#56b4e9",
+    "#009e73",
+    "#cc79a7",
     "#0072b2",
     "#d55e00",
-    "#009e73",
     "#f0e442",
-    "#56b4e9",
-    "#e69f00",
-    "#cc79a7",
-    "#000000",
+    "#999999",
 )
 """Class colours that colour-blind people can tell apart (Okabe and Ito), in the order of use."""
 
@@ -91,6 +91,14 @@ class RunFile:
     FEATURES = ".features.h5"
     PARTIAL = ".partial"
     BAD = ".bad"
+
+    @classmethod
+    def of_slide(cls) -> tuple[str, ...]:
+        """Suffixes of a slide's files, first those that say that it is done."""
+        done = (cls.SCORE_MAP, cls.FEATURES)
+        passing = (cls.PARTIAL, cls.BAD)
+        named = [value for name, value in vars(cls).items() if name.isupper()]
+        return (*done, *(v for v in named if v.startswith(".") and v not in (*done, *passing)))
 
 
 class EvaluationFile:
@@ -166,3 +174,10 @@ class Encoding(StrEnum):
     HIT = "hit"
     PARTIAL = "partial"
     MISS = "miss"
+
+    @classmethod
+    def of(cls, reused: int, encoded: int) -> Encoding:
+        """By the number of regions that came out of the store and of those encoded anew."""
+        if not reused:
+            return cls.MISS
+        return cls.PARTIAL if encoded else cls.HIT

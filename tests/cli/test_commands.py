@@ -14,6 +14,8 @@ import pytest
 import shapely
 from support.slides import tissue_image, write_tiff_slide, write_tissue_slide
 
+from xt_backend.model.library import models_folder
+
 Call = Callable[..., Any]
 
 
@@ -92,6 +94,40 @@ def test_info_says_where_the_pixel_size_came_from(call: Call, tissue_slide: Path
     assert str(tissue_slide.parent) not in done.stdout
 
 
+def test_info_says_what_a_model_would_read(
+    call: Call, tissue_slide: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    done = call("info", tissue_slide, "--model", tiny_model, "--json")
+    assert done.returncode == 0, done.stderr
+    read = {"model": "tiny", "model_mpp": 1.0, "region_px": 64, "level": 1, "n_regions": 16}
+    assert json.loads(done.stdout)["reads"] == [read]
+    reads = json.loads(call("info", tissue_slide, "--json").stdout)["reads"]
+    assert "context-demo" in {item["model"] for item in reads}
+    assert "16 regions of 64 px" in call("info", tissue_slide, "--model", tiny_model).stdout
+    bare = write_tissue_slide(tmp_path / "bare.tiff", mpp=None)
+    (read,) = json.loads(call("info", bare, "--model", tiny_model, "--json").stdout)["reads"]
+    assert "--slide-mpp" in read["problem"]
+
+
+def test_info_finds_the_tissue_that_a_run_finds(
+    call: Call, tiny_model: Path, tmp_path: Path
+) -> None:
+    # Tissue that on a smaller picture of the slide seems to reach into the next regions.
+    image = tissue_image(4000, 4000, ((644, 644, 1276, 1276),))
+    slide = write_tiff_slide(tmp_path / "close.tiff", image, levels=1)
+    reads = json.loads(call("info", slide, "--model", tiny_model, "--json").stdout)["reads"]
+    plan = call(
+        "score", slide, "--model", tiny_model, "--out", tmp_path / "run", "--dry-run", "--json"
+    )
+    assert reads[0]["n_regions"] == json.loads(plan.stdout)["slides"][0]["n_regions"]
+
+
+def test_info_refuses_a_pixel_size_that_makes_no_sense(call: Call, tissue_slide: Path) -> None:
+    done = call("info", tissue_slide, "--slide-mpp", "-1")
+    assert done.returncode == 2
+    assert "--slide-mpp" in done.stderr
+
+
 def test_models_list_names_the_bundled_one_that_real_sections_allow(call: Call) -> None:
     done = call("models", "list", "--json")
     assert done.returncode == 0, done.stderr
@@ -113,6 +149,44 @@ def test_doctor_finds_what_is_needed(call: Call) -> None:
     assert findings["openslide"]["state"] == "ok"
     assert "context-demo" in findings["models"]["text"]
     assert findings["device"]["text"]
+    assert set(findings) >= {"python", "torch", "napari", "GL", "cache", "gated"}
+    assert str(models_folder()) in findings["models"]["text"]
+
+
+def test_doctor_says_which_gated_models_can_be_had(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    def line() -> dict[str, str]:
+        done = call("doctor", "--json")
+        (found,) = [f for f in json.loads(done.stdout)["findings"] if f["topic"] == "gated"]
+        return dict(found)
+
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
+    assert line()["state"] == "warning"
+    assert "none of MahmoodLab/UNI" in line()["text"]
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_secret")
+    monkeypatch.setattr(
+        huggingface_hub,
+        "try_to_load_from_cache",
+        lambda name, file: "/cache/model" if name == "MahmoodLab/UNI" else None,
+    )
+    assert line()["state"] == "ok"
+    assert line()["text"].endswith("on this computer: MahmoodLab/UNI")
+    assert "hf_secret" not in line()["text"]
+
+
+def test_doctor_tries_the_libraries_that_napari_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    from xt_backend.cli.commands import doctor
+
+    monkeypatch.setattr(doctor.sys, "platform", "linux")
+    monkeypatch.setattr(doctor, "GL_LIBRARIES", ("libc.so.6",))
+    assert doctor._gl().state == "ok"
+    monkeypatch.setattr(doctor, "GL_LIBRARIES", ("libc.so.6", "libNoSuchGL.so.1"))
+    finding = doctor._gl()
+    assert finding.state == "warning"
+    assert "libNoSuchGL.so.1 cannot be loaded" in finding.text
 
 
 def test_doctor_warns_of_a_qt_that_crashes(monkeypatch: pytest.MonkeyPatch) -> None:

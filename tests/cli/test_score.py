@@ -29,6 +29,7 @@ def test_a_slide_gives_all_files_of_the_contract(
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["counts"] == {"done": 1, "failed": 0, "empty": 0}
+    assert "device: cpu" in done.stderr
     names = {path.name for path in out.iterdir()}
     assert names == {
         "slides.csv",

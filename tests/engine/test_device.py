@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from xt_backend.engine import choose_device
+from xt_backend.engine import choose_device, device, is_out_of_memory
 from xt_backend.errors import DeviceError
 
 
@@ -47,3 +47,44 @@ def test_half_precision_needs_a_gpu(machine) -> None:
     machine(0, False)
     with pytest.raises(DeviceError, match="fp16"):
         choose_device("cpu", "fp16")
+
+
+@pytest.mark.parametrize(("takes_all", "threshold"), [(True, 2**31 - 1), (False, 32 << 20)])
+def test_buffers_are_kept_as_far_as_the_c_library_can(
+    takes_all: bool, threshold: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_to: dict[int, int] = {}
+
+    class Library:
+        @staticmethod
+        def mallopt(what: int, value: int) -> int:
+            if what == -3 and value > 32 << 20 and not takes_all:
+                return 0
+            set_to[what] = value
+            return 1
+
+    monkeypatch.setattr(device.sys, "platform", "linux")
+    monkeypatch.setattr(device.ctypes, "CDLL", lambda name: Library)
+    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
+    device.prepare_cpu()
+    assert set_to == {-3: threshold, -1: 2**31 - 1}
+    set_to.clear()
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "1")
+    device.prepare_cpu()
+    assert not set_to
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (MemoryError(), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), True),
+        (RuntimeError("MPS backend out of memory"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("can't allocate memory"), False),
+    ],
+)
+def test_full_memory_is_told_from_other_errors(error: Exception, full: bool) -> None:
+    assert is_out_of_memory(error) is full

@@ -15,6 +15,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from xt_backend import publishing
 from xt_backend.errors import InputNotFoundError, ModelError, NoSpaceError, OutputError
 from xt_backend.model import (
     XT,
@@ -288,6 +289,15 @@ def test_a_full_disk_leaves_the_old_file(
         save_model(make_xt(seed=9), saved)
     assert saved.read_bytes() == before
     assert [path.name for path in saved.parent.iterdir()] == ["toy.safetensors"]
+
+
+def test_a_model_lasts_through_a_power_cut(
+    make_xt: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[Path] = []
+    monkeypatch.setattr(publishing, "_flush_folder", flushed.append)
+    save_model(make_xt(), tmp_path / "m.safetensors")
+    assert flushed == [tmp_path]
 
 
 def test_a_folder_that_is_not_there(make_xt: Make, tmp_path: Path) -> None:

@@ -19,6 +19,10 @@ from xt_backend.keys import RegionStatus, SlideStatus
 from xt_backend.outputs import (
     SlideRow,
     read_slides_csv,
+    regions_frame,
+    slide_values,
+    slides_csv_columns,
+    slides_frame,
     write_regions_csv,
     write_regions_parquet,
     write_slides_csv,
@@ -225,3 +229,20 @@ def test_rows_are_plain_data() -> None:
     values: dict[str, Any] = dataclasses.asdict(SlideRow(0, "s", "i", SlideStatus.DONE))
     assert values["slide_mpp"] is None
     assert values["status"] == "done"
+
+
+def test_frames_have_the_columns_of_the_files_whatever_the_classes_are_called(
+    tmp_path: Path,
+) -> None:
+    score_map = make_score_map(classes=("a\nb", "\u202eflip", "plain"), thresholds={})
+    row = SlideRow.from_score_map(score_map, 0)
+    values = slide_values(row, score_map.classes)
+    assert list(values) == slides_csv_columns(score_map.classes)
+    assert values["fraction_a\\nb"] == row.fractions["a\nb"]
+    frame = slides_frame([row], score_map.classes)
+    assert frame["fraction_a\\nb"].tolist() == [row.fractions["a\nb"]]
+    write_regions_csv(tmp_path / "a.csv", score_map)
+    write_regions_parquet(tmp_path / "a.parquet", score_map)
+    columns = list(pd.read_csv(tmp_path / "a.csv").columns)
+    assert list(regions_frame(score_map).columns) == columns
+    assert list(pd.read_parquet(tmp_path / "a.parquet").columns)[: len(columns)] == columns

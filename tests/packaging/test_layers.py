@@ -43,7 +43,7 @@ def test_layers_hold(sources: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "line"),
     [
-        ("store/publish.py", "import xt_backend.engine"),
+        ("store/shard.py", "import xt_backend.engine"),
         ("slides/lattice.py", "import xt_backend.model"),
         ("errors.py", "import qtpy"),
         ("cli/__init__.py", "def view():\n    import napari"),

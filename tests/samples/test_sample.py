@@ -9,6 +9,7 @@ import numpy as np
 import openslide
 import pytest
 
+from xt_backend import publishing
 from xt_backend.errors import NoSpaceError, OutputError, UsageError
 from xt_backend.samples import Sample, write_samples
 from xt_backend.samples import sample as sample_module
@@ -72,8 +73,15 @@ def test_bad_wishes_are_refused(
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match=r"sample_0_0\.tiff"):
+    with pytest.raises(OutputError, match="file/out"):
         write_samples(tmp_path / "file" / "out", size_px=1024)
+
+
+def test_files_last_through_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[Path] = []
+    monkeypatch.setattr(publishing, "_flush_folder", flushed.append)
+    write_samples(tmp_path / "out", size_px=1024)
+    assert flushed == [tmp_path / "out"] * 3
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

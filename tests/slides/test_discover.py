@@ -146,7 +146,9 @@ def test_dicom_folders(tmp_path: Path, shared_data: Path) -> None:
 )
 def test_folders_without_permission_are_reported(tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0)
-    assert "cannot be listed" in _names(tmp_path)[1]["closed"]
+    ((folder, reason),) = find_slides([tmp_path]).unlisted
+    assert folder == tmp_path / "closed"
+    assert "denied" in reason
 
 
 def test_folders_that_cannot_be_listed_are_reported(
@@ -161,6 +163,6 @@ def test_folders_that_cannot_be_listed_are_reported(
         return iterdir(self)
 
     monkeypatch.setattr(Path, "iterdir", failing)
-    slides, passed_over = _names(tmp_path)
-    assert slides == []
-    assert "Permission denied" in passed_over["gone"]
+    found = find_slides([tmp_path])
+    assert found.slides == found.passed_over == ()
+    assert found.unlisted == ((tmp_path / "gone", "Permission denied"),)

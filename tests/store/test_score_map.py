@@ -221,18 +221,6 @@ def test_grid_fills_by_type(values: np.ndarray[Any, Any], empty: float) -> None:
     assert make_score_map().grid(values, fill=1)[0, 0] == 1
 
 
-def test_new_rows_leave_the_old_map_as_it_was() -> None:
-    old = make_score_map(status=[RegionStatus.SKIPPED] * 12)
-    rows = np.array([2, 5])
-    new = old.with_rows(rows, np.array([0, 2]), np.ones((2, 3)), np.zeros((2, 3)))
-    assert new.status[rows].tolist() == [0, 2]
-    assert np.isfinite(new.logits[2]).all()
-    assert np.isnan(new.logits[5]).all()
-    assert new.status_counts()[RegionStatus.SKIPPED] == 10
-    assert old.status_counts()[RegionStatus.SKIPPED] == 12
-    assert np.isnan(old.logits).all()
-
-
 @pytest.mark.parametrize(
     ("change", "why"),
     [

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from xt_backend.engine import BatchEncoder, Device
-from xt_backend.errors import UsageError
+from xt_backend.errors import LossNotFiniteError, UsageError
 from xt_backend.model import XT, build_region_encoder, load_model
-from xt_backend.training import EvaluateSpec, LossNotFiniteError, TrainSpec, evaluate, train
+from xt_backend.training import EvaluateSpec, TrainSpec, evaluate, train
 from xt_backend.training.augment import View, shift
 from xt_backend.training.batch import Batch, decode
 from xt_backend.training.describe import first_card

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from xt_backend.errors import LossNotFiniteError
 from xt_backend.model import XT, ClassInfo, ContextInfo, ModelCard, ReduceInfo, build_region_encoder
-from xt_backend.training import LossNotFiniteError, TrainSpec
+from xt_backend.training import TrainSpec
 from xt_backend.training.augment import View
 from xt_backend.training.batch import Batch, decode, packed
 from xt_backend.training.cached import CachedLearner, judge_fields

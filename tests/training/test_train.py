@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,17 @@ import torch
 from PIL import Image
 
 from xt_backend.engine import BatchEncoder
-from xt_backend.errors import AnnotationError, SlideMppError, UsageError
+from xt_backend.errors import AnnotationError, LossNotFiniteError, SlideMppError, UsageError
 from xt_backend.model import load_model
 from xt_backend.training import (
     EvaluateSpec,
-    LossNotFiniteError,
     Progress,
     TrainSpec,
     evaluate,
+    fields,
     train,
 )
+from xt_backend.training.annotations import AnnotatedSlide
 
 from .conftest import SIDE_PX, WriteAnnotations, WriteSlide
 
@@ -239,3 +241,30 @@ def test_a_repaired_outline_is_said_aloud(
     path.write_text(json.dumps(document))
     with pytest.raises(AnnotationError, match=r"c\.geojson, feature 1: .*not valid"):
         train(spec.model_copy(update={"slides": folder}))
+
+
+def test_features_of_validation_slides_are_not_held(
+    spec: TrainSpec,
+    tmp_path: Path,
+    write_slide: WriteSlide,
+    write_annotations: WriteAnnotations,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    val = tmp_path / "val"
+    for name in "abc":
+        write_slide(val / f"{name}.tif", 256)
+        write_annotations(val / f"{name}.geojson", [("dark", (0, 0, 256, SIDE_PX))])
+    held: dict[str, int] = {}
+    seen: list[weakref.ref[object]] = []
+    load = fields.load_field
+
+    def watched(slide: AnnotatedSlide, *args: object, **options: object) -> object:
+        held[slide.name] = sum(ref() is not None for ref in seen)
+        found = load(slide, *args, **options)
+        seen.append(weakref.ref(found))
+        return found
+
+    monkeypatch.setattr(fields, "load_field", watched)
+    train(spec.model_copy(update={"val": val, "epochs": 1}))
+    assert max(held.values()) > 0  # the whitening needs those of training
+    assert [held[f"{name}.tif"] for name in "abc"] == [0, 0, 0]

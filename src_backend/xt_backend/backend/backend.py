@@ -5,12 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from xt_backend.engine.events import Event
 from xt_backend.engine.spec import RunSpec
 
+from .cancellations import Cancellations
 from .messages import DeviceChoice
+
+if TYPE_CHECKING:
+    from xt_backend.engine import Engine
 
 __all__ = ["Backend"]
 
@@ -36,25 +40,26 @@ class InProcessWorker:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._cancelled: set[str] = set()
+        self._asked = Cancellations()
         self._closed = False
-        self._engine: object | None = None
+        self._engine: Engine | None = None
 
     def submit(self, spec: RunSpec) -> Iterator[Event]:
         """Run in the caller's thread."""
+        self._asked.begin(spec.run_id)
+        return self._events(spec)
+
+    def _events(self, spec: RunSpec) -> Iterator[Event]:
         from xt_backend.engine import Engine
 
         with self._lock:
             if self._engine is None:
                 self._engine = Engine()
             engine = self._engine
-        assert isinstance(engine, Engine)
         try:
-            yield from engine.run(
-                spec, cancelled=lambda: self._closed or spec.run_id in self._cancelled
-            )
+            yield from engine.run(spec, lambda: self._closed or self._asked.cancelled(spec.run_id))
         finally:
-            self._cancelled.discard(spec.run_id)
+            self._asked.end(spec.run_id)
 
     def device(self, asked: str, precision: str) -> DeviceChoice:
         """Find out in the caller's thread."""
@@ -62,7 +67,7 @@ class InProcessWorker:
 
     def cancel(self, run_id: str) -> None:
         """Stop a run after its batch in hand."""
-        self._cancelled.add(run_id)
+        self._asked.cancel(run_id)
 
     def close(self) -> None:
         """Stop every run after its batch in hand."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import logging
 import queue
 import secrets
 import subprocess
@@ -22,13 +22,12 @@ __all__ = ["ProcessWorker"]
 
 Item = TypeVar("Item")
 
+_log = logging.getLogger(__name__)
+
 POLITE_S = 2.0
 """How long `close` waits before it kills the child."""
 
 POLL_S = 0.2
-
-_MALLOC = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "8589934592"}
-"""Keeps activation buffers mapped between batches (glibc): about twice the speed on CPU."""
 
 
 class ProcessWorker:
@@ -143,15 +142,20 @@ class ProcessWorker:
             connection = _accept(listener, child)
         self._child, self._connection = child, connection
         threading.Thread(
-            target=self._receive, args=(connection,), name="xt-backend-events", daemon=True
+            target=self._receive, args=(connection, child), name="xt-backend-events", daemon=True
         ).start()
         return child, connection
 
-    def _receive(self, connection: Connection) -> None:
+    def _receive(self, connection: Connection, child: subprocess.Popen[bytes]) -> None:
         while True:
             try:
                 message = connection.recv()
             except (EOFError, OSError):
+                return
+            except Exception as error:
+                # What a run said is lost, perhaps its end: nobody shall wait for it.
+                _log.exception("an answer of the backend process cannot be read")
+                self._give_up(connection, child, error)
                 return
             if isinstance(message, Happened):
                 inbox = self._runs.get(message.event.run_id)
@@ -161,6 +165,24 @@ class ProcessWorker:
                 question = self._questions.get(message.question_id)
                 if question is not None:
                     question.put(message.content)
+
+    def _give_up(
+        self, connection: Connection, child: subprocess.Popen[bytes], error: Exception
+    ) -> None:
+        """Fail all that waits for a child and end it; the next run gets a new one."""
+        failure = BackendDiedError(
+            f"An answer of the backend process cannot be read ({type(error).__name__}: {error})",
+            "Run again: it is restarted, and regions that were stored are not encoded again",
+        )
+        with self._lock:
+            if self._connection is connection:
+                self._connection = None
+            for run_id, inbox in list(self._runs.items()):
+                inbox.put(RunFailed(run_id, failure))
+            for question in list(self._questions.values()):
+                question.put(failure)
+        child.kill()
+        child.wait()
 
 
 def _next(inbox: queue.Queue[Item], child: subprocess.Popen[bytes]) -> Item | None:
@@ -175,15 +197,10 @@ def _next(inbox: queue.Queue[Item], child: subprocess.Popen[bytes]) -> Item | No
 
 
 def _start_child(address: str, key: bytes) -> subprocess.Popen[bytes]:
-    environment = {**os.environ}
-    if sys.platform.startswith("linux"):
-        for name, value in _MALLOC.items():
-            environment.setdefault(name, value)
     child = subprocess.Popen(
         [sys.executable, "-m", "xt_backend.backend.child"],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
-        env=environment,
     )
     assert child.stdin is not None
     # Through stdin, which other users of the machine cannot read, unlike arguments. It stays

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from xt_backend.config import CommonOptions, ScoreOptions
-from xt_backend.errors import InputNotFoundError
+from xt_backend.errors import InputNotFoundError, UsageError
 
-__all__ = ["differences", "digest", "score_configuration", "versions"]
+__all__ = ["digest", "plain_options", "score_configuration", "versions"]
 
 _NO_RESULT = {"batch_size", "workers", "cache", "use_cache", "offline", "device", "precision"}
 """Options that change how a result is reached but not the result, or that are resolved first."""
@@ -59,25 +59,17 @@ def plain_options(options: CommonOptions) -> dict[str, Any]:
 def _content(path: Path, flag: str) -> str:
     if not path.is_file():
         raise InputNotFoundError(f"There is no file {path}", f"Check {flag}")
-    return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}", f"Check {flag}") from error
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def digest(configuration: dict[str, Any]) -> str:
     """sha256 of a configuration."""
     text = json.dumps(configuration, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def differences(found: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[str]:
-    """Where two configurations differ, as ``name: found X, asked for Y``."""
-    lines = []
-    for key in sorted(found.keys() | wanted.keys()):
-        a, b = found.get(key), wanted.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            lines += differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            lines.append(f"{prefix}{key}: found {a!r}, asked for {b!r}")
-    return lines
 
 
 def versions() -> dict[str, str]:

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from xt_backend.config import FeatureOptions
-from xt_backend.engine import (
-    BatchEncoder,
-    Prepared,
-    choose_device,
-    collect,
-    prepare,
-)
-from xt_backend.errors import SlideError, XTError
+from xt_backend.config import FeatureOptions, check_stride
+from xt_backend.engine import BatchEncoder, Prepared, choose_device, collect, prepare
 from xt_backend.keys import Encoding, RunFile, SlideStatus
 from xt_backend.model import build_region_encoder
-from xt_backend.outputs import FeatureTable, SlideRow, safe_ids, write_features_h5, write_slides_csv
+from xt_backend.outputs import FeatureTable, SlideRow, write_features_h5
 
-from .configuration import plain_options, versions
+from .configuration import plain_options
 from .folder import RunFolder
 from .inputs import read_inputs
+from .report import RunReport
 from .result import Run
-from .task import Interrupted, Task, failed_row
+from .table import SlideTable
+from .task import Interrupted, Outcome, Task, attempt, name_tasks, not_reached
 
 __all__ = ["FeatureBatch", "features"]
 
@@ -47,6 +40,7 @@ class FeatureBatch:
         self, inputs: Sequence[Path], encoder: str, out: Path, options: FeatureOptions
     ) -> None:
         self.inputs = read_inputs(inputs)
+        check_stride(options.stride_px, options.region_px)
         self._options = options
         self.device = choose_device(options.device, options.precision)
         net = build_region_encoder(
@@ -59,67 +53,55 @@ class FeatureBatch:
             offline=True if options.offline else None,
         )
         self._encoder = BatchEncoder(net, self.device)
-        ids = safe_ids([row.path.name for row in self.inputs.rows])
-        self.tasks = tuple(
-            Task(row, slide_id) for row, slide_id in zip(self.inputs.rows, ids, strict=True)
-        )
+        self.tasks = name_tasks(self.inputs.rows)
         configuration = {
             "command": "features",
             "numerics": self._encoder.numerics(),
             "options": plain_options(options),
         }
-        self.folder = RunFolder(out, configuration)
+        ids = [task.slide_id for task in self.tasks]
+        self.folder = RunFolder(out, configuration, ids, result=RunFile.FEATURES)
 
     def run(
         self,
         on_progress: Callable[[Task, int, int], None] = lambda task, done, total: None,
-        on_outcome: Callable[[Task, SlideRow], None] = lambda task, row: None,
+        on_outcome: Callable[[Task, Outcome], None] = lambda task, outcome: None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Run:
         """Extract all slides; a bad one gets a failed row and no file.
 
         Args:
             on_progress: Told the task, regions done and regions in all.
-            on_outcome: Told the task and its row.
+            on_outcome: Told the task and how it went.
             cancelled: Asked after every read batch.
         """
-        started = datetime.now(UTC).isoformat(timespec="seconds")
-        self.folder.write_run({"state": "running", "started": started, "versions": versions()})
-        rows: list[SlideRow] = []
+        report = RunReport(self.folder, self.device, self.inputs)
+        report.write("running", [])
+        table = SlideTable(self.folder, ())
         interrupted = False
         for task in self.tasks:
             if not interrupted:
                 try:
-                    row = self._row(task, on_progress, cancelled)
+                    outcome = self._run_task(task, on_progress, cancelled)
                 except Interrupted:
                     interrupted = True
             if interrupted:
-                rows.append(failed_row(task, "Interrupted. Run the same command again to go on."))
+                table.add(not_reached(task))
                 continue
-            rows.append(row)
-            on_outcome(task, row)
-            write_slides_csv(self.folder.path / RunFile.SLIDES_CSV, rows, ())
-        write_slides_csv(self.folder.path / RunFile.SLIDES_CSV, rows, ())
-        self.folder.write_run(
-            {
-                "state": "interrupted" if interrupted else "finished",
-                "started": started,
-                "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-                "versions": versions(),
-                "device": {"name": self.device.name, "reason": self.device.reason},
-            }
-        )
-        return Run(tuple(rows), (), self.folder.path, interrupted=interrupted)
+            report.take(outcome)
+            on_outcome(task, outcome)
+            table.add(outcome.row)
+        table.write()
+        report.write("interrupted" if interrupted else "finished", table.rows)
+        return Run(tuple(table.rows), (), self.folder.path, interrupted=interrupted)
 
-    def _row(
+    def _run_task(
         self,
         task: Task,
         on_progress: Callable[[Task, int, int], None],
         cancelled: Callable[[], bool],
-    ) -> SlideRow:
-        if task.source.problem:
-            return failed_row(task, task.source.problem)
-        try:
+    ) -> Outcome:
+        def work() -> Outcome:
             prepared = prepare(
                 task.source.path,
                 self._options.model_mpp,
@@ -128,9 +110,8 @@ class FeatureBatch:
             )
             with prepared.slide:
                 return self._extract(task, prepared, on_progress, cancelled)
-        except (SlideError, MemoryError) as error:
-            reason = str(error) if isinstance(error, XTError) else "Out of memory."
-            return failed_row(task, reason)
+
+        return attempt(task, self.folder, work)
 
     def _extract(
         self,
@@ -138,7 +119,7 @@ class FeatureBatch:
         prepared: Prepared,
         on_progress: Callable[[Task, int, int], None],
         cancelled: Callable[[], bool],
-    ) -> SlideRow:
+    ) -> Outcome:
         options, cells = self._options, prepared.cells
         started = time.perf_counter()
         encode_before, n_before = self._encoder.seconds, self._encoder.n_encoded
@@ -174,21 +155,13 @@ class FeatureBatch:
             height_px=info.height_px,
             n_regions=len(cells),
             n_failed_regions=failed,
-        )
-        return replace(
-            row,
             seconds_read=found.seconds_read,
             seconds_encode=self._encoder.seconds - encode_before,
             seconds_total=time.perf_counter() - started,
             encoded_regions=encoded,
-            cache=_cache_use(len(cells) - failed, encoded),
+            cache=str(Encoding.of(found.reused, encoded)),
         )
-
-
-def _cache_use(n_scored: int, encoded: int) -> str:
-    if encoded == 0:
-        return str(Encoding.HIT if n_scored else Encoding.MISS)
-    return str(Encoding.PARTIAL if encoded < n_scored else Encoding.MISS)
+        return Outcome(row, problems=found.problems)
 
 
 def features(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from xt_backend.config import CommonOptions
 from xt_backend.errors import OutputConflictError, OutputError, StoreError
 from xt_backend.keys import RunFile
 from xt_backend.outputs import write_local_json, write_run_json
-from xt_backend.store import ScoreMap, sweep_partials
+from xt_backend.store import ScoreMap, differences, sweep_partials
 
-from .configuration import differences, digest
+from .configuration import digest, plain_options
 from .dense import dense_files
 
 __all__ = ["RunFolder"]
@@ -24,17 +26,30 @@ class RunFolder:
     Args:
         path: The folder; made when it is not there.
         configuration: What the results in it depend on.
+        slide_ids: Of all slides that the run is to hold.
+        result: Suffix of the file that says that a slide is done.
+        make: False only looks, and makes and sweeps nothing.
 
     Raises:
-        OutputConflictError: It holds another configuration's run or foreign files.
+        OutputConflictError: It holds another configuration's run, results of slides that are not
+            among these, or foreign files.
         OutputError: It cannot be written.
     """
 
-    def __init__(self, path: Path, configuration: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        configuration: dict[str, Any],
+        slide_ids: Collection[str],
+        *,
+        result: str = RunFile.SCORE_MAP,
+        make: bool = True,
+    ) -> None:
         self.path = path
         self.configuration = configuration
-        self.digest = digest(configuration)
-        self._check()
+        self._check(set(slide_ids), result)
+        if not make:
+            return
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -44,7 +59,7 @@ class RunFolder:
             ) from error
         sweep_partials(path, time.time())
 
-    def _check(self) -> None:
+    def _check(self, slide_ids: set[str], result: str) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise OutputConflictError(f"{self.path} is a file", "Name a folder with --out")
         if not self.path.is_dir():
@@ -68,20 +83,43 @@ class RunFolder:
             ) from error
         different = differences(found, self.configuration)
         if different:
+            key, there, here = different[0]
             raise OutputConflictError(
-                f"The folder {self.path} holds a run with another configuration: {different[0]}",
+                f"The folder {self.path} holds a run with another configuration: {key} is "
+                f"{there!r} there, and {here!r} was asked for",
                 "Choose another folder, or the same configuration to resume",
+            )
+        # A table with one row per input has no place for them, and without a row they mislead.
+        done = {path.name.removesuffix(result) for path in self.path.glob(f"*{result}")}
+        if others := sorted(done - slide_ids):
+            raise OutputConflictError(
+                f"The folder {self.path} holds the result of {others[0]}, which is not among the "
+                "inputs now",
+                "Name all slides of the run, new ones too, or choose another folder",
             )
 
     def file(self, slide_id: str, suffix: str) -> Path:
         """Path of one slide's file, e.g. ``<id>.run.h5``."""
         return self.path / f"{slide_id}{suffix}"
 
-    def finished(self, slide_id: str, identity: str) -> ScoreMap | None:
-        """The score map of a slide that is done under this configuration, else None.
+    def digest(self, options: CommonOptions) -> str:
+        """Digest of the configuration with the options of one slide.
+
+        Raises:
+            UsageError: A file among the options cannot be read.
+        """
+        return digest({**self.configuration, "options": plain_options(options)})
+
+    def finished(self, slide_id: str, configuration: str, identity: str) -> ScoreMap | None:
+        """The score map of a slide that is done, else None.
 
         Known by content: the file must be whole, of this configuration and of this slide, and
         the mask or points of its model must be there.
+
+        Args:
+            slide_id: Stem of its files.
+            configuration: `digest` of the slide's options.
+            identity: Of the slide.
         """
         path = self.file(slide_id, RunFile.SCORE_MAP)
         if not path.is_file():
@@ -91,13 +129,28 @@ class RunFolder:
         except StoreError:
             return None
         same = (
-            found.run_meta.get("configuration") == self.digest
+            found.run_meta.get("configuration") == configuration
             and found.run_meta.get("slide_identity") == identity
         )
         complete = not found.partial and all(
             self.file(slide_id, suffix).is_file() for suffix in dense_files(found.task)
         )
         return found if same and complete else None
+
+    def remove(self, slide_id: str) -> None:
+        """Remove what an earlier run wrote of a slide, if anything.
+
+        Raises:
+            OutputError: It cannot be removed.
+        """
+        try:
+            for suffix in RunFile.of_slide():
+                self.file(slide_id, suffix).unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"The old results of {slide_id} cannot be removed: {error.strerror or error}",
+                "Check the permissions of the output folder",
+            ) from error
 
     def write_run(self, details: dict[str, Any]) -> None:
         """Publish run.json: the configuration and `details`. No path may be in it."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xt_backend.errors import InputNotFoundError, UsageError
@@ -15,6 +16,8 @@ __all__ = ["InputRow", "Inputs", "read_inputs"]
 
 MANIFEST_COLUMNS = ("slide", "slide_mpp", "roi", "label", "patient")
 MANIFEST_SUFFIX = ".csv"
+_PERMISSION = "Ask for permission to read it"
+_SURPLUS = "This row of the manifest has more cells than columns. Put names with commas in quotes."
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class InputRow:
     Attributes:
         row: Its place among the inputs, from 0.
         path: Slide file or DICOM folder; may not exist when a manifest names it.
+        shown: Stands for the file name in outputs where that must not be told.
         slide_mpp: Pixel size from the manifest, um/px.
         roi: GeoJSON file from the manifest.
         problem: Why this row cannot be worked on; empty when it can.
@@ -36,6 +40,12 @@ class InputRow:
     label: str = ""
     patient: str = ""
     problem: str = ""
+    shown: str = ""
+
+    @property
+    def name(self) -> str:
+        """What outputs call it: the file name, never a folder."""
+        return self.shown or self.path.name
 
 
 @dataclass(frozen=True)
@@ -58,14 +68,18 @@ def read_inputs(inputs: Sequence[Path]) -> Inputs:
     rows: list[InputRow] = []
     passed_over: list[tuple[Path, str]] = []
     for path in inputs:
-        if not path.exists():
-            raise InputNotFoundError(f"There is no file or folder {path}", "Check the path")
+        if missing := _missing(path, str(path)):
+            raise InputNotFoundError(missing, "Check the path")
         if path.suffix.lower() == MANIFEST_SUFFIX and path.is_file():
             rows += _read_manifest(path, first_row=len(rows))
             continue
         found = find_slides([path])
         passed_over += found.passed_over
         rows += [InputRow(len(rows) + i, slide) for i, slide in enumerate(found.slides)]
+        for folder, reason in found.unlisted:
+            if folder == path:
+                raise UsageError(f"The folder {path} cannot be listed: {reason}", _PERMISSION)
+            rows.append(_unlisted(folder, reason, len(rows)))
     if not rows:
         looked = ", ".join(path.name for path in inputs)
         seen = f"; {len(passed_over)} other files were passed over" if passed_over else ""
@@ -73,14 +87,57 @@ def read_inputs(inputs: Sequence[Path]) -> Inputs:
     return Inputs(tuple(rows), tuple(passed_over))
 
 
+def _unlisted(folder: Path, reason: str, row: int) -> InputRow:
+    """A row for the slides that a folder may hold; its name stays out of all outputs."""
+    return InputRow(
+        row=row,
+        path=folder,
+        problem=f"A folder among the inputs cannot be listed: {reason}. {_PERMISSION}.",
+        shown="(folder)",
+    )
+
+
+def _missing(path: Path, shown: str) -> str:
+    """Why there is nothing to open at a path; empty when there is."""
+    try:
+        return "" if path.exists() else f"There is no file or folder {shown}"
+    except (OSError, ValueError) as error:
+        # A name that no file system takes, or a folder that may not be entered.
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        return f"There is no file {shown} that can be reached: {reason}"
+
+
 def _read_manifest(path: Path, first_row: int) -> list[InputRow]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(
             f"The manifest {path.name} is not UTF-8 text", "Save it as CSV UTF-8"
         ) from error
-    reader = csv.DictReader(text.splitlines())
+    except OSError as error:
+        raise UsageError(
+            f"The manifest {path.name} cannot be read: {error.strerror}", _PERMISSION
+        ) from error
+    # Not split into lines here: a quoted cell may hold line breaks.
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        _check_columns(path, reader)
+        rows: list[InputRow] = []
+        for record in reader:
+            values = {key: (value or "").strip() for key, value in record.items() if key}
+            row = _manifest_row(values, path.parent, first_row + len(rows))
+            if None in record and not row.problem:
+                row = replace(row, problem=_SURPLUS)
+            rows.append(row)
+    except csv.Error as error:
+        raise UsageError(
+            f"The manifest {path.name} is no CSV table (near line {reader.line_num}: {error})",
+            "Save it as CSV UTF-8",
+        ) from error
+    return rows
+
+
+def _check_columns(path: Path, reader: csv.DictReader[str]) -> None:
     columns = [name.strip() for name in reader.fieldnames or []]
     if "slide" not in columns:
         raise UsageError(
@@ -94,22 +151,18 @@ def _read_manifest(path: Path, first_row: int) -> list[InputRow]:
             f"Known are: {', '.join(MANIFEST_COLUMNS)}",
         )
     reader.fieldnames = columns
-    rows: list[InputRow] = []
-    for record in reader:
-        values = {key: (value or "").strip() for key, value in record.items() if key}
-        rows.append(_manifest_row(values, path.parent, first_row + len(rows)))
-    return rows
 
 
 def _manifest_row(values: dict[str, str], folder: Path, row: int) -> InputRow:
-    name = values.get("slide", "")
+    # No path can hold a NUL, not even one that is only to be named in the table.
+    name = values.get("slide", "").replace("\0", "\N{REPLACEMENT CHARACTER}")
     path = folder / name
     problem = ""
     slide_mpp = None
     if not name:
         problem = "The manifest names no slide in this row. Fill in the column 'slide'."
-    elif not path.exists():
-        problem = f"There is no file {path.name}. Check the manifest; paths are relative to it."
+    elif missing := _missing(path, path.name):
+        problem = f"{missing}. Check the manifest; paths are relative to it."
     if text := values.get("slide_mpp", ""):
         try:
             slide_mpp = float(text)
@@ -121,8 +174,8 @@ def _manifest_row(values: dict[str, str], folder: Path, row: int) -> InputRow:
                 f"slide_mpp '{text}' is no positive number. Correct it in the manifest."
             )
     roi = folder / values["roi"] if values.get("roi") else None
-    if roi is not None and not roi.is_file():
-        problem = problem or f"There is no ROI file {roi.name}. Check the manifest."
+    if roi is not None and (missing := _missing(roi, roi.name)):
+        problem = problem or f"{missing} for the ROI. Check the manifest."
     return InputRow(
         row=row,
         path=path,

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xt_backend.keys import RunFile, SlideStatus
-from xt_backend.outputs import SlideRow, points_frame, read_points_csv, regions_frame, slides_frame
+from xt_backend.outputs import (
+    SlideRow,
+    points_frame,
+    read_points_csv,
+    regions_columns,
+    regions_frame,
+    slides_frame,
+)
 from xt_backend.store import Points, ScoreMap
 
 if TYPE_CHECKING:
@@ -49,18 +56,20 @@ class Run:
     def regions(self) -> pd.DataFrame:
         """One row per selected region of every slide that is done.
 
-        Slide id, box in level-0 px, status, label and probabilities.
+        Slide id, box in level-0 px, status, label and probabilities. Empty for a run of
+        `features`, which predicts nothing.
         """
         import pandas as pd
 
         frames = []
-        for row in self.rows:
-            if row.status == SlideStatus.FAILED:
-                continue
+        scored = [row for row in self.rows if row.status == SlideStatus.DONE and self.classes]
+        for row in scored:
             frame = regions_frame(self.score_map(row.id))
             frame.insert(0, "id", row.id)
             frames.append(frame)
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        if not frames:
+            return pd.DataFrame(columns=["id", *regions_columns(self.classes)])
+        return pd.concat(frames, ignore_index=True)
 
     @property
     def points(self) -> pd.DataFrame:

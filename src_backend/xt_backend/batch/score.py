@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from xt_backend.config import ScoreOptions
+from xt_backend.config import ScoreOptions, check_stride
 from xt_backend.engine import Engine, Event, choose_device
 from xt_backend.errors import ModelError
-from xt_backend.keys import PRODUCT, RESEARCH_USE, RunFile, SlideStatus
 from xt_backend.model import find_model, read_card
-from xt_backend.outputs import SlideRow, safe_ids, write_slides_csv
+from xt_backend.outputs import check_parquet
 
-from .configuration import score_configuration, versions
+from .configuration import score_configuration
 from .folder import RunFolder
 from .inputs import Inputs, read_inputs
+from .report import RunReport
 from .result import Run
-from .task import Interrupted, Outcome, Task, run_task
+from .table import SlideTable
+from .task import Interrupted, Outcome, Task, name_tasks, not_reached, run_task
 
 __all__ = ["Batch", "score"]
-
-TABLE_INTERVAL_S = 5.0
-"""slides.csv is published at most this often while the batch goes on."""
 
 
 class Batch:
@@ -35,6 +32,7 @@ class Batch:
         inputs: Slides, folders, manifests.
         model: Name or file of a model.
         out: Run directory; None keeps results in memory only.
+        dry_run: Only look; the run directory is neither made nor touched.
 
     Raises:
         UsageError: Anything that is wrong before work starts: no such path or model, a device
@@ -42,7 +40,13 @@ class Batch:
     """
 
     def __init__(
-        self, inputs: Sequence[Path], model: str, out: Path | None, options: ScoreOptions
+        self,
+        inputs: Sequence[Path],
+        model: str,
+        out: Path | None,
+        options: ScoreOptions,
+        *,
+        dry_run: bool = False,
     ) -> None:
         self.inputs: Inputs = read_inputs(inputs)
         path = find_model(model)
@@ -54,20 +58,21 @@ class Batch:
                 f"Model {card.name} has no head that sees each region alone",
                 "Leave --context off out",
             )
-        self._card = card
+        check_stride(options.stride_px, card.scored_px)
+        if "parquet" in options.layouts:
+            check_parquet()
+        self._engine = Engine()
         self._options = options
         device = choose_device(options.device, options.precision)
         self.device = device
         self.classes = tuple(item.name for item in card.classes)
         self.kinds = card.point_kinds
-        ids = safe_ids([row.path.name for row in self.inputs.rows])
-        self.tasks = tuple(
-            Task(row, slide_id) for row, slide_id in zip(self.inputs.rows, ids, strict=True)
-        )
+        self.tasks = name_tasks(self.inputs.rows)
         configuration = score_configuration(
             options, card.name, card.state_sha256, device.name, device.precision
         )
-        self.folder = None if out is None else RunFolder(out, configuration)
+        ids = [task.slide_id for task in self.tasks]
+        self.folder = None if out is None else RunFolder(out, configuration, ids, make=not dry_run)
 
     def run(
         self,
@@ -83,13 +88,13 @@ class Batch:
         Raises:
             OutputError: The output cannot be written.
         """
-        started = datetime.now(UTC)
-        self._write_run("running", started, [])
-        engine = Engine()
-        rows: list[SlideRow] = []
+        report = RunReport(self.folder, self.device, self.inputs)
+        report.write("running", [])
+        if self.folder is not None:
+            self.folder.write_local(self._local())
+        table = SlideTable(self.folder, self.classes, self.kinds)
         outcomes: list[Outcome] = []
         interrupted = False
-        last_table = time.monotonic()
         for task in self.tasks:
             if not interrupted:
                 try:
@@ -98,30 +103,30 @@ class Batch:
                         self._model,
                         self._options,
                         self.folder,
-                        engine,
+                        self._engine,
                         lambda event, task=task: on_event(task, event),  # type: ignore[misc]
                         cancelled,
                     )
                 except Interrupted:
                     interrupted = True
             if interrupted:
-                rows.append(_not_reached(task))
+                table.add(not_reached(task))
                 continue
-            rows.append(outcome.row)
+            report.take(outcome)
             outcomes.append(outcome if self.folder is None else _light(outcome))
             on_outcome(task, outcome)
-            if time.monotonic() - last_table > TABLE_INTERVAL_S:
-                self._write_table(rows)
-                last_table = time.monotonic()
-        self._write_table(rows)
-        self._write_run("interrupted" if interrupted else "finished", started, rows)
+            table.add(outcome.row)
+        table.write()
+        report.write("interrupted" if interrupted else "finished", table.rows)
         return Run(
-            rows=tuple(rows),
+            rows=tuple(table.rows),
             classes=self.classes,
             kinds=self.kinds,
             folder=None if self.folder is None else self.folder.path,
             score_maps={
-                outcome.row.id: outcome.score_map for outcome in outcomes if outcome.score_map
+                outcome.row.id: outcome.score_map
+                for outcome in outcomes
+                if outcome.score_map is not None
             },
             found_points={
                 outcome.row.id: outcome.points for outcome in outcomes if outcome.points is not None
@@ -131,35 +136,8 @@ class Batch:
         )
 
     def events(self, task: Task) -> Iterator[Event]:
-        """The events of one task, without writing anything."""
-        return Engine().run(task.spec(self._model, self._options))
-
-    def _write_table(self, rows: list[SlideRow]) -> None:
-        if self.folder is not None:
-            path = self.folder.path / RunFile.SLIDES_CSV
-            write_slides_csv(path, rows, self.classes, self.kinds)
-
-    def _write_run(self, state: str, started: datetime, rows: list[SlideRow]) -> None:
-        if self.folder is None:
-            return
-        counts = {status: sum(row.status == status for row in rows) for status in SlideStatus}
-        self.folder.write_run(
-            {
-                "product": PRODUCT,
-                "notice": RESEARCH_USE,
-                "state": state,
-                "started": started.isoformat(timespec="seconds"),
-                "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-                "versions": versions(),
-                "device": {"name": self.device.name, "reason": self.device.reason},
-                "slides": {str(status): count for status, count in counts.items()},
-                "passed_over": [
-                    {"file": path.name, "reason": reason}
-                    for path, reason in self.inputs.passed_over
-                ],
-            }
-        )
-        self.folder.write_local(self._local())
+        """The events of one task, without writing anything into the run directory."""
+        return self._engine.run(task.spec(self._model, self._options))
 
     def _local(self) -> dict[str, Any]:
         cache = self._options.cache_dir()
@@ -175,17 +153,7 @@ class Batch:
 
 def _light(outcome: Outcome) -> Outcome:
     """Without the map, which is in its file: memory must not grow with the batch."""
-    return Outcome(outcome.row, None, outcome.seen_nan)
-
-
-def _not_reached(task: Task) -> SlideRow:
-    return SlideRow(
-        row=task.source.row,
-        slide=task.name,
-        id=task.slide_id,
-        status=SlideStatus.FAILED,
-        reason="Interrupted before this slide was done. Run the same command again to go on.",
-    )
+    return replace(outcome, score_map=None)
 
 
 def score(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from xt_backend.config import CommonOptions, ScoreOptions
-from xt_backend.engine import Engine, Event, RunFailed, RunFinished, RunSpec
-from xt_backend.errors import OutputError, SlideError
+from xt_backend.engine import Engine, Event, RunFailed, RunFinished, RunSpec, is_out_of_memory
+from xt_backend.errors import OutputError, XTError
 from xt_backend.keys import Encoding, RunFile, SlideStatus
 from xt_backend.outputs import (
     SlideRow,
+    safe_ids,
+    visible,
     without_folders,
     write_geojson,
     write_overlay,
@@ -26,7 +29,18 @@ from .dense import DenseResult
 from .folder import RunFolder
 from .inputs import InputRow
 
-__all__ = ["Interrupted", "Outcome", "Task", "failed_row", "run_task"]
+__all__ = [
+    "Interrupted",
+    "Outcome",
+    "Task",
+    "attempt",
+    "failed_row",
+    "name_tasks",
+    "not_reached",
+    "run_task",
+]
+
+_log = logging.getLogger(__name__)
 
 OptionsType = TypeVar("OptionsType", bound=CommonOptions)
 
@@ -51,7 +65,7 @@ class Task:
     @property
     def name(self) -> str:
         """File name, the only thing of the path that outputs may show."""
-        return self.source.path.name
+        return self.source.name
 
     def own_options(self, options: OptionsType) -> OptionsType:
         """The batch's options with what the manifest says of this slide."""
@@ -64,14 +78,62 @@ class Task:
         return RunSpec(**values, slide=self.source.path, model=model, slide_id=self.slide_id)
 
 
+def name_tasks(rows: Sequence[InputRow]) -> tuple[Task, ...]:
+    """The tasks of some inputs, each with an identifier of its own."""
+    ids = safe_ids([row.name for row in rows])
+    return tuple(Task(row, slide_id) for row, slide_id in zip(rows, ids, strict=True))
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """How a task went."""
+    """How a task went.
+
+    Attributes:
+        row: For slides.csv.
+        score_map: The result, where there is one.
+        seen_nan: Some region has no number though it was encoded.
+        problems: What was wrong with the region store, as sentences.
+        points: Of a detection model.
+    """
 
     row: SlideRow
     score_map: ScoreMap | None = None
     seen_nan: bool = False
+    problems: tuple[str, ...] = ()
     points: Points | None = None
+
+
+def attempt(task: Task, folder: RunFolder | None, work: Callable[[], Outcome]) -> Outcome:
+    """Do the work of a task; whatever is wrong with the slide ends in a failed row.
+
+    A failed slide keeps no files of an earlier run, which would contradict its row.
+
+    Raises:
+        Interrupted: As `work` does.
+        OutputError: The output cannot be written; the batch cannot go on.
+    """
+    try:
+        outcome = Outcome(failed_row(task, task.source.problem)) if task.source.problem else work()
+    except (Interrupted, OutputError):
+        raise
+    except XTError as error:
+        outcome = Outcome(failed_row(task, str(error)))
+    except Exception as error:
+        if is_out_of_memory(error):
+            reason = "The machine ran out of memory. Close other programs, or use --roi."
+            outcome = Outcome(failed_row(task, reason))
+        else:
+            outcome = Outcome(_unexpected(task, error))
+    if folder is not None and outcome.row.status == SlideStatus.FAILED:
+        folder.remove(task.slide_id)
+    return outcome
+
+
+def _unexpected(task: Task, error: Exception) -> SlideRow:
+    _log.error("%s failed", visible(task.name), exc_info=error)
+    return failed_row(
+        task, f"Unexpected {type(error).__name__}: {error}. Please report this with the log."
+    )
 
 
 def run_task(
@@ -92,52 +154,62 @@ def run_task(
         Interrupted: `cancelled` said so before the end.
         OutputError: The output cannot be written; the batch cannot go on.
     """
-    source = task.source
-    if source.problem:
-        return Outcome(failed_row(task, source.problem))
-    try:
-        with open_slide(source.path) as slide:
+
+    def work() -> Outcome:
+        return _score(task, model, options, folder, engine, on_event, cancelled)
+
+    return attempt(task, folder, work)
+
+
+def _score(
+    task: Task,
+    model: str,
+    options: ScoreOptions,
+    folder: RunFolder | None,
+    engine: Engine,
+    on_event: Callable[[Event], None],
+    cancelled: Callable[[], bool],
+) -> Outcome:
+    stamp: dict[str, str] = {}
+    if folder is not None:
+        # The manifest's own pixel size and ROI count: a corrected row is scored again.
+        configuration = folder.digest(task.own_options(options))
+        with open_slide(task.source.path) as slide:
             identity = slide.identity()
-    except SlideError as error:
-        return Outcome(failed_row(task, str(error)))
-    if folder is not None and (found := folder.finished(task.slide_id, identity)) is not None:
-        return Outcome(_row(task, found, {}, 0, Encoding.HIT), found, _has_nan(found))
+        found = folder.finished(task.slide_id, configuration, identity)
+        if found is not None:
+            return Outcome(_row(task, found, {}, 0, Encoding.HIT), found, _has_nan(found))
+        stamp = {"configuration": configuration, "slide_identity": identity}
     with DenseResult(None if folder is None else folder.path) as dense:
         last: Event | None = None
         for event in engine.run(task.spec(model, options), cancelled):
             dense.take(event)
             on_event(event)
             last = event
-        return _finish(task, last, identity, options, folder, dense)
+        return _finish(task, last, stamp, options, folder, dense)
 
 
 def _finish(
     task: Task,
     last: Event | None,
-    identity: str,
+    stamp: dict[str, str],
     options: ScoreOptions,
     folder: RunFolder | None,
     dense: DenseResult,
 ) -> Outcome:
     """From the last event of a run to the outcome; writes the files."""
     if isinstance(last, RunFailed):
-        if isinstance(last.error, OutputError):
-            raise last.error
-        return Outcome(failed_row(task, str(last.error)))
+        raise last.error
     if not isinstance(last, RunFinished):
         raise RuntimeError(f"a run ended with {type(last).__name__}")
     if last.cancelled:
         raise Interrupted
     score_map = dense.note(last.score_map)
     if folder is not None:
-        stamp = {"configuration": folder.digest, "slide_identity": identity}
         score_map = replace(score_map, run_meta={**score_map.run_meta, **stamp})
-        try:
-            _write(task, score_map, options, folder, dense)
-        except SlideError as error:
-            return Outcome(failed_row(task, str(error)))
+        _write(task, score_map, options, folder, dense)
     row = _row(task, score_map, last.seconds, last.encoded_regions, last.cache)
-    return Outcome(row, score_map, _has_nan(score_map), last.points)
+    return Outcome(row, score_map, _has_nan(score_map), last.problems, last.points)
 
 
 def _write(
@@ -173,6 +245,14 @@ def failed_row(task: Task, reason: str) -> SlideRow:
         id=task.slide_id,
         status=SlideStatus.FAILED,
         reason=without_folders(reason, [task.source.path]),
+    )
+
+
+def not_reached(task: Task) -> SlideRow:
+    """The row of a slide that was not done before the batch was interrupted."""
+    return failed_row(
+        task,
+        "Interrupted before this slide was done. Run the same command again to go on.",
     )
 
 

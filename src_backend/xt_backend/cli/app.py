@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import Abort, TyperException
@@ -12,7 +12,7 @@ from typer.exceptions import Abort, TyperException
 from xt_backend.errors import XTError
 from xt_backend.keys import PRODUCT, RESEARCH_USE
 
-from .console import complain, print_json
+from .console import asked_for_json, complain, print_json, survive_any_text, want_json
 
 __all__ = ["app", "main"]
 
@@ -25,6 +25,17 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+_LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
+
+
+class _Brief(logging.Formatter):
+    """Without tracebacks, which -v shows."""
+
+    def formatException(self, ei: Any) -> str:
+        del ei
+        return ""
 
 
 def _print_version(wanted: bool) -> None:
@@ -47,23 +58,22 @@ def options(
 ) -> None:
     """Options before the command."""
     del version
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO if verbose else logging.ERROR,
-        format="%(levelname)s %(name)s: %(message)s",
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter((logging.Formatter if verbose else _Brief)(_LOG_FORMAT))
+    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, handlers=[handler])
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; always ends in `SystemExit` with a documented code."""
     from . import commands  # noqa: F401  registers them
 
-    wants_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
+    survive_any_text()
+    want_json("--json" in (sys.argv[1:] if arguments is None else arguments))
     try:
         code = app(args=arguments, prog_name=PRODUCT, standalone_mode=False)
     except XTError as error:
         complain(str(error))
-        if wants_json:
+        if asked_for_json():
             detail = {"type": type(error).__name__, "cause": error.cause, "way_out": error.way_out}
             print_json({"error": detail})
         sys.exit(error.exit_code)

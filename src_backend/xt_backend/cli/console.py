@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterator
@@ -22,15 +23,42 @@ from rich.progress import (
 )
 from rich.text import Text
 
-__all__ = ["complain", "print_json", "progress_bar", "say"]
+__all__ = [
+    "asked_for_json",
+    "complain",
+    "note",
+    "print_json",
+    "progress_bar",
+    "say",
+    "survive_any_text",
+    "want_json",
+]
 
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
+_json = False
 
 
-def say(text: str, *, quiet: bool = False) -> None:
+def want_json(wanted: bool) -> None:
+    """Say whether the command in hand prints JSON, errors included."""
+    global _json
+    _json = wanted
+
+
+def asked_for_json() -> bool:
+    """Whether the command in hand prints JSON."""
+    return _json
+
+
+def survive_any_text() -> None:
+    """Print what the terminal cannot show as escapes: file names may hold any bytes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def say(text: str) -> None:
     """Print a line for people on stdout."""
-    if not quiet:
-        print(text)
+    print(text)
 
 
 def note(text: str) -> None:
@@ -45,8 +73,12 @@ def complain(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """Print the one JSON object of a command on stdout."""
-    json.dump(value, sys.stdout, ensure_ascii=False, indent=1, allow_nan=False)
-    sys.stdout.write("\n")
+    text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False)
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:  # its own escapes, which readers of JSON understand
+        text = json.dumps(value, indent=1, allow_nan=False)
+    print(text)
 
 
 class _RateColumn(ProgressColumn):
@@ -58,11 +90,11 @@ class _RateColumn(ProgressColumn):
 
 
 @contextmanager
-def progress_bar(enabled: bool = True) -> Iterator[Progress]:
+def progress_bar() -> Iterator[Progress]:
     """A bar on stderr with count, rate and time left."""
     with Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # names may look like markup
         BarColumn(),
         MofNCompleteColumn(),
         _RateColumn(),
@@ -70,6 +102,5 @@ def progress_bar(enabled: bool = True) -> Iterator[Progress]:
         TextColumn("left"),
         TimeRemainingColumn(),
         console=_err,
-        disable=not enabled,
     ) as progress:
         yield progress

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 
-from xt_backend.config import CommonOptions, load_yaml
+from xt_backend.config import CommonOptions, load_yaml, usage_error
 from xt_backend.errors import UsageError
 
-__all__ = ["merge_options"]
+from .console import want_json
+
+__all__ = ["JsonOption", "OutOption", "check_slide_mpp", "merge_options", "on_off"]
 
 Json: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout; logs go to stderr.")
@@ -85,39 +89,91 @@ Offline: TypeAlias = Annotated[
 OptionsType = TypeVar("OptionsType", bound=CommonOptions)
 
 
+@dataclass(frozen=True, kw_only=True)
+class JsonOption:
+    """What every command has beside the options of its work."""
+
+    json: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutOption(JsonOption):
+    """What a command has that writes into a folder."""
+
+    out: Path
+
+
+OwnType = TypeVar("OwnType", bound=JsonOption)
+
+_FLAGS = {"stride": "stride_px", "no_cache": "use_cache", "no_resume": "resume"}
+"""Flags that have another name than their option; those with ``no_`` are its opposite."""
+
+
 def merge_options(
-    kind: type[OptionsType], config: Path | None, flags: dict[str, Any]
-) -> OptionsType:
+    kind: type[OptionsType], config: Path | None, flags: dict[str, Any], own: type[OwnType]
+) -> tuple[OptionsType, OwnType]:
     """Options from a YAML file and from flags; flags win, None means not given.
 
+    Args:
+        kind: The options of the work.
+        config: YAML file with names as on the command line or as in `kind`, or None.
+        flags: What was given as flags, for `kind` and for `own`.
+        own: Dataclass of the options that only the command knows.
+
+    Returns:
+        The options of the work, and those of the command.
+
     Raises:
-        UsageError: An unknown or wrong value, named.
+        UsageError: An option that is unknown, wrong, named twice or missing.
     """
-    values = load_yaml(config, set(kind.model_fields)) if config else {}
-    given = {name: value for name, value in flags.items() if value is not None}
-    if given.pop("no_cache", False):
-        given["use_cache"] = False
-    if "stride" in given:
-        given["stride_px"] = given.pop("stride")
-    values.update(given)
+    own_names = {field.name for field in fields(own)}
+    values: dict[str, Any] = {}
+    if config is not None:
+        flags_of_kind = {flag for flag, field in _FLAGS.items() if field in kind.model_fields}
+        known = {*kind.model_fields, *own_names, *flags_of_kind}
+        values = _by_field(load_yaml(config, known), config.name)
+    values |= _by_field({name: value for name, value in flags.items() if value is not None})
+    if values.get("json") is True:
+        want_json(True)
+    try:
+        chosen = TypeAdapter(own).validate_python(
+            {name: values.pop(name) for name in own_names & values.keys()}
+        )
+    except ValidationError as error:
+        raise usage_error(error) from error
     options = kind.checked(values)
-    _check_mpp(options)
-    if options.offline:
-        import os
-
-        os.environ["HF_HUB_OFFLINE"] = "1"
-    return options
+    check_slide_mpp(options.slide_mpp)
+    return options, chosen
 
 
-def _check_mpp(options: CommonOptions) -> None:
-    """A bad pixel size given by flag is bad usage, not a failed row."""
-    if options.slide_mpp is None:
+def _by_field(values: dict[str, Any], where: str = "flags") -> dict[str, Any]:
+    """Options by the names of their fields."""
+    named: dict[str, Any] = {}
+    for name, value in values.items():
+        field = _FLAGS.get(name, name)
+        if field in named:
+            raise UsageError(f"{where}: {name} and {field} are one option", "Name it once")
+        if name in _FLAGS and name.startswith("no_"):
+            if not isinstance(value, bool):
+                raise UsageError(f"{where}: {name} is {value!r}", "Write true or false")
+            value = not value
+        named[field] = value
+    return named
+
+
+def check_slide_mpp(given: float | None) -> None:
+    """A bad pixel size given by flag is bad usage, not a failed row.
+
+    Raises:
+        UsageError: It is no pixel size that a slide can have.
+    """
+    if given is None:
         return
     from xt_backend.errors import SlideMppError
     from xt_backend.slides import check_mpp
 
     try:
-        check_mpp(options.slide_mpp, options.slide_mpp)
+        check_mpp(given, given)
     except SlideMppError as error:
         raise UsageError(f"--slide-mpp: {error.cause}", error.way_out) from error
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.progress import Progress, TaskID
 
-from .console import progress_bar
+from .console import note, progress_bar
 
 if TYPE_CHECKING:
     from xt_backend.batch import Outcome, Task
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from xt_backend.training import Progress as StageProgress
     from xt_backend.training import ProgressCallback
 
-__all__ = ["RunBar", "stage_bars"]
+__all__ = ["RunBar", "stage_bars", "tell_problems"]
 
 
 _STAGES = {
@@ -48,7 +48,7 @@ class RunBar:
 
         if isinstance(event, RunPlanned):
             self._drop()
-            self._regions = self._bar.add_task(task.name, total=event.n_regions)
+            self._regions = self._bar.add_task(_shown(task), total=event.n_regions)
         elif isinstance(event, RegionsScored | RegionsDecoded) and self._regions is not None:
             # Only what was selected is decoded, and of that only what could be read.
             waits = event.stage == "decode"
@@ -57,12 +57,12 @@ class RunBar:
                 completed=0 if waits else event.done,
                 total=event.total,
                 rate=0.0 if waits else event.regions_per_s,
-                description=f"{task.name} {_STAGES[event.stage]}".rstrip(),
+                description=f"{_shown(task)} {_STAGES[event.stage]}".rstrip(),
             )
 
     def on_outcome(self, task: Task, outcome: Outcome) -> None:
         """A slide is done, failed or empty."""
-        del task, outcome
+        tell_problems(task, outcome)
         self._drop()
         if self._slides is not None:
             self._bar.advance(self._slides)
@@ -73,10 +73,22 @@ class RunBar:
             self._regions = None
 
 
+def tell_problems(task: Task, outcome: Outcome) -> None:
+    """Say on stderr what was wrong with the region store of a slide."""
+    for problem in outcome.problems:
+        note(f"{_shown(task)}: {problem}")
+
+
+def _shown(task: Task) -> str:
+    from xt_backend.outputs import visible
+
+    return visible(task.name)
+
+
 @contextmanager
-def stage_bars(enabled: bool) -> Iterator[ProgressCallback]:
+def stage_bars() -> Iterator[ProgressCallback]:
     """Bars for training and evaluation: one for each stage, with rate and time left."""
-    with progress_bar(enabled) as bar:
+    with progress_bar() as bar:
         tasks: dict[str, TaskID] = {}
 
         def show(progress: StageProgress) -> None:

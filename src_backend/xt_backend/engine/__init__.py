@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .collection import Collected, collect
     from .decoder import BatchDecoder
-    from .device import Device, choose_device
+    from .device import Device, choose_device, is_out_of_memory
     from .encoder import BatchEncoder
     from .events import Event, RegionsDecoded, RegionsScored, RunFailed, RunFinished, RunPlanned
     from .extraction import Extracted, extract, open_store
@@ -37,6 +37,7 @@ _HOMES = {
     "choose_device": "device",
     "collect": "collection",
     "extract": "extraction",
+    "is_out_of_memory": "device",
     "open_store": "extraction",
     "prepare": "preparation",
 }
@@ -59,6 +60,7 @@ __all__ = [
     "choose_device",
     "collect",
     "extract",
+    "is_out_of_memory",
     "open_store",
     "prepare",
 ]

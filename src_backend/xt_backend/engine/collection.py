@@ -28,6 +28,7 @@ class Collected:
         status: (n,) uint8 of `RegionStatus`.
         complete: False when it was cancelled before the end.
         seconds_read: Spent reading, summed over the threads.
+        reused: Regions that came out of the region store.
         problems: What was wrong with the region store, as sentences.
     """
 
@@ -35,6 +36,7 @@ class Collected:
     status: npt.NDArray[np.uint8]
     complete: bool
     seconds_read: float
+    reused: int
     problems: tuple[str, ...]
 
     @property
@@ -67,7 +69,7 @@ def collect(
     status = np.full(n, RegionStatus.SKIPPED, np.uint8)
     store = open_store(prepared, encoder, options.cache_dir())
     seconds: list[float] = []
-    done = 0
+    done = reused = 0
     for part in extract(
         prepared.slide,
         prepared.lattice,
@@ -85,12 +87,13 @@ def collect(
         if good.any():
             features[part.rows[good]] = part.features[good]
         done += len(part.rows)
+        reused += len(part.rows) if part.cached else 0
         on_regions(done, n)
     complete = done == n
     if complete:
         check_failures(status, prepared.slide.info.name, options.max_failed_fraction)
     problems = tuple(store.problems) if store else ()
-    return Collected(features, status, complete, sum(seconds), problems)
+    return Collected(features, status, complete, sum(seconds), reused, problems)
 
 
 def check_failures(status: npt.NDArray[np.uint8], name: str, max_fraction: float) -> None:

@@ -11,9 +11,15 @@ import torch
 
 from xt_backend.errors import DeviceError
 
-__all__ = ["Device", "choose_device", "prepare_cpu"]
+__all__ = ["Device", "choose_device", "is_out_of_memory", "prepare_cpu"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+_MALLOC_BYTES = 2**31 - 1
+"""Smaller buffers stay mapped between batches."""
+
+_OLD_MALLOC_BYTES = 32 << 20
+"""The most that older versions of glibc take."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +95,26 @@ def _choose_precision(name: str, asked: str) -> str:
     return asked
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of torch says that memory is full.
+
+    On CUDA it has a class of its own; on the CPU and on MPS only its text tells.
+    """
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and (
+        "can't allocate memory" in text
+        or "not enough memory" in text
+        or "MPS backend out of memory" in text
+    )
+
+
 def prepare_cpu() -> None:
     """Keep glibc from giving activation buffers back to the system after every call.
 
     Returning and re-faulting them costs more than half of the time of small convolutional
-    encoders. 32 MiB is the largest threshold that mallopt takes. Does nothing elsewhere.
+    encoders. Does nothing elsewhere, nor where the user has set glibc's own variable.
     """
     if not sys.platform.startswith("linux") or "MALLOC_MMAP_THRESHOLD_" in os.environ:
         return
@@ -102,5 +123,6 @@ def prepare_cpu() -> None:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):  # musl and other C libraries
         return
-    mallopt(m_mmap_threshold, 32 * 1024 * 1024)
-    mallopt(m_trim_threshold, 2**31 - 1)
+    if not mallopt(m_mmap_threshold, _MALLOC_BYTES):
+        mallopt(m_mmap_threshold, _OLD_MALLOC_BYTES)
+    mallopt(m_trim_threshold, _MALLOC_BYTES)

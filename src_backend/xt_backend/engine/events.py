@@ -112,6 +112,7 @@ class RunFinished:
         encoded_regions: How many regions went through the region encoder.
         cache: ``hit``, ``partial`` or ``miss``.
         points: All points of a detection model, each object once; None for other tasks.
+        problems: What was wrong with the region store, as sentences.
     """
 
     run_id: str
@@ -121,6 +122,7 @@ class RunFinished:
     encoded_regions: int = 0
     cache: str = "miss"
     points: Points | None = None
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,8 @@ def extract(
     if store is not None:
         left = []
         for first in range(0, len(cells), CACHED_ROWS):
+            if cancelled():
+                return
             rows = missing[first : first + CACHED_ROWS]
             features, status, found = store.load(cells[rows])
             if found.any():

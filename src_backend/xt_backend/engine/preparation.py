@@ -34,7 +34,7 @@ from xt_backend.slides import (
 if TYPE_CHECKING:
     from xt_backend.model import StainInfo
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["THUMBNAIL_PX", "Prepared", "lattice_of", "prepare"]
 
 THUMBNAIL_PX = 2048
 """Long side of the thumbnail that tissue is looked for on."""
@@ -112,15 +112,7 @@ def _choose(slide: Slide, model_mpp: float, region_px: int, options: CommonOptio
     tissue = _tissue(slide, thumbnail, mpp, options.tissue)
     if tissue.kind != "partial":
         notes.append(tissue.reason)
-    x_px, y_px, width_px, height_px = info.bounds_px
-    lattice = Lattice(
-        origin_px=(x_px, y_px),
-        extent_px=(width_px, height_px),
-        region_px=region_px,
-        stride_px=options.stride_px or region_px,
-        model_mpp=model_mpp,
-        slide_mpp=(mpp.x, mpp.y),
-    )
+    lattice = lattice_of(slide, model_mpp, region_px, options.stride_px)
     roi = _roi(slide, options.roi)
     cells = lattice.select(tissue.mask, tissue.scale_x, tissue.scale_y, roi)
     if roi is not None and not len(cells):
@@ -135,6 +127,24 @@ def _add_normaliser(prepared: Prepared, stain: StainInfo, model_mpp: float) -> N
     if own is None:
         prepared.notes.append("too little of the slide is stained to normalise its stain")
     prepared.normaliser = StainNormaliser(own, target)
+
+
+def lattice_of(
+    slide: Slide, model_mpp: float, region_px: int, stride_px: int | None = None
+) -> Lattice:
+    """All region places of a slide.
+
+    Args:
+        slide: Its pixel size is known.
+        model_mpp: Pixel size at which regions are read, um/px.
+        region_px: Side of a region at `model_mpp`.
+        stride_px: Step between regions at `model_mpp`; None is the region's size.
+
+    Raises:
+        SlideMppError: The slide's pixel size is unknown.
+    """
+    mpp = slide.require_mpp()
+    return Lattice.for_bounds(slide.info.bounds_px, (mpp.x, mpp.y), model_mpp, region_px, stride_px)
 
 
 def _tissue(slide: Slide, thumbnail: Thumbnail, mpp: SlideMpp, asked: str) -> Tissue:

@@ -14,6 +14,7 @@ import torch
 from xt_backend.errors import (
     EngineError,
     ModelError,
+    OutOfMemoryError,
     SlideChangedError,
     XTError,
 )
@@ -23,7 +24,7 @@ from xt_backend.store import RegionStore, ScoreMap
 
 from .collection import check_failures
 from .dense_pass import DensePass
-from .device import Device, choose_device
+from .device import Device, choose_device, is_out_of_memory
 from .encoder import BatchEncoder
 from .events import Event, RegionsScored, RunFailed, RunFinished, RunPlanned
 from .extraction import READ_BATCH, extract, open_store
@@ -45,14 +46,20 @@ class Engine:
     def __init__(self) -> None:
         self._loaded: tuple[tuple[Any, ...], XT | ReferenceXT] | None = None
 
-    def model(self, name: str, device: Device) -> XT | ReferenceXT:
-        """Load a model by name or path, or take the one in memory."""
+    def model(self, name: str, device: Device, offline: bool | None = None) -> XT | ReferenceXT:
+        """Load a model by name or path, or take the one in memory.
+
+        Args:
+            name: As of `find_model`.
+            device: Where it goes.
+            offline: True never downloads a part that is not embedded.
+        """
         path = find_model(name)
         stat = path.stat()
         key = (path, stat.st_mtime_ns, stat.st_size, device.name)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # frees the old one before the new one is loaded
-            self._loaded = (key, load_model(path).to(device.name))
+            self._loaded = (key, load_model(path, offline=offline).to(device.name))
         return self._loaded[1]
 
     def run(self, spec: RunSpec, cancelled: Callable[[], bool] = lambda: False) -> Iterator[Event]:
@@ -76,6 +83,15 @@ class Engine:
                 EngineError("The machine ran out of memory", "Close other programs, or use --roi"),
             )
         except Exception as error:
+            if is_out_of_memory(error):
+                yield RunFailed(
+                    spec.run_id,
+                    OutOfMemoryError(
+                        f"{spec.slide.name} does not fit into the memory of the device",
+                        "Use --roi for a part of it, --device cpu, or a smaller model",
+                    ),
+                )
+                return
             _log.exception("run failed")
             yield RunFailed(
                 spec.run_id,
@@ -99,7 +115,7 @@ class _Run:
     def events(self) -> Iterator[Event]:
         spec = self._spec
         device = choose_device(spec.device, spec.precision)
-        self._model = self._engine.model(spec.model, device)
+        self._model = self._engine.model(spec.model, device, spec.offline or None)
         card = self._model.card
         if not (spec.context or self._model.has_region_only):
             raise ModelError(
@@ -170,7 +186,7 @@ class _Run:
         n_cached: int,
     ) -> Iterator[Event]:
         spec, rows = self._spec, Rows(blank)
-        done, encoded, last_event = 0, 0, 0.0
+        done, encoded, reused, last_event = 0, 0, 0, 0.0
         encode_started = time.perf_counter()
 
         def on_read(seconds: float) -> None:
@@ -194,6 +210,7 @@ class _Run:
                 rows.keep(self._model, part.rows[good], part.features[good])
             done += len(part.rows)
             encoded += 0 if part.cached else int(good.sum())
+            reused += len(part.rows) if part.cached else 0
             now = time.perf_counter()
             if now - last_event >= EVENT_INTERVAL_S:
                 last_event = now
@@ -224,8 +241,9 @@ class _Run:
             cancelled=cancelled,
             seconds=dict(self._seconds),
             encoded_regions=encoded,
-            cache=str(_cache_use(n_cached, encoded)),
+            cache=str(Encoding.of(reused, encoded)),
             points=None if dense is None else dense.points(),
+            problems=tuple(store.problems) if store else (),
         )
 
     def _decode(self, dense: DensePass, rows: Rows) -> Iterator[Event]:
@@ -279,9 +297,3 @@ class _Run:
             score_map=score_map,
             stage=stage,
         )
-
-
-def _cache_use(n_cached: int, encoded: int) -> Encoding:
-    if encoded == 0:
-        return Encoding.HIT if n_cached else Encoding.MISS
-    return Encoding.PARTIAL if n_cached else Encoding.MISS

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
-from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from xt_backend.errors import ModelError, NoSpaceError, OutputError
-from xt_backend.keys import RunFile
+from xt_backend.errors import ModelError
 from xt_backend.model.card import CARD_KEY, ModelCard
 from xt_backend.model.context import default_options
 from xt_backend.model.header import Header, file_sha256, read_card, read_header
@@ -22,6 +19,7 @@ from xt_backend.model.reference import ReferenceXT
 from xt_backend.model.region import RegionEncoder, build_region_encoder, encoder_from_card
 from xt_backend.model.state import state_sha256
 from xt_backend.model.xt import XT
+from xt_backend.publishing import publish_bytes
 
 __all__ = ["load_model", "save_model"]
 
@@ -77,13 +75,13 @@ def save_model(model: XT | ReferenceXT, path: str | os.PathLike[str]) -> ModelCa
         for name, tensor in model.state_dict().items()
         if info.embedded or not name.startswith(_ENCODER)
     }
-    _publish(path, save(tensors, {CARD_KEY: card.to_json()}))
+    publish_bytes(path, save(tensors, {CARD_KEY: card.to_json()}))
     model.card = card
     return card
 
 
 def load_model(
-    name_or_path: str | os.PathLike[str], *, sha256: str | None = None
+    name_or_path: str | os.PathLike[str], *, sha256: str | None = None, offline: bool | None = None
 ) -> XT | ReferenceXT:
     """Load a model in eval mode, on the CPU, in float32.
 
@@ -97,6 +95,8 @@ def load_model(
     Args:
         name_or_path: Name of a bundled or local model, or a path.
         sha256: If given, the file's SHA-256 has to be this.
+        offline: True never downloads a region encoder that is not embedded; None asks
+            HF_HUB_OFFLINE.
 
     Raises:
         InputNotFoundError: No such file.
@@ -112,7 +112,10 @@ def load_model(
             )
     header = read_header(path)
     card = read_card(path)
-    model = ReferenceXT(card) if card.layout == "reference" else XT(card, _encoder(card))
+    if card.layout == "reference":
+        model: XT | ReferenceXT = ReferenceXT(card)
+    else:
+        model = XT(card, _encoder(card, offline))
     _check_tensors(model, header, path.name)
     try:
         tensors = load_file(path)
@@ -127,7 +130,7 @@ def load_model(
     return model.eval()
 
 
-def _encoder(card: ModelCard) -> RegionEncoder:
+def _encoder(card: ModelCard, offline: bool | None) -> RegionEncoder:
     info = card.region_encoder
     if info.embedded:
         return encoder_from_card(card)
@@ -149,6 +152,7 @@ def _encoder(card: ModelCard) -> RegionEncoder:
         backbone_args=info.backbone_args,
         mean=card.mean,
         std=card.std,
+        offline=offline,
         allow_pickles=False,
     )
     encoder.info = info
@@ -209,25 +213,3 @@ def _is_compact(
     return key.startswith(_ENCODER) and (given[0], want[0]) == ("F16", "F32") and (
         given[1] == want[1]
     )  # fmt: skip
-
-
-def _publish(path: Path, data: bytes) -> None:
-    partial = path.with_name(f"{path.name}.{uuid4().hex}{RunFile.PARTIAL}")
-    try:
-        try:
-            with partial.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise _output_error(path, error) from error
-
-
-def _output_error(path: Path, error: OSError) -> OutputError:
-    if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-        return NoSpaceError(f"No space left to write {path.name}", "free some space")
-    reason = error.strerror or type(error).__name__
-    return OutputError(f"Model {path.name} cannot be written ({reason})", "choose another folder")

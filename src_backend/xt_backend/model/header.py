@@ -115,10 +115,12 @@ def _parse(name: str, text: bytes, data_bytes: int) -> Header:
         try:
             dtype, shape = entry["dtype"], tuple(entry["shape"])
             start, stop = entry["data_offsets"]
-            n_bytes = math.prod(shape) * _BYTES[dtype]
+            item_bytes = _BYTES[dtype]
         except (KeyError, TypeError, ValueError) as error:
             raise damaged from error
-        if stop - start != n_bytes or start < 0 or any(side < 0 for side in shape):
+        if any(type(number) is not int or number < 0 for number in (start, stop, *shape)):
+            raise damaged
+        if stop - start != math.prod(shape) * item_bytes:
             raise damaged
         end = max(end, stop)
         tensors[key] = (dtype, shape)

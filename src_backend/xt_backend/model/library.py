@@ -53,7 +53,7 @@ def list_models() -> tuple[ModelEntry, ...]:
     for name, (path, source) in _paths().items():
         try:
             entries.append(ModelEntry(name, path, source, read_card(path)))
-        except ModelError as error:
+        except (ModelError, InputNotFoundError) as error:
             entries.append(ModelEntry(name, path, source, None, str(error)))
     return tuple(entries)
 

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from xt_backend.outputs.features_h5 import FeatureTable, write_features_h5
-from xt_backend.outputs.frames import points_frame, regions_frame, slide_values, slides_frame
+from xt_backend.outputs.frames import (
+    points_frame,
+    regions_columns,
+    regions_frame,
+    slide_values,
+    slides_frame,
+)
 from xt_backend.outputs.geojson import write_geojson
 from xt_backend.outputs.mask_tiff import (
     SlideMask,
@@ -14,8 +20,8 @@ from xt_backend.outputs.mask_tiff import (
 )
 from xt_backend.outputs.names import pseudonym_ids, safe_ids, without_folders
 from xt_backend.outputs.overlay import overlay_image, write_overlay
-from xt_backend.outputs.palette import default_colors, rgb
-from xt_backend.outputs.parquet import write_regions_parquet
+from xt_backend.outputs.palette import rgb
+from xt_backend.outputs.parquet import check_parquet, write_regions_parquet
 from xt_backend.outputs.points import (
     point_kinds,
     read_points_csv,
@@ -30,12 +36,13 @@ from xt_backend.outputs.slides_csv import (
     slides_csv_columns,
     write_slides_csv,
 )
+from xt_backend.outputs.text import visible
 
 __all__ = [
     "FeatureTable",
     "SlideMask",
     "SlideRow",
-    "default_colors",
+    "check_parquet",
     "mask_canvas",
     "mask_px",
     "overlay_image",
@@ -46,12 +53,14 @@ __all__ = [
     "read_mask",
     "read_points_csv",
     "read_slides_csv",
+    "regions_columns",
     "regions_frame",
     "rgb",
     "safe_ids",
     "slide_values",
     "slides_csv_columns",
     "slides_frame",
+    "visible",
     "without_folders",
     "write_features_h5",
     "write_geojson",

@@ -10,14 +10,20 @@ import numpy as np
 
 from xt_backend.outputs.points import point_kinds
 from xt_backend.outputs.regions_table import PROB_PREFIX, regions_table
-from xt_backend.outputs.slides_csv import SlideRow, slides_csv_columns
+from xt_backend.outputs.slides_csv import (
+    COUNT_PREFIX,
+    FRACTION_PREFIX,
+    SlideRow,
+    slides_csv_columns,
+)
+from xt_backend.outputs.text import visible
 from xt_backend.store.points import Points
 from xt_backend.store.score_map import ScoreMap
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["points_frame", "regions_frame", "slide_values", "slides_frame"]
+__all__ = ["points_frame", "regions_columns", "regions_frame", "slide_values", "slides_frame"]
 
 
 def slide_values(
@@ -28,10 +34,10 @@ def slide_values(
     for column in slides_csv_columns(classes, kinds):
         values[column] = getattr(row, column, None)
     for name in classes:
-        values[f"prob_{name}"] = row.probabilities.get(name)
-        values[f"fraction_{name}"] = row.fractions.get(name)
+        values[PROB_PREFIX + visible(name)] = row.probabilities.get(name)
+        values[FRACTION_PREFIX + visible(name)] = row.fractions.get(name)
     for name in kinds:
-        values[f"n_{name}"] = row.counts.get(name)
+        values[COUNT_PREFIX + visible(name)] = row.counts.get(name)
     values["status"] = str(row.status)
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
@@ -51,24 +57,27 @@ def slides_frame(
     )
 
 
+def regions_columns(classes: Sequence[str]) -> list[str]:
+    """The columns of `regions_frame` for a model's classes."""
+    box = ["minx", "miny", "width", "height", "status", "label"]
+    return [*box, *(PROB_PREFIX + visible(name) for name in classes)]
+
+
 def regions_frame(score_map: ScoreMap) -> pd.DataFrame:
     """One line per selected region: box in level-0 px, status, label, probabilities."""
     import pandas as pd
 
     table = regions_table(score_map)
-    frame = pd.DataFrame(
-        {
-            "minx": table.minx,
-            "miny": table.miny,
-            "width": table.width,
-            "height": table.height,
-            "status": table.status,
-            "label": table.label,
-        }
+    columns = (
+        table.minx,
+        table.miny,
+        table.width,
+        table.height,
+        table.status,
+        table.label,
+        *table.probabilities.T,
     )
-    for index, name in enumerate(score_map.classes):
-        frame[f"{PROB_PREFIX}{name}"] = table.probabilities[:, index]
-    return frame
+    return pd.DataFrame(dict(zip(regions_columns(score_map.classes), columns, strict=True)))
 
 
 def points_frame(points: Points, score_map: ScoreMap) -> pd.DataFrame:

@@ -20,8 +20,8 @@ import numpy.typing as npt
 from xt_backend.keys import RESEARCH_USE
 from xt_backend.outputs.palette import rgb
 from xt_backend.outputs.regions_table import PROB_PREFIX, regions_table
+from xt_backend.publishing import publish
 from xt_backend.store.plain import canonical_json
-from xt_backend.store.publish import publish
 from xt_backend.store.score_map import ScoreMap
 
 __all__ = ["collection", "to_json", "write_geojson"]

@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from xt_backend.errors import StoreCorruptError, StoreError
 from xt_backend.keys import PRODUCT, RESEARCH_USE
+from xt_backend.publishing import publish, scratch
 from xt_backend.store.mask_grid import MaskGrid
 from xt_backend.store.plain import canonical_json, writer_version
-from xt_backend.store.publish import publish, scratch
 from xt_backend.store.score_map import ScoreMap
 
 __all__ = ["SlideMask", "mask_canvas", "mask_px", "read_mask", "write_mask"]

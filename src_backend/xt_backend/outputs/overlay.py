@@ -11,8 +11,8 @@ from PIL import Image
 from xt_backend.errors import UsageError
 from xt_backend.outputs.legend import Mark, draw_legend, marks_of, pattern
 from xt_backend.outputs.palette import rgb as rgb_of
+from xt_backend.publishing import publish
 from xt_backend.slides.lattice import Lattice
-from xt_backend.store.publish import publish
 from xt_backend.store.score_map import ScoreMap
 
 __all__ = ["overlay_image", "write_overlay"]

@@ -9,12 +9,27 @@ import numpy as np
 
 from xt_backend.errors import UsageError
 from xt_backend.outputs.regions_table import PROB_PREFIX, regions_table
-from xt_backend.store.publish import publish
+from xt_backend.outputs.text import visible
+from xt_backend.publishing import publish
 from xt_backend.store.score_map import ScoreMap
 
-__all__ = ["write_regions_parquet"]
+__all__ = ["check_parquet", "write_regions_parquet"]
 
 _METADATA = b"napari-xt"
+
+
+def check_parquet() -> None:
+    """Find out before any work whether Parquet can be written.
+
+    Raises:
+        UsageError: pyarrow is not installed.
+    """
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            "Parquet needs pyarrow, which is not installed", 'pip install "napari-xt[parquet]"'
+        ) from error
 
 
 def write_regions_parquet(path: Path, score_map: ScoreMap) -> None:
@@ -33,13 +48,10 @@ def write_regions_parquet(path: Path, score_map: ScoreMap) -> None:
         UsageError: pyarrow is not installed.
         OutputError: It cannot be written.
     """
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ImportError as error:
-        raise UsageError(
-            "Parquet needs pyarrow, which is not installed", 'pip install "napari-xt[parquet]"'
-        ) from error
+    check_parquet()
+    import pyarrow as pa
+    from pyarrow import parquet
+
     table = regions_table(score_map)
     columns = {
         "minx": pa.array(table.minx),
@@ -50,12 +62,14 @@ def write_regions_parquet(path: Path, score_map: ScoreMap) -> None:
         "label": pa.array([label or None for label in table.label], pa.string()),
     }
     for i, name in enumerate(score_map.classes):
-        columns[PROB_PREFIX + name] = pa.array(table.probabilities[:, i], from_pandas=True)
+        columns[PROB_PREFIX + visible(name)] = pa.array(table.probabilities[:, i], from_pandas=True)
     columns["col"] = pa.array(np.ascontiguousarray(score_map.cells[:, 0]))
     columns["row"] = pa.array(np.ascontiguousarray(score_map.cells[:, 1]))
     region_only = score_map.region_only_probabilities
     for i, name in enumerate(score_map.classes):
-        columns[f"region_only_{PROB_PREFIX}{name}"] = pa.array(region_only[:, i], from_pandas=True)
+        columns[f"region_only_{PROB_PREFIX}{visible(name)}"] = pa.array(
+            region_only[:, i], from_pandas=True
+        )
     about = {
         "slide": score_map.slide_id,
         "model": score_map.model_name,

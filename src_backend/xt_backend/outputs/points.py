@@ -13,9 +13,9 @@ from xt_backend.errors import StoreCorruptError, StoreError
 from xt_backend.outputs.geojson import collection, to_json
 from xt_backend.outputs.palette import rgb
 from xt_backend.outputs.text import escape_cell, unescape_cell
+from xt_backend.publishing import publish
 from xt_backend.store.plain import canonical_json
 from xt_backend.store.points import Points
-from xt_backend.store.publish import publish
 from xt_backend.store.score_map import ScoreMap
 
 __all__ = ["point_kinds", "read_points_csv", "write_points_csv", "write_points_geojson"]

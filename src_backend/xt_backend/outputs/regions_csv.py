@@ -9,7 +9,7 @@ import numpy as np
 
 from xt_backend.outputs.regions_table import PROB_PREFIX, regions_table
 from xt_backend.outputs.text import escape_cell, visible
-from xt_backend.store.publish import publish
+from xt_backend.publishing import publish
 from xt_backend.store.score_map import ScoreMap
 
 __all__ = ["write_regions_csv"]

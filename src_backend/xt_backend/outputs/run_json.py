@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from xt_backend.errors import StoreCorruptError, StoreError
+from xt_backend.publishing import publish_bytes
 from xt_backend.store.plain import plain_json
-from xt_backend.store.publish import publish_bytes
 
 __all__ = ["read_json", "write_local_json", "write_run_json"]
 

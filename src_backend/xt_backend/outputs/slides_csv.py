@@ -11,13 +11,14 @@ from typing import Any
 
 from xt_backend.errors import StoreCorruptError, StoreError
 from xt_backend.keys import RunMeta, SlideStatus
+from xt_backend.outputs.regions_table import PROB_PREFIX
 from xt_backend.outputs.text import escape_cell, from_visible, unescape_cell, visible
-from xt_backend.store.publish import publish
+from xt_backend.publishing import publish
 from xt_backend.store.score_map import ScoreMap
 
 __all__ = ["SlideRow", "read_slides_csv", "slides_csv_columns", "write_slides_csv"]
 
-_PROB, _FRACTION, _COUNT = "prob_", "fraction_", "n_"
+FRACTION_PREFIX, COUNT_PREFIX = "fraction_", "n_"
 _TEXT = ("slide", "id", "status", "reason", "mpp_source", "predicted", "cache")
 _INTEGERS = ("row", "width_px", "height_px", "n_regions", "n_failed_regions", "encoded_regions")
 _BEFORE = (
@@ -132,9 +133,9 @@ def slides_csv_columns(classes: Sequence[str], kinds: Sequence[str] = ()) -> lis
     """The header for a model's classes and, of detection models, kinds of points."""
     return [
         *_BEFORE,
-        *(_PROB + visible(name) for name in classes),
-        *(_FRACTION + visible(name) for name in classes),
-        *(_COUNT + visible(name) for name in kinds),
+        *(PROB_PREFIX + visible(name) for name in classes),
+        *(FRACTION_PREFIX + visible(name) for name in classes),
+        *(COUNT_PREFIX + visible(name) for name in kinds),
         *_AFTER,
     ]
 
@@ -192,11 +193,15 @@ def read_slides_csv(path: Path) -> tuple[list[SlideRow], tuple[str, ...]]:
     except (ValueError, csv.Error) as error:
         raise _corrupt(path, str(error)) from error
     classes = tuple(
-        from_visible(name.removeprefix(_PROB)) for name in header if name.startswith(_PROB)
+        from_visible(name.removeprefix(PROB_PREFIX))
+        for name in header
+        if name.startswith(PROB_PREFIX)
     )
     # Counts stand between the last fraction and the columns behind; other names begin so too.
     first = len(_BEFORE) + 2 * len(classes)
-    kinds = tuple(from_visible(name.removeprefix(_COUNT)) for name in header[first : -len(_AFTER)])
+    kinds = tuple(
+        from_visible(name.removeprefix(COUNT_PREFIX)) for name in header[first : -len(_AFTER)]
+    )
     if header != slides_csv_columns(classes, kinds):
         raise _corrupt(path, "its columns are others")
     rows = []
@@ -216,11 +221,11 @@ def _parse(cells: Mapping[str, str], classes: Sequence[str], kinds: Sequence[str
         elif cells[name]:
             values[name] = int(cells[name]) if name in _INTEGERS else float(cells[name])
     values["status"] = SlideStatus(values["status"])
-    for name, prefix in (("probabilities", _PROB), ("fractions", _FRACTION)):
+    for name, prefix in (("probabilities", PROB_PREFIX), ("fractions", FRACTION_PREFIX)):
         texts = {c: cells[prefix + visible(c)] for c in classes}
         values[name] = {c: float(text) for c, text in texts.items() if text}
     values["counts"] = {
-        name: int(text) for name in kinds if (text := cells[_COUNT + visible(name)])
+        name: int(text) for name in kinds if (text := cells[COUNT_PREFIX + visible(name)])
     }
     return SlideRow(**values)
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from xt_backend.errors import NoSpaceError, OutputError, UsageError
+from xt_backend.errors import UsageError
+from xt_backend.publishing import make_folder, publish
 from xt_backend.samples.annotations import geojson_bytes, mask_png_bytes, truth_mask
 from xt_backend.samples.layout import MPP, Layout, draw_layout
 from xt_backend.samples.pyramid import write_pyramid
@@ -70,14 +68,15 @@ def write_samples(
     samples = []
     for number in range(n):
         layout = draw_layout(width_px, height_px, (seed, number))
+        make_folder(out)
         name = f"sample_{seed}_{number}"
         sample = Sample(*(out / f"{name}{end}" for end in (".tiff", ".geojson", ".truth.png")))
-        with _published(sample.slide) as partial:
+        with publish(sample.slide) as partial:
             strips = _strips(layout, seed, number, progress)
             write_pyramid(partial, strips, width_px, height_px, mpp=(MPP, MPP))
-        with _published(sample.annotations) as partial:
+        with publish(sample.annotations) as partial:
             partial.write_bytes(geojson_bytes(layout, name))
-        with _published(sample.truth) as partial:
+        with publish(sample.truth) as partial:
             partial.write_bytes(mask_png_bytes(truth_mask(layout)))
         samples.append(sample)
     return samples
@@ -93,26 +92,3 @@ def _strips(
         done += len(strip)
         if progress is not None:
             progress(number + done / layout.height_px)
-
-
-@contextmanager
-def _published(path: Path) -> Iterator[Path]:
-    """A path to write to, which takes its final name when all went well."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield partial
-            with partial.open("rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise NoSpaceError(
-                f"no space left to write {path.name}", "Free some space or choose another folder"
-            ) from error
-        raise OutputError(
-            f"{path.name} cannot be written ({error.strerror})", "Choose another folder"
-        ) from error

@@ -33,11 +33,13 @@ class Discovery:
 
     Attributes:
         slides: Slide files and DICOM folders, without repetition.
-        passed_over: Files and folders that are no slides, and why.
+        passed_over: Files that are no slides, and why.
+        unlisted: Folders that could not be looked into, and why.
     """
 
     slides: tuple[Path, ...]
     passed_over: tuple[tuple[Path, str], ...]
+    unlisted: tuple[tuple[Path, str], ...] = ()
 
 
 def find_slides(inputs: Sequence[Path]) -> Discovery:
@@ -57,19 +59,23 @@ def find_slides(inputs: Sequence[Path]) -> Discovery:
     """
     slides: dict[str, Path] = {}
     passed_over: dict[str, tuple[Path, str]] = {}
+    unlisted: dict[str, tuple[Path, str]] = {}
     for path in inputs:
         if not path.exists():
             raise InputNotFoundError(f"{path} does not exist", "Check the path")
-        for found, reason in sorted(_search(path)) if path.is_dir() else [(path, "")]:
+        closed: list[Finding] = []
+        for found, reason in sorted(_search(path, closed)) if path.is_dir() else [(path, "")]:
             # Not resolved: two links to one file are two inputs.
             key = os.path.abspath(found)
             if reason:
                 passed_over.setdefault(key, (found, reason))
             else:
                 slides.setdefault(key, found)
+        unlisted |= {os.path.abspath(folder): (folder, reason) for folder, reason in closed}
     return Discovery(
         tuple(slides.values()),
         tuple(entry for key, entry in passed_over.items() if key not in slides),
+        tuple(unlisted.values()),
     )
 
 
@@ -77,7 +83,8 @@ Finding = tuple[Path, str]
 """A path and, if it is passed over, why."""
 
 
-def _search(root: Path) -> Iterator[Finding]:
+def _search(root: Path, closed: list[Finding]) -> Iterator[Finding]:
+    """What lies below a folder; folders that cannot be listed are added to `closed`."""
     visited: set[str] = set()
     pending = [root]
     while pending:
@@ -89,7 +96,7 @@ def _search(root: Path) -> Iterator[Finding]:
         try:
             entries = sorted(e for e in folder.iterdir() if not e.name.startswith("."))
         except OSError as error:
-            yield folder, f"the folder cannot be listed: {error.strerror}"
+            closed.append((folder, error.strerror or str(error)))
             continue
         files = [e for e in entries if not e.is_dir()]
         companions = {e.with_suffix("") for e in files if e.suffix.lower() == ".mrxs"}

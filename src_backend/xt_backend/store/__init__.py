@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from xt_backend.publishing import (
+    make_folder,
+    publish,
+    publish_bytes,
+    scratch,
+    sweep_partials,
+)
 from xt_backend.store.cache import StoreInfo, disk_use, list_stores, remove_store
 from xt_backend.store.h5 import H5Reader, content_digest, h5_image, open_checked
 from xt_backend.store.mask_grid import MaskGrid
@@ -13,13 +20,6 @@ from xt_backend.store.plain import (
     writer_version,
 )
 from xt_backend.store.points import Points
-from xt_backend.store.publish import (
-    make_folder,
-    publish,
-    publish_bytes,
-    scratch,
-    sweep_partials,
-)
 from xt_backend.store.region_store import RegionStore
 from xt_backend.store.score_map import ScoreMap
 from xt_backend.store.store_index import store_folder

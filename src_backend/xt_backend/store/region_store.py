@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from xt_backend.errors import StoreCorruptError, StoreError, StoreVersionError
 from xt_backend.keys import RegionStatus, RunFile, StoreH5
-from xt_backend.store.publish import make_folder, sweep_partials
+from xt_backend.publishing import make_folder, sweep_partials
 from xt_backend.store.row_table import RowTable
 from xt_backend.store.shard import SHARD_BYTES, Shard, read_shard, write_shard
 from xt_backend.store.store_index import read_index, store_folder, write_index

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from xt_backend.errors import UsageError
 from xt_backend.keys import RegionStatus, RunH5, RunMeta
+from xt_backend.publishing import publish_bytes
 from xt_backend.slides.lattice import Lattice
 from xt_backend.store.h5 import h5_image, open_checked
 from xt_backend.store.labels import probabilities_of, winners
 from xt_backend.store.plain import plain_json, writer_version
-from xt_backend.store.publish import publish_bytes
 from xt_backend.store.shard import check_schema
 
 __all__ = ["ScoreMap"]
@@ -253,32 +253,6 @@ class ScoreMap:
         grid = np.full(shape, fill, values.dtype)
         grid[self.cells[:, 1], self.cells[:, 0]] = values
         return grid
-
-    def with_rows(
-        self,
-        rows: npt.NDArray[np.intp],
-        status: npt.NDArray[np.uint8],
-        logits: Floats | None = None,
-        region_only_logits: Floats | None = None,
-    ) -> ScoreMap:
-        """A copy in which some rows are new; this one stays as it is.
-
-        Args:
-            rows: (m,) int, indices of the rows.
-            status: (m,) uint8.
-            logits: (m, C) float32, None to keep.
-            region_only_logits: (m, C) float32, None to keep.
-        """
-        changes: dict[str, Any] = {}
-        for name, value in {
-            "status": status,
-            "logits": logits,
-            "region_only_logits": region_only_logits,
-        }.items():
-            if value is not None:
-                changes[name] = getattr(self, name).copy()
-                changes[name][rows] = value
-        return replace(self, **changes)
 
     def save(self, path: Path) -> None:
         """Publish the score map as ``<id>.run.h5``. No path is in it; equal maps, equal bytes.

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from xt_backend.errors import StoreCorruptError, StoreVersionError
 from xt_backend.keys import PRODUCT, StoreH5
+from xt_backend.publishing import publish_bytes
 from xt_backend.store.h5 import H5Reader, content_digest, h5_image, open_checked
 from xt_backend.store.plain import canonical_json, writer_version
-from xt_backend.store.publish import publish_bytes
 from xt_backend.store.store_key import StoreKey
 
 __all__ = ["SHARD_BYTES", "Shard", "check_schema", "read_shard", "write_shard"]

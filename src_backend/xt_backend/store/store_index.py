@@ -8,8 +8,8 @@ from pathlib import Path
 
 from xt_backend.errors import StoreCorruptError
 from xt_backend.keys import StoreH5
+from xt_backend.publishing import publish_bytes
 from xt_backend.store.plain import writer_version
-from xt_backend.store.publish import publish_bytes
 from xt_backend.store.shard import check_schema
 from xt_backend.store.store_key import StoreKey
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .evaluation import EvaluationReport, evaluate
     from .events import Progress, ProgressCallback
-    from .fit import LossNotFiniteError
     from .loop import TrainResult, train
     from .metrics import Interval, Metrics
     from .pixel_metrics import MaskMetrics, PointMetrics
@@ -21,7 +20,6 @@ _HOMES = {
     "EvaluateSpec": "spec",
     "EvaluationReport": "evaluation",
     "Interval": "metrics",
-    "LossNotFiniteError": "fit",
     "MaskMetrics": "pixel_metrics",
     "Metrics": "metrics",
     "PointMetrics": "pixel_metrics",
@@ -37,7 +35,6 @@ __all__ = [
     "EvaluateSpec",
     "EvaluationReport",
     "Interval",
-    "LossNotFiniteError",
     "MaskMetrics",
     "Metrics",
     "PointMetrics",

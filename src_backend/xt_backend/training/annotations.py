@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from xt_backend.errors import AnnotationError, InputNotFoundError
+from xt_backend.keys import DEFAULT_COLORS
 from xt_backend.slides import find_slides, read_objects, read_shapes
 
 __all__ = [
@@ -26,18 +27,6 @@ NO_OBJECT = "none"
 """First class of detection models: a region without any object."""
 
 SUFFIXES = (".geojson", ".json")
-
-PALETTE = (
-    "#e69f00",
-    "#56b4e9",
-    "#009e73",
-    "#cc79a7",
-    "#0072b2",
-    "#d55e00",
-    "#f0e442",
-    "#999999",
-)
-"""For classes whose annotations carry no colour: told apart with any colour vision."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +167,8 @@ def class_colors(classes: Sequence[str], files: Iterable[Path]) -> tuple[str, ..
     for file in files:
         for name, color in read_colors(file).items():
             found.setdefault(name, color)
-    spare = [color for color in PALETTE if color not in found.values()] or list(PALETTE)
+    spare = [color for color in DEFAULT_COLORS if color not in found.values()]
+    spare = spare or list(DEFAULT_COLORS)
     missing = [name for name in classes if name not in found]
     extra = {name: spare[index % len(spare)] for index, name in enumerate(missing)}
     return tuple(found.get(name) or extra[name] for name in classes)

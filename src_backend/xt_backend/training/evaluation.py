@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,7 +34,8 @@ class EvaluationReport:
 
     Attributes:
         model: Name of the model.
-        slides: By slide: regions that were judged, and failed regions among them.
+        slides: By slide: regions that were judged, and failed regions among them. Slides of one
+            file name are numbered.
         failed: By slide: why it could not be judged at all.
         context: The model's prediction.
         region_only: The same from each region alone; None unless asked for.
@@ -53,6 +54,11 @@ class EvaluationReport:
     region_only_pixels: PixelMetrics | None
     notes: tuple[str, ...]
     judged: dict[str, Judged] = field(default_factory=dict, repr=False)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every slide and every region could be judged."""
+        return not self.failed and not any(one["failed"] for one in self.slides.values())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; no paths."""
@@ -89,7 +95,7 @@ def evaluate(spec: EvaluateSpec, progress: ProgressCallback = ignore) -> Evaluat
     if spec.out is not None:
         prepare_folder(spec.out)
     device = choose_device(spec.device, spec.precision)
-    model = load_model(find_model(spec.model))
+    model = load_model(find_model(spec.model), offline=spec.offline or None)
     if spec.compare_context and not model.has_region_only:
         raise UsageError(
             f"Model {model.card.name} has no head that sees each region alone",
@@ -97,7 +103,8 @@ def evaluate(spec: EvaluateSpec, progress: ProgressCallback = ignore) -> Evaluat
         )
     card = model.card.model_copy(update={"model_mpp": model.card.mpp(spec.model_mpp)})
     slides, notes = _sources(spec, card)
-    patients = _patients(spec, slides)
+    names = unique_names([slide.name for slide in slides])
+    patients = _patients(spec, dict(zip(names, slides, strict=True)))
     options = spec.model_copy(update={"max_failed_fraction": 1.0})
     encoder = BatchEncoder(model.region_encoder, device)
     model.to(device.name)
@@ -108,26 +115,26 @@ def evaluate(spec: EvaluateSpec, progress: ProgressCallback = ignore) -> Evaluat
     decoder = None if dense is None else BatchDecoder(dense, device)
     by_pixel: tuple[list[PixelJudged], list[PixelJudged]] = ([], [])
     first_error: SlideError | EngineError | None = None
-    for index, slide in enumerate(slides):
-        progress(Progress("evaluate", index, len(slides), slide.name))
+    for index, (name, slide) in enumerate(zip(names, slides, strict=True)):
+        progress(Progress("evaluate", index, len(slides), name))
         try:
             field = load_field(slide, card, encoder, options)
         except (SlideError, EngineError) as error:
             first_error = first_error or error
-            failed[slide.name] = str(error)
+            failed[name] = str(error)
             if isinstance(slide, LabelledSlide):
-                absent[slide.name] = missed(slide, card)
+                absent[name] = missed(slide, card)
             continue
-        notes += [f"{slide.name}: {note}" for note in field.notes]
-        judged[slide.name] = judge(model, field)
+        notes += [f"{name}: {note}" for note in field.notes]
+        judged[name] = judge(model, field)
         for on, found in zip((True, False), by_pixel, strict=True):
             if dense is not None and decoder is not None and (on or spec.compare_context):
                 more = judge_pixels(
                     dense, decoder, field, spec, context=on, distance_um=spec.distance_um
                 )
                 found.append(more)
-        if not len(judged[slide.name].true):
-            notes.append(f"{slide.name}: no region is annotated enough to be judged")
+        if not len(judged[name].true):
+            notes.append(f"{name}: no region is annotated enough to be judged")
     if first_error is not None and not judged:
         raise first_error
     progress(Progress("evaluate", len(slides), len(slides), "bootstrap"))
@@ -170,13 +177,24 @@ def evaluate(spec: EvaluateSpec, progress: ProgressCallback = ignore) -> Evaluat
     return report
 
 
-def _patients(spec: EvaluateSpec, slides: Sequence[Source]) -> dict[str, str]:
+def unique_names(plain: Sequence[str]) -> list[str]:
+    """File names; where several slides share one, the second is ``a.svs (2)`` and so on."""
+    names: list[str] = []
+    for name in plain:
+        unique, number = name, 2
+        while unique in names or (number > 2 and unique in plain):
+            unique, number = f"{name} ({number})", number + 1
+        names.append(unique)
+    return names
+
+
+def _patients(spec: EvaluateSpec, slides: Mapping[str, Source]) -> dict[str, str]:
     """Patient by name of the slide, one of its own where none is known; empty without a table."""
     table = {} if spec.patients is None else read_patients(spec.patients)
     found = {}
-    for slide in slides:
+    for name, slide in slides.items():
         patient = table.get(slide.name) or table.get(slide.path.stem)
-        found[slide.name] = patient or getattr(slide, "patient", "")
+        found[name] = patient or getattr(slide, "patient", "")
     if not any(found.values()):
         return {}
     # The prefix keeps a slide's own name from meeting a patient of that name.

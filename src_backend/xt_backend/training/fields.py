@@ -80,8 +80,13 @@ class FieldLoader(Loader):
 
     def load_validation(self, slides: Sequence[Source]) -> list[LabelledField]:
         """Label slides with the whitening fitted before; returns and raises as for training."""
-        loaded = [self._load(slide) for slide in slides]
-        return self.checked([white_view(self.model, one) for one in loaded if one], "validation")
+        fields = [self._load_white(slide) for slide in slides]
+        return self.checked([one for one in fields if one is not None], "validation")
+
+    def _load_white(self, source: Source) -> LabelledField | None:
+        """One slide, without its features: they are far larger than what is kept."""
+        loaded = self._load(source)
+        return None if loaded is None else white_view(self.model, loaded)
 
     def _load(self, source: Source) -> SlideField | None:
         """One slide; None, and a note, where it cannot be used or has nothing to learn from."""

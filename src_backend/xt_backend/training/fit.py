@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xt_backend.errors import EngineError
+from xt_backend.errors import LossNotFiniteError
 from xt_backend.model import XT
 
 from .checkpoint import Checkpoint, Position
@@ -23,7 +23,7 @@ from .metrics import macro_f1
 from .processes import Processes
 from .spec import TrainSpec
 
-__all__ = ["Fitter", "LossNotFiniteError"]
+__all__ = ["Fitter"]
 
 WARM_UP = 0.05
 """Share of all steps in which the learning rate rises."""
@@ -35,10 +35,6 @@ CHECKPOINT_S = 20.0
 
 SMALLEST_SCALE = 1.0
 """fp16 gradients that overflow at this loss scale are no matter of precision."""
-
-
-class LossNotFiniteError(EngineError):
-    """The loss became NaN or infinite."""
 
 
 @dataclass

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from xt_backend.engine import BatchDecoder, BatchEncoder, Device
-from xt_backend.errors import AnnotationError, UsageError
+from xt_backend.errors import AnnotationError, LossNotFiniteError, UsageError
 from xt_backend.model import XT, StainInfo, build_region_encoder
 from xt_backend.model import save_model as save
 
@@ -24,7 +24,7 @@ from .describe import first_card, recipe
 from .events import Progress, ProgressCallback
 from .examples import Examples, Split
 from .fields import FieldLoader
-from .fit import Fitter, LossNotFiniteError
+from .fit import Fitter
 from .judging import Judged, judge
 from .learner import Learner
 from .loader import Loader

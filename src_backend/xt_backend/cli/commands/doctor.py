@@ -20,6 +20,15 @@ from ..options import Json
 
 OPENSLIDE_MINIMUM = (4, 0, 1)
 FREE_SPACE_GIB = 5
+GL_LIBRARIES = ("libGL.so.1", "libEGL.so.1")
+GATED = (
+    "MahmoodLab/UNI",
+    "MahmoodLab/UNI2-h",
+    "bioptimus/H-optimus-0",
+    "paige-ai/Virchow2",
+    "prov-gigapath/prov-gigapath",
+)
+"""Region encoders for pathology whose owners ask for consent before the weights are fetched."""
 
 
 @dataclass(frozen=True)
@@ -117,11 +126,32 @@ def _display() -> Finding:
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     ):
         return Finding("display", "warning", "none; napari needs one (or xvfb-run)")
-    import ctypes.util
-
-    if sys.platform.startswith("linux") and ctypes.util.find_library("GL") is None:
-        return Finding("display", "warning", "no OpenGL library; apt-get install libgl1 libegl1")
     return Finding("display", "ok", "found")
+
+
+def _gl() -> Finding:
+    if not sys.platform.startswith("linux"):
+        return Finding("GL", "ok", "part of the system")
+    missing = [name for name in GL_LIBRARIES if not _loads(name)]
+    if missing:
+        return Finding(
+            "GL",
+            "warning",
+            f"{' and '.join(missing)} cannot be loaded, napari needs it; "
+            "apt-get install libgl1 libegl1",
+        )
+    return Finding("GL", "ok", f"{' and '.join(GL_LIBRARIES)} found")
+
+
+def _loads(library: str) -> bool:
+    # Loaded, not looked up: looking up needs tools that a bare machine lacks.
+    import ctypes
+
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def _space() -> Finding:
@@ -133,7 +163,7 @@ def _space() -> Finding:
 
 
 def _models() -> Finding:
-    from xt_backend.model import list_models
+    from xt_backend.model.library import list_models, models_folder
 
     try:
         names = [item.name for item in list_models()]
@@ -141,7 +171,26 @@ def _models() -> Finding:
         return Finding("models", "missing", str(error))
     if not names:
         return Finding("models", "missing", "no bundled model; reinstall napari-xt")
-    return Finding("models", "ok", ", ".join(names))
+    own = f"your own go into {models_folder()}"
+    return Finding("models", "ok", f"{', '.join(names)}; {own}")
+
+
+def _gated() -> Finding:
+    """Models that need consent; looks at this computer only."""
+    from huggingface_hub import get_token, try_to_load_from_cache
+
+    here = [
+        name
+        for name in GATED
+        if any(
+            isinstance(try_to_load_from_cache(name, file), str)
+            for file in ("model.safetensors", "pytorch_model.bin")
+        )
+    ]
+    token = "HF_TOKEN found" if get_token() else "no HF_TOKEN, so none can be fetched"
+    listed = ", ".join(here) or f"none of {', '.join(GATED)}"
+    state = "ok" if here or get_token() else "warning"
+    return Finding("gated", state, f"{token}; on this computer: {listed}")
 
 
 def _extras() -> Finding:
@@ -168,8 +217,10 @@ _CHECKS: tuple[Callable[[], Finding], ...] = (
     _openslide,
     _napari,
     _display,
+    _gl,
     _space,
     _models,
+    _gated,
     _extras,
     _offline,
 )

@@ -16,8 +16,10 @@ from ..progress import stage_bars
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Option(help="Name of a known model, or a model file.")],
-    slides: Annotated[Path, typer.Option(help="Folder of slides.")],
+    model: Annotated[
+        str | None, typer.Option(help="Name of a known model, or a model file. Needed.")
+    ] = None,
+    slides: Annotated[Path | None, typer.Option(help="Folder of slides. Needed.")] = None,
     annotations: Annotated[
         Path | None, typer.Option(help="Folder with one QuPath GeoJSON a slide [default: slides].")
     ] = None,
@@ -57,12 +59,12 @@ def evaluate(
 ) -> int:
     """Measure a model on annotated or labelled slides, with 95 % intervals.
 
-    Exit codes: 0 all slides were judged; 2 bad usage; 3 some slides could not be judged.
+    Exit codes: 0 all were judged; 2 bad usage; 3 some slides or regions could not be judged.
     """
     from xt_backend.training import EvaluateSpec
     from xt_backend.training import evaluate as run
 
-    spec = flags.merge_options(
+    spec, own = flags.merge_options(
         EvaluateSpec,
         config,
         {
@@ -86,21 +88,23 @@ def evaluate(
             "cache": cache,
             "no_cache": no_cache,
             "offline": offline,
+            "json": json or None,
         },
+        flags.JsonOption,
     )
-    with stage_bars(not json) as progress:
+    with stage_bars() as progress:
         report = run(spec, progress)
-    if json:
+    if own.json:
         print_json(report.to_dict())
-        return 3 if report.failed else 0
-    for note in report.notes:
-        say(note)
-    for slide, reason in report.failed.items():
-        say(f"{slide}: FAILED. {reason}")
-    unit = "regions" if labels is None else "slides"
-    if report.pixels is not None:
-        say(pixels_table(report.pixels, report.region_only_pixels))
-    say(metrics_table(report.context, report.region_only, unit))
-    if out is not None:
-        say(f"Files: {out}")
-    return 3 if report.failed else 0
+    else:
+        for note in report.notes:
+            say(note)
+        for slide, reason in report.failed.items():
+            say(f"{slide}: FAILED. {reason}")
+        if report.pixels is not None:
+            say(pixels_table(report.pixels, report.region_only_pixels))
+        unit = "regions" if spec.labels is None else "slides"
+        say(metrics_table(report.context, report.region_only, unit))
+        if spec.out is not None:
+            say(f"Files: {spec.out}")
+    return 0 if report.complete else 3

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..app import app
-from ..console import print_json, progress_bar, say
+from ..console import complain, print_json, progress_bar, say
 from ..options import Json
 
 
@@ -20,17 +20,23 @@ def export(
         Path | None, typer.Option(help="Where to write [default: the run directory].")
     ] = None,
     json: Json = False,
-) -> None:
-    """Write finished runs in another format, without computing anything again."""
+) -> int:
+    """Write finished runs in another format, without computing anything again.
+
+    Exit codes: 0 all written; 2 bad usage; 3 some score maps are damaged; 5 cannot write.
+    """
     from xt_backend.batch import export_run
 
-    with progress_bar(not json) as bar:
+    with progress_bar() as bar:
         task = bar.add_task(f"exporting {to}", total=None)
-        written = export_run(
+        done = export_run(
             run_dir, to, out, lambda done, total: bar.update(task, completed=done, total=total)
         )
     if json:
-        print_json({"written": [path.name for path in written]})
-        return
-    for path in written:
-        say(str(path))
+        print_json({"written": [path.name for path in done.written], "failed": done.failed})
+    else:
+        for path in done.written:
+            say(str(path))
+        for slide_id, reason in done.failed.items():
+            complain(f"{slide_id}: {reason}")
+    return 3 if done.failed else 0

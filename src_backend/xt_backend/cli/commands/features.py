@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,14 +14,24 @@ from .. import options as flags
 from ..app import app
 from ..console import note, print_json, progress_bar, say
 from ..interrupt import listening
+from ..progress import tell_problems
 from ..rows import summary
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Own(flags.OutOption):
+    encoder: str
 
 
 @app.command()
 def features(
     inputs: flags.Inputs,
-    encoder: Annotated[str, typer.Option(help="timm name of a region encoder.")],
-    out: Annotated[Path, typer.Option(help="Folder for one HDF5 file per slide.")],
+    encoder: Annotated[
+        str | None, typer.Option(help="timm name of a region encoder. Needed.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for one HDF5 file per slide. Needed.")
+    ] = None,
     layout: Annotated[str | None, typer.Option(help="xt.")] = None,
     weights: Annotated[
         str | None,
@@ -60,9 +71,12 @@ def features(
 ) -> int:
     """Export region features: one HDF5 file per slide, and slides.csv.
 
-    A slide without tissue gives a valid file with 0 rows, a failed one no file.
+    A slide without tissue gives a valid file with 0 rows, a failed one no file. Exit codes as of
+    `score`.
     """
-    given = {
+    given: dict[str, Any] = {
+        "encoder": encoder,
+        "out": out,
         "layout": layout,
         "weights": weights,
         "model_mpp": model_mpp,
@@ -85,25 +99,28 @@ def features(
         "max_failed_fraction": max_failed_fraction,
         "max_pixels": max_pixels,
         "offline": offline,
+        "json": json or None,
     }
-    chosen = flags.merge_options(FeatureOptions, config, given)
+    chosen, own = flags.merge_options(FeatureOptions, config, given, _Own)
     from xt_backend.batch import FeatureBatch
-    from xt_backend.outputs import slide_values
+    from xt_backend.outputs import slide_values, visible
 
-    batch = FeatureBatch(inputs, encoder, out, chosen)
-    if not json:
-        note(f"device: {batch.device.name}, {batch.device.precision} ({batch.device.reason})")
-    with listening() as stop, progress_bar(not json) as bar:
+    batch = FeatureBatch(inputs, own.encoder, own.out, chosen)
+    note(f"device: {batch.device.name}, {batch.device.precision} ({batch.device.reason})")
+    for path, reason in batch.inputs.passed_over:
+        note(f"passed over {visible(path.name)}: {reason}")
+    with listening() as stop, progress_bar() as bar:
         shown = bar.add_task("features", total=None)
         run = batch.run(
             lambda task, done, total: bar.update(
-                shown, completed=done, total=total, description=task.name
+                shown, completed=done, total=total, description=visible(task.name)
             ),
-            cancelled=stop,
+            tell_problems,
+            stop,
         )
-    if json:
-        print_json({"out": str(out), "slides": [slide_values(row, ()) for row in run.rows]})
+    if own.json:
+        print_json({"out": str(own.out), "slides": [slide_values(row, ()) for row in run.rows]})
     else:
         for row in run.rows:
-            say(f"{row.slide}: {summary(row)}")
+            say(f"{visible(row.slide)}: {summary(row)}")
     return stop.exit_code if run.interrupted else run.exit_code

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xt_backend.errors import InputNotFoundError
+from xt_backend.errors import InputNotFoundError, SlideError, UsageError
 
 from ..app import app
 from ..console import print_json, say
-from ..options import AcceptObjectiveMpp, Json, SlideMpp
+from ..options import AcceptObjectiveMpp, Json, SlideMpp, check_slide_mpp
+
+if TYPE_CHECKING:
+    from xt_backend.model import ModelCard
+    from xt_backend.slides import Slide, Tissue
 
 
 @app.command()
 def info(
     slide: Annotated[Path, typer.Argument(help="Slide file or DICOM folder.")],
+    model: Annotated[
+        str | None, typer.Option(help="Say what this model would read [default: all known ones].")
+    ] = None,
     slide_mpp: SlideMpp = None,
     accept_objective_mpp: AcceptObjectiveMpp = None,
     json: Json = False,
@@ -24,20 +31,33 @@ def info(
     """Show a slide's format, levels, pixel size and its source, and what would be read."""
     from xt_backend.slides import open_slide
 
+    check_slide_mpp(slide_mpp)
     if not slide.exists():
         raise InputNotFoundError(f"There is no file or folder {slide}", "Check the path")
+    cards = _cards(model)
     with open_slide(slide, slide_mpp, accept_objective_mpp=bool(accept_objective_mpp)) as opened:
-        facts = _facts(opened)
+        facts = _facts(opened, cards)
     if json:
         print_json(facts)
         return
+    reads = facts.pop("reads")
     for name, value in facts.items():
         say(f"{name.replace('_', ' '):>16}  {_plain(value)}")
+    for read in reads:
+        say(f"{'would be read':>16}  {_sentence(read)}")
 
 
-def _facts(slide: Any) -> dict[str, Any]:
+def _cards(model: str | None) -> list[ModelCard]:
+    from xt_backend.model import find_model, list_models, read_card
+
+    if model is not None:
+        return [read_card(find_model(model))]
+    return [item.card for item in list_models() if item.card is not None]
+
+
+def _facts(slide: Slide, cards: list[ModelCard]) -> dict[str, Any]:
     """Whitelisted facts only: never free-text properties, never a path."""
-    from xt_backend.errors import SlideError
+    from xt_backend.engine.preparation import THUMBNAIL_PX
     from xt_backend.slides import find_tissue
 
     about = slide.info
@@ -58,15 +78,51 @@ def _facts(slide: Any) -> dict[str, Any]:
         "objective_power": about.objective_power,
         "bounds_px": list(about.bounds_px) if about.has_bounds else None,
     }
+    tissue = None
     try:
-        tissue = find_tissue(slide.thumbnail(), slide_mpp=about.mpp.value if about.mpp else None)
+        mpp = about.mpp.value if about.mpp else None
+        tissue = find_tissue(slide.thumbnail(THUMBNAIL_PX), slide_mpp=mpp)
         facts["tissue"] = tissue.kind
         facts["tissue_fraction"] = round(float(tissue.mask.mean()), 4)
         facts["tissue_note"] = tissue.reason
     except SlideError as error:
         facts["tissue"] = "unknown"
         facts["tissue_note"] = str(error)
+    facts["reads"] = [] if tissue is None else [_read(slide, tissue, card) for card in cards]
     return facts
+
+
+def _read(slide: Slide, tissue: Tissue, card: ModelCard) -> dict[str, Any]:
+    """What a run of a model would read, or why it would not."""
+    from xt_backend.engine.preparation import lattice_of
+    from xt_backend.slides import check_scale
+
+    read: dict[str, Any] = {"model": card.name}
+    try:
+        mpp = card.mpp()
+        check_scale(slide.require_mpp().value, mpp)
+        cells = lattice_of(slide, mpp, card.scored_px).select(
+            tissue.mask, tissue.scale_x, tissue.scale_y
+        )
+        level = slide.plan(mpp).level
+    except (SlideError, UsageError) as error:
+        return {**read, "problem": str(error)}
+    return {
+        **read,
+        "model_mpp": mpp,
+        "region_px": card.scored_px,
+        "level": level,
+        "n_regions": len(cells),
+    }
+
+
+def _sentence(read: dict[str, Any]) -> str:
+    if "problem" in read:
+        return f"nothing by {read['model']}: {read['problem']}"
+    return (
+        f"{read['n_regions']} regions of {read['region_px']} px at {read['model_mpp']:g} um/px "
+        f"from level {read['level']} by {read['model']}"
+    )
 
 
 def _plain(value: Any) -> str:
@@ -78,4 +134,6 @@ def _plain(value: Any) -> str:
         return ", ".join(f"{key} {item:g}" for key, item in value.items()) + " um/px"
     if value is None or value == "":
         return "-"
-    return str(value)
+    from xt_backend.outputs import visible
+
+    return visible(str(value))

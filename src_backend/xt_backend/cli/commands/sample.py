@@ -29,7 +29,7 @@ def sample(
     """
     from xt_backend.samples import write_samples
 
-    with progress_bar(not json) as bar:
+    with progress_bar() as bar:
         task = bar.add_task("writing sample slides", total=100 * n)
 
         def progress(done: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,11 +22,21 @@ if TYPE_CHECKING:
     from xt_backend.batch import Batch, Run
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Own(flags.OutOption):
+    model: str
+    dry_run: bool = False
+
+
 @app.command()
 def score(
     inputs: flags.Inputs,
-    model: Annotated[str, typer.Option(help="Name of a known model, or a model file.")],
-    out: Annotated[Path, typer.Option(help="Run directory; resumed when it holds this run.")],
+    model: Annotated[
+        str | None, typer.Option(help="Name of a known model, or a model file. Needed.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run directory; resumed when it holds this run. Needed.")
+    ] = None,
     slide_mpp: flags.SlideMpp = None,
     model_mpp: flags.ModelMpp = None,
     accept_objective_mpp: flags.AcceptObjectiveMpp = None,
@@ -57,9 +68,11 @@ def score(
     """Score slides: one row per input in slides.csv, and files per slide.
 
     Exit codes: 0 all done; 2 bad usage; 3 finished, but some slides failed; 5 cannot write;
-    130 interrupted.
+    130 and 143 interrupted.
     """
     given: dict[str, Any] = {
+        "model": model,
+        "out": out,
         "slide_mpp": slide_mpp,
         "model_mpp": model_mpp,
         "accept_objective_mpp": accept_objective_mpp,
@@ -78,42 +91,47 @@ def score(
         "max_pixels": max_pixels,
         "layouts": tuple(layouts) if layouts else None,
         "offline": offline,
+        "dry_run": dry_run or None,
+        "json": json or None,
     }
-    chosen = flags.merge_options(ScoreOptions, config, given)
+    chosen, own = flags.merge_options(ScoreOptions, config, given, _Own)
     from xt_backend.batch import Batch, dry_run_rows
+    from xt_backend.outputs import visible
 
-    batch = Batch(inputs, model, None if dry_run else out, chosen)
-    if dry_run:
-        _show_plan(dry_run_rows(batch), json)
+    batch = Batch(inputs, own.model, own.out, chosen, dry_run=own.dry_run)
+    note(f"device: {batch.device.name}, {batch.device.precision} ({batch.device.reason})")
+    for path, reason in batch.inputs.passed_over:
+        note(f"passed over {visible(path.name)}: {reason}")
+    if own.dry_run:
+        _show_plan(dry_run_rows(batch), own.json)
         return 0
-    if not json:
-        note(f"device: {batch.device.name}, {batch.device.precision} ({batch.device.reason})")
-        for path, reason in batch.inputs.passed_over:
-            note(f"passed over {path.name}: {reason}")
-    with listening() as stop, progress_bar(not json) as bar:
+    with listening() as stop, progress_bar() as bar:
         shown = RunBar(bar, len(batch.tasks))
         run = batch.run(shown.on_event, shown.on_outcome, stop)
-    _show(batch, run, out, json)
+    _show(batch, run, own.out, own.json)
     return stop.exit_code if run.interrupted else run.exit_code
 
 
 def _show_plan(rows: list[dict[str, Any]], json: bool) -> None:
+    from xt_backend.outputs import visible
+
     if json:
         print_json({"slides": rows})
         return
     for row in rows:
+        name = visible(row["slide"])
         if row["status"] == SlideStatus.FAILED:
-            say(f"{row['slide']}: cannot be scored. {row['reason']}")
+            say(f"{name}: cannot be scored. {row['reason']}")
             continue
         say(
-            f"{row['slide']}: {row['n_regions']} regions ({row['n_cached']} cached) at "
+            f"{name}: {row['n_regions']} regions ({row['n_cached']} cached) at "
             f"{row['slide_mpp']:.4g} um/px from {row['mpp_source']}; "
             f"{row['reason'] or 'tissue found'}"
         )
 
 
 def _show(batch: Batch, run: Run, out: Path, json: bool) -> None:
-    from xt_backend.outputs import slide_values
+    from xt_backend.outputs import slide_values, visible
 
     counts = {status: sum(row.status == status for row in run.rows) for status in SlideStatus}
     if json:
@@ -127,6 +145,6 @@ def _show(batch: Batch, run: Run, out: Path, json: bool) -> None:
         )
         return
     for row in run.rows:
-        say(f"{row.slide}: {summary(row)}")
+        say(f"{visible(row.slide)}: {summary(row)}")
     said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     say(f"{said}. Table: {out / 'slides.csv'}")

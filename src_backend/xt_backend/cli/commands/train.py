@@ -19,8 +19,10 @@ from ..progress import stage_bars
 
 @app.command()
 def train(
-    slides: Annotated[Path, typer.Option(help="Folder of slides.")],
-    out: Annotated[Path, typer.Option(help="Model file to write, .safetensors.")],
+    slides: Annotated[Path | None, typer.Option(help="Folder of slides. Needed.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Model file to write, .safetensors. Needed.")
+    ] = None,
     annotations: Annotated[
         Path | None, typer.Option(help="Folder with one QuPath GeoJSON a slide [default: slides].")
     ] = None,
@@ -143,11 +145,12 @@ def train(
         "cache": cache,
         "no_cache": no_cache,
         "offline": offline,
+        "json": json or None,
     }
-    spec = flags.merge_options(TrainSpec, config, given)
-    with stage_bars(not json) as progress:
+    spec, own = flags.merge_options(TrainSpec, config, given, flags.JsonOption)
+    with stage_bars() as progress:
         result = run(spec, progress)
-    if json:
+    if own.json:
         print_json(result.to_dict())
         return
     for note in result.notes:
@@ -161,8 +164,8 @@ def train(
         say(pixels_table(result.pixels, None))
     unit = "slides" if spec.task == "slide" else "regions"
     say(metrics_table(result.context, result.region_only, unit))
-    say(f"Licence of the region encoder: {encoder_licence(read_card(out))}")
-    say(f"Model: {out}")
+    say(f"Licence of the region encoder: {encoder_licence(read_card(spec.out))}")
+    say(f"Model: {spec.out}")
 
 
 def _fractions(given: list[str] | None) -> dict[str, float] | None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from xt_backend.errors import NoSpaceError, OutputError
-from xt_backend.store import publish, publish_bytes, sweep_partials
+from xt_backend.publishing import publish, publish_bytes, sweep_partials
 
 PARTIAL = "x.bin." + "0" * 32 + ".partial"
 

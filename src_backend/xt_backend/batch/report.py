@@ -1,0 +1,67 @@
+"""run.json: what was run, with what, and how it went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from xt_backend.engine import Device
+from xt_backend.keys import PRODUCT, RESEARCH_USE, SlideStatus
+from xt_backend.outputs import SlideRow, visible
+
+from .configuration import versions
+from .folder import RunFolder
+from .inputs import Inputs
+from .task import Outcome
+
+__all__ = ["RunReport"]
+
+
+class RunReport:
+    """Writes run.json at the start and at the end of a batch.
+
+    Args:
+        folder: Run directory; None writes nothing.
+        device: Where the region encoder runs.
+        inputs: Rows, and what was passed over.
+    """
+
+    def __init__(self, folder: RunFolder | None, device: Device, inputs: Inputs) -> None:
+        self._folder = folder
+        self._device = device
+        self._inputs = inputs
+        self._started = datetime.now(UTC)
+        self._problems: dict[str, list[str]] = {}
+
+    def take(self, outcome: Outcome) -> None:
+        """Keep what was wrong with the region store of a slide."""
+        if outcome.problems:
+            self._problems[outcome.row.id] = list(outcome.problems)
+
+    def write(self, state: str, rows: Sequence[SlideRow]) -> None:
+        """Publish it.
+
+        Args:
+            state: ``running``, ``finished`` or ``interrupted``.
+            rows: Of slides.csv, as far as they are known.
+        """
+        if self._folder is None:
+            return
+        counts = {status: sum(row.status == status for row in rows) for status in SlideStatus}
+        self._folder.write_run(
+            {
+                "product": PRODUCT,
+                "notice": RESEARCH_USE,
+                "state": state,
+                "started": self._started.isoformat(timespec="seconds"),
+                "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+                "versions": versions(),
+                "device": {"name": self._device.name, "reason": self._device.reason},
+                "slides": {str(status): count for status, count in counts.items()},
+                "passed_over": [
+                    {"file": visible(path.name), "reason": reason}
+                    for path, reason in self._inputs.passed_over
+                ],
+                "store_problems": self._problems,
+            }
+        )

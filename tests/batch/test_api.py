@@ -1,0 +1,74 @@
+"""`score` and `features` for scripts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.slides import tissue_image, write_tiff_slide
+
+import xt_backend as xt
+from xt_backend.errors import UsageError
+from xt_backend.model import hub
+
+COLUMNS = ["id", "minx", "miny", "width", "height", "status", "label", "prob_normal", "prob_tumour"]
+
+
+@pytest.fixture
+def glass(tmp_path: Path) -> Path:
+    """A slide without tissue."""
+    return write_tiff_slide(tmp_path / "glass.tiff", tissue_image(1024, 1024, ()))
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_an_empty_slide_has_a_row_and_no_region(
+    glass: Path, tissue_slide: Path, tiny_model: Path, tmp_path: Path, kept: bool
+) -> None:
+    out = tmp_path / "run" if kept else None
+    alone = xt.score(glass, str(tiny_model), None if out is None else out / "alone")
+    assert list(alone.slides["status"]) == ["empty"]
+    assert list(alone.regions.columns) == COLUMNS
+    assert len(alone.regions) == 0
+    assert len(alone.score_map("glass")) == 0
+    both = xt.score([glass, tissue_slide], str(tiny_model), None if out is None else out / "both")
+    assert list(both.slides["status"]) == ["empty", "done"]
+    assert list(both.regions.columns) == COLUMNS
+    assert set(both.regions["id"]) == {"block"}
+    assert len(both.regions) == 16
+
+
+def test_a_run_of_features_has_no_predictions(tissue_slide: Path, tmp_path: Path) -> None:
+    run = xt.features(
+        tissue_slide, "tf_efficientnet_lite0", tmp_path / "out",
+        weights="random", model_mpp=1.0, region_px=64,
+    )  # fmt: skip
+    assert list(run.slides["status"]) == ["done"]
+    assert len(run.regions) == 0
+    assert "label" in run.regions
+
+
+def test_offline_reaches_whatever_would_download(
+    tissue_slide: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from xt_backend.model import files
+
+    asked: list[object] = []
+    build = files._encoder
+
+    def watching(card: object, offline: bool | None) -> object:
+        asked.append(offline)
+        return build(card, offline)
+
+    monkeypatch.setattr(files, "_encoder", watching)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    for offline, wanted in ((True, True), (False, None)):
+        run = xt.score(tissue_slide, str(tiny_model), offline=offline)
+        assert run.exit_code == 0
+        assert asked.pop() is wanted
+    assert not asked
+    assert not hub.is_offline()
+
+
+def test_a_stride_beyond_the_region_is_refused(tissue_slide: Path, tiny_model: Path) -> None:
+    with pytest.raises(UsageError, match="stride"):
+        xt.score(tissue_slide, str(tiny_model), stride_px=100)

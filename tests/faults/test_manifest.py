@@ -1,0 +1,108 @@
+"""Manifests that are wrong, and manifests that were put right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.annotations import write_roi
+from support.cli import Call, rows
+
+from xt_backend.batch import read_inputs
+from xt_backend.errors import UsageError
+from xt_backend.store import ScoreMap
+
+
+def test_a_corrected_pixel_size_is_scored_again_and_the_other_rows_are_not(
+    call: Call, tissue_slide: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.tiff"
+    other.write_bytes(tissue_slide.read_bytes())
+    manifest = tmp_path / "list.csv"
+    arguments = ("score", manifest, "--model", tiny_model, "--out", tmp_path / "run")
+
+    def score(mpp: str) -> list[dict[str, str]]:
+        manifest.write_text(f"slide,slide_mpp\n{tissue_slide},{mpp}\nother.tiff,\n")
+        done = call(*arguments)
+        assert done.returncode == 0, done.stderr
+        return rows(tmp_path / "run")
+
+    score("0.5")
+    before = (tmp_path / "run" / "other.run.h5").stat().st_mtime_ns
+    first, second = score("0.6")
+    assert float(first["slide_mpp"]) == pytest.approx(0.6)
+    assert first["n_regions"] == first["encoded_regions"] != "16"
+    assert ScoreMap.load(tmp_path / "run" / "block.run.h5").slide_mpp == (0.6, 0.6)
+    assert (second["encoded_regions"], second["cache"]) == ("0", "hit")
+    assert (tmp_path / "run" / "other.run.h5").stat().st_mtime_ns == before
+    assert [row["encoded_regions"] for row in score("0.6")] == ["0", "0"]
+
+
+def test_an_edited_roi_file_is_scored_again(
+    call: Call, tissue_slide: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    manifest = tmp_path / "list.csv"
+    manifest.write_text(f"slide,roi\n{tissue_slide},roi.geojson\n")
+    for x1_px, n_regions in ((380, "1"), (640, "3")):
+        write_roi(tmp_path / "roi.geojson", (260, 260, x1_px, 380))
+        done = call("score", manifest, "--model", tiny_model, "--out", tmp_path / "run")
+        assert done.returncode == 0, done.stderr
+        assert rows(tmp_path / "run")[0]["n_regions"] == n_regions
+
+
+def test_names_that_no_file_system_takes_fail_their_own_row(
+    call: Call, tissue_slide: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    manifest = tmp_path / "list.csv"
+    names = ["a" * 300 + ".svs", '"two\nlines.svs"', "nul\0.svs", "a,b.svs", str(tissue_slide)]
+    manifest.write_text("slide\n" + "\n".join(names) + "\n")
+    done = call("score", manifest, "--model", tiny_model, "--out", tmp_path / "run")
+    assert done.returncode == 3, done.stderr
+    assert "Traceback" not in done.stderr
+    table = rows(tmp_path / "run")
+    assert [row["status"] for row in table] == ["failed"] * 4 + ["done"]
+    assert [row["row"] for row in table] == ["0", "1", "2", "3", "4"]
+    assert "too long" in table[0]["reason"]
+    assert table[1]["slide"] == "two\\nlines.svs"
+    assert len({row["id"] for row in table}) == 5
+
+
+def test_a_quoted_line_break_joins_no_two_names(tmp_path: Path) -> None:
+    (tmp_path / "two\nlines.svs").write_bytes(b"")
+    manifest = tmp_path / "list.csv"
+    manifest.write_bytes(b'slide,label\r\n"two\nlines.svs",x\r\n')
+    (row,) = read_inputs([manifest]).rows
+    assert row.name == "two\nlines.svs"
+    assert (row.problem, row.label) == ("", "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("slide\n" + "a" * 200_000 + "\n", "field larger"),
+        ('slide\n"never closed\n', "no CSV"),
+        ("name\nx.svs\n", "no column 'slide'"),
+        ("slide,colour\nx.svs,red\n", "colour"),
+    ],
+)
+def test_a_table_that_is_none_is_bad_usage(tmp_path: Path, text: str, said: str) -> None:
+    manifest = tmp_path / "list.csv"
+    manifest.write_text(text)
+    with pytest.raises(UsageError, match=said):
+        read_inputs([manifest])
+
+
+def test_more_cells_than_columns_are_told(tissue_slide: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "list.csv"
+    manifest.write_text(f"slide,slide_mpp\n{tissue_slide},0.5,roi.geojson\n")
+    (row,) = read_inputs([manifest]).rows
+    assert "more cells than columns" in row.problem
+
+
+def test_a_named_path_that_is_too_long_is_bad_usage(
+    call: Call, tiny_model: Path, tmp_path: Path
+) -> None:
+    done = call("score", "a" * 300, "--model", tiny_model, "--out", tmp_path / "run")
+    assert done.returncode == 2
+    assert "too long" in done.stderr
+    assert not (tmp_path / "run").exists()
