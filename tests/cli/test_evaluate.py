@@ -112,7 +112,7 @@ def test_unreadable_regions_count_as_wrong_however_many(
     spoil(slides / "a.tiff")
     out = tmp_path / "out"
     done = evaluate(call, tiny_model, slides, "--out", out, "--json")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, done.stderr
     broken = json.loads(done.stdout)["context"]
     assert broken["n_regions"] == whole["n_regions"] == 64
     assert broken["n_failed"] > 10
