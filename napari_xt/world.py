@@ -67,7 +67,7 @@ def _lies_on(layer: Layer, slide: Layer, pyramid: Pyramid | None) -> bool:
     other = pyramid_of(layer)
     if other is not None:
         return other is pyramid
-    return "lattice" not in layer.metadata.get(PRODUCT, {})
+    return PRODUCT not in layer.metadata  # else it is a result
 
 
 def slide_frame(slide: Layer, slide_mpp: tuple[float, float]) -> npt.NDArray[np.float64]:
