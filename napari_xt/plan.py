@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QObject
 from qtpy.QtWidgets import QLabel
 
+from napari_xt.latest_job import LatestJob
 from napari_xt.preview import Preview, preview
-from napari_xt.tasks import Latest
 from napari_xt.words import device_words
 from xt_backend.errors import BackendDiedError, XTError
 
@@ -43,8 +43,8 @@ class Plan(QObject):
         self._regions = ""
         self._device = ""
         self._devices: dict[str, str] = {}
-        self._regions_look = Latest(self._on_regions, self)
-        self._device_look = Latest(self._on_device, self)
+        self._regions_look = LatestJob(self._on_regions, self)
+        self._device_look = LatestJob(self._on_device, self)
 
     def look(self, spec: RunSpec, card: ModelCard) -> None:
         """Find out what this run would do, and say it piece by piece."""

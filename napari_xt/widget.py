@@ -21,14 +21,14 @@ from qtpy.QtWidgets import (
 
 from napari_xt import style
 from napari_xt.dense_overlay import DenseOverlay
-from napari_xt.form import Form
-from napari_xt.handles import pyramid_of
 from napari_xt.overlay import Overlay, prepare_soon
 from napari_xt.plan import Plan
 from napari_xt.preview import planned_words
 from napari_xt.results import Results
-from napari_xt.session import Session
-from napari_xt.setup import Setup
+from napari_xt.run_form import RunForm
+from napari_xt.run_session import RunSession
+from napari_xt.run_setup import RunSetup
+from napari_xt.slide_layers import pyramid_of
 from napari_xt.words import (
     SO_FAR,
     cancelled_words,
@@ -71,7 +71,7 @@ class RunXT(QWidget):
         self._docked = False
         self.overlay: Overlay | None = None
         self.dense = DenseOverlay(napari_viewer)
-        self.session = Session(make_backend, self)
+        self.session = RunSession(make_backend, self)
         self._build()
         # A closed panel starts no process.
         plan = Plan(
@@ -79,7 +79,7 @@ class RunXT(QWidget):
             lambda asked: self.session.device_question(asked) if self._docked else None,
             self,
         )
-        self.setup = Setup(napari_viewer, self.form, plan, lambda: self.session.running, self)
+        self.setup = RunSetup(napari_viewer, self.form, plan, lambda: self.session.running, self)
         self._connect()
         self._follow_theme()
         self._show_idle()
@@ -88,7 +88,7 @@ class RunXT(QWidget):
     # ------------------------------------------------------------------ what there is to see
 
     def _build(self) -> None:
-        self.form = Form()
+        self.form = RunForm()
         self.plan = QLabel()
         self.plan.setWordWrap(True)
         self.run_button = QPushButton("Run xT")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_xt.handles import pyramid_of
 from napari_xt.layers import SHOWN_MPP, UNITS, UNKNOWN_MPP
+from napari_xt.slide_layers import pyramid_of
 from xt_backend.keys import PRODUCT
 
 if TYPE_CHECKING:

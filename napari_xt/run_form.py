@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
 from napari_xt.models import ModelChoice
 from napari_xt.style import note_label, small_button
 
-__all__ = ["Form"]
+__all__ = ["RunForm"]
 
 TISSUE = "tissue"
 EVERYTHING = "all"
@@ -29,7 +29,7 @@ _DEVICES = {
 }
 
 
-class Form(QWidget):
+class RunForm(QWidget):
     """Slide, pixel size, model, area, device. Holds choices, knows nothing of napari or runs."""
 
     slide_changed = Signal()

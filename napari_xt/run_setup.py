@@ -12,10 +12,10 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_xt import models
-from napari_xt.form import EVERYTHING, Form
-from napari_xt.handles import pyramid_of, watch_viewer
 from napari_xt.plan import Plan
 from napari_xt.roi import roi_from_shapes
+from napari_xt.run_form import EVERYTHING, RunForm
+from napari_xt.slide_layers import pyramid_of, watch_viewer
 from napari_xt.words import about_slide
 from napari_xt.world import shown_mpp
 from xt_backend.errors import UsageError, XTError
@@ -23,13 +23,13 @@ from xt_backend.errors import UsageError, XTError
 if TYPE_CHECKING:
     from xt_backend.engine.spec import RunSpec
 
-__all__ = ["Setup"]
+__all__ = ["RunSetup"]
 
 LOOK_AGAIN_MS = 250
 """A change of the form is looked at after this much rest."""
 
 
-class Setup(QObject):
+class RunSetup(QObject):
     """Keeps the form in step with the viewer's layers, and says what a run would do.
 
     Args:
@@ -46,7 +46,7 @@ class Setup(QObject):
     def __init__(
         self,
         viewer: napari.Viewer,
-        form: Form,
+        form: RunForm,
         plan: Plan,
         busy: Callable[[], bool],
         parent: QWidget,
