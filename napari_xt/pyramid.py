@@ -127,10 +127,10 @@ class Pyramid:
             patience = 0.0 if key in self._late else deadline - time.monotonic()
             if not _is_done(job.future, max(0.0, patience)):
                 with self._lock:
-                    if self._in_flight.get(key) is job:
+                    late = self._in_flight.get(key) is job
+                    if late:
                         self._late.add(key)
-                        return self._stand_in(key, job)
-                if job.stopped.is_set():
+                if late or job.stopped.is_set():
                     return self._stand_in(key, job)
         try:
             return job.future.result()

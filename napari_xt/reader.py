@@ -58,9 +58,9 @@ def read_slide(path: Path) -> list[LayerData]:
     Raises:
         SlideError: The slide can't be opened; the text says why.
     """
-    from napari_xt.handles import watch_current_viewer
     from napari_xt.layers import slide_layer
     from napari_xt.pyramid import Pyramid
+    from napari_xt.slide_layers import watch_current_viewer
 
     pyramid = Pyramid(path)
     watch_current_viewer(pyramid)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Refresher"]
 
-PATIENCE_S = 0.4
+PATIENCE_S = 0.2
 """A paint waits this long for tiles, then shows what is late more coarsely."""
 
 COALESCE_MS = 120

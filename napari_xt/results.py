@@ -8,7 +8,7 @@ import numpy as np
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
 
-from napari_xt.form import note_label
+from napari_xt.style import note_label
 
 if TYPE_CHECKING:
     import numpy.typing as npt

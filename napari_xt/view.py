@@ -45,8 +45,8 @@ def open_view(slide: Path, run_dir: Path | None = None, *, show: bool = True) ->
     import napari
 
     from napari_xt.dense_layers import dense_layers
-    from napari_xt.handles import watch_viewer
     from napari_xt.reader import read_slide
+    from napari_xt.slide_layers import watch_viewer
 
     viewer = napari.Viewer(title=f"{PRODUCT}: {Path(slide).name}", show=show)
     watch_viewer(viewer)

@@ -11,7 +11,6 @@ from napari.utils.notifications import show_error
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import (
     QApplication,
-    QFrame,
     QHBoxLayout,
     QLabel,
     QProgressBar,
@@ -20,14 +19,16 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_xt import style
 from napari_xt.dense_overlay import DenseOverlay
-from napari_xt.form import Form, note_label
-from napari_xt.handles import pyramid_of
 from napari_xt.overlay import Overlay, prepare_soon
+from napari_xt.plan import Plan
 from napari_xt.preview import planned_words
 from napari_xt.results import Results
-from napari_xt.session import Session
-from napari_xt.setup import Setup
+from napari_xt.run_form import RunForm
+from napari_xt.run_session import RunSession
+from napari_xt.run_setup import RunSetup
+from napari_xt.slide_layers import pyramid_of
 from napari_xt.words import (
     SO_FAR,
     cancelled_words,
@@ -47,16 +48,6 @@ if TYPE_CHECKING:
     from xt_backend.store import ScoreMap
 
 __all__ = ["RunXT"]
-
-_PRIMARY = (
-    "QPushButton { font-weight: bold; padding: 7px; }"
-    "QPushButton:enabled { background-color: #2f6fde; color: white; }"
-    "QPushButton:enabled:hover { background-color: #4b86ea; }"
-)
-_BAR = (
-    "QProgressBar { border: none; border-radius: 4px; background-color: rgba(128, 128, 128, 60); }"
-    "QProgressBar::chunk { border-radius: 4px; background-color: #2f6fde; }"
-)
 
 
 def make_backend() -> Backend:
@@ -80,47 +71,46 @@ class RunXT(QWidget):
         self._docked = False
         self.overlay: Overlay | None = None
         self.dense = DenseOverlay(napari_viewer)
-        self.session = Session(make_backend, self)
+        self.session = RunSession(make_backend, self)
         self._build()
-        self.setup = Setup(
-            napari_viewer,
-            self.form,
+        # A closed panel starts no process.
+        plan = Plan(
             self.plan,
-            lambda: self.session.running,
-            # A closed panel starts no process.
             lambda asked: self.session.device_question(asked) if self._docked else None,
             self,
         )
+        self.setup = RunSetup(napari_viewer, self.form, plan, lambda: self.session.running, self)
         self._connect()
+        self._follow_theme()
         self._show_idle()
         prepare_soon()
 
     # ------------------------------------------------------------------ what there is to see
 
     def _build(self) -> None:
-        self.form = Form()
+        self.form = RunForm()
         self.plan = QLabel()
         self.plan.setWordWrap(True)
         self.run_button = QPushButton("Run xT")
         self.run_button.setToolTip("Score the chosen area. You can go on looking at the slide.")
-        self.run_button.setStyleSheet(_PRIMARY)
+        self.run_button.setStyleSheet(style.RUN)
         self.cancel_button = QPushButton("Cancel")
         self.cancel_button.setToolTip("Stop now; what is scored so far stays.")
-        self.cancel_button.setStyleSheet("QPushButton { padding: 7px; }")
+        self.cancel_button.setStyleSheet(style.CANCEL)
         self.progress = QProgressBar()
         self.progress.setTextVisible(False)
         self.progress.setFixedHeight(8)
-        self.progress.setStyleSheet(_BAR)
-        self.status = note_label()
+        self.progress.setStyleSheet(style.BAR)
+        self.status = style.note_label()
         self.results = Results()
-        research = note_label()
+        research = style.note_label()
         research.setText(RESEARCH_USE)
         buttons = QHBoxLayout()
         buttons.addWidget(self.run_button, 2)
         buttons.addWidget(self.cancel_button, 1)
         layout = QVBoxLayout(self)
         layout.setSpacing(8)
-        for part in (self.form, _line(), self.plan):
+        for part in (self.form, style.line(), self.plan):
             layout.addWidget(part)
         layout.addLayout(buttons)
         for part in (self.progress, self.status, self.results):
@@ -131,6 +121,7 @@ class RunXT(QWidget):
 
     def _connect(self) -> None:
         self._viewer.cursor.events.position.connect(self._on_cursor)
+        self._viewer.events.theme.connect(self._follow_theme)
         self.setup.changed.connect(self._show_ready)
         self.setup.slide_removed.connect(self._on_slide_removed)
         self.run_button.clicked.connect(self.run)
@@ -147,6 +138,9 @@ class RunXT(QWidget):
         application = QApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(self.session.close)
+
+    def _follow_theme(self, event: Any = None) -> None:
+        self.setStyleSheet(style.panel_style(self._viewer.theme))
 
     def event(self, event: QEvent) -> bool:
         """End the run when the dock is closed: napari then takes this widget out of it."""
@@ -175,7 +169,7 @@ class RunXT(QWidget):
         except XTError as error:
             self._on_failed(error)
             return
-        self.setup.forget_preview()
+        self.setup.say_plan(self.plan.text())
         self._running_on = self.setup.slide_layer
         self._show_running()
 
@@ -187,7 +181,7 @@ class RunXT(QWidget):
             self.status.setText("Stopping …")
 
     def _on_planned(self, event: RunPlanned) -> None:
-        self.plan.setText(planned_words(event))
+        self.setup.say_plan(planned_words(event))
         self.progress.setRange(0, max(1, event.n_regions))
         self.status.setText("Reading the first regions …")
         self.show_result(event.score_map)
@@ -308,10 +302,3 @@ class RunXT(QWidget):
             self.progress.setRange(0, 1)
             self.progress.reset()
         self._show_ready()
-
-
-def _line() -> QFrame:
-    line = QFrame()
-    line.setFrameShape(QFrame.Shape.HLine)
-    line.setStyleSheet("color: rgba(128, 128, 128, 90);")
-    return line

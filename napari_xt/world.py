@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_xt.handles import pyramid_of
 from napari_xt.layers import SHOWN_MPP, UNITS, UNKNOWN_MPP
+from napari_xt.slide_layers import pyramid_of
 from xt_backend.keys import PRODUCT
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _lies_on(layer: Layer, slide: Layer, pyramid: Pyramid | None) -> bool:
     other = pyramid_of(layer)
     if other is not None:
         return other is pyramid
-    return "lattice" not in layer.metadata.get(PRODUCT, {})
+    return PRODUCT not in layer.metadata  # else it is a result
 
 
 def slide_frame(slide: Layer, slide_mpp: tuple[float, float]) -> npt.NDArray[np.float64]:

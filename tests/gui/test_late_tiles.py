@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_xt.handles import pyramid_of
 from napari_xt.pyramid import Pyramid
+from napari_xt.slide_layers import pyramid_of
 
 from .conftest import write_slide
 

@@ -13,8 +13,8 @@ import pytest
 import tifffile
 from PIL import Image as Picture
 
-from napari_xt.handles import pyramid_of
 from napari_xt.reader import get_reader, read_slide
+from napari_xt.slide_layers import pyramid_of
 from xt_backend.errors import SlideOpenError
 
 from .conftest import write_slide

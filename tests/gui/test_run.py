@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -243,14 +244,26 @@ def test_a_failure_is_told_once_and_the_next_run_works(
     assert "unknown" in slide.name
     assert panel.form.mpp.isEnabled()
     notification_manager.records.clear()
+    click(qtbot, panel, "Run xT")
+    (record,) = notification_manager.records
+    assert record.message == panel.status.text()
+    assert "pixel size" in record.message
+    # Told in the window's words, not in the command line's.
+    assert "--" not in record.message
+    assert button(panel, "Run xT").isEnabled()
+
+    # What only the engine notices: the file is gone.
+    panel.form.mpp.setValue(0.5)
+    hidden = (tmp_path / "unknown.tiff").rename(tmp_path / "hidden.tiff")
+    notification_manager.records.clear()
     with qtbot.waitSignal(panel.session.failed, timeout=PATIENCE_MS) as waited:
         click(qtbot, panel, "Run xT")
     texts = [record.message for record in notification_manager.records]
     assert texts == [str(waited.args[0])]
-    assert "pixel size" in texts[0]
+    assert "does not exist" in texts[0]
     assert button(panel, "Run xT").isEnabled()
 
-    panel.form.mpp.setValue(0.5)
+    hidden.rename(tmp_path / "unknown.tiff")
     run_to_end(qtbot, panel)
     classes = layer(panel._viewer, "xT classes")
     assert slide.units == classes.units
@@ -373,18 +386,45 @@ def test_the_panel_says_before_a_run_on_which_device_and_why(
     qtbot.waitUntil(lambda: "Runs on cpu (asked for)" in panel.plan.text(), timeout=PATIENCE_MS)
 
 
+def test_the_plan_of_a_run_stays_when_the_look_ahead_comes_late(
+    qtbot: Any, panel: Any, square_slide: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_come = threading.Event()
+    monkeypatch.setattr("napari_xt.plan.preview", lambda *args: may_come.wait(60) and None)
+    open_slide_layer(panel, square_slide)
+    qtbot.waitUntil(lambda: "Looking for tissue" in panel.plan.text(), timeout=PATIENCE_MS)
+    score_map = run_to_end(qtbot, panel).score_map
+    said = panel.plan.text()
+    assert said.startswith(f"{len(score_map):,} regions of 32 µm")
+    may_come.set()
+    qtbot.wait(300)
+    assert panel.plan.text() == said
+
+
+def test_notes_can_be_read_in_both_themes(panel: Any) -> None:
+    for theme, is_dark in (("light", False), ("dark", True)):
+        panel._viewer.theme = theme
+        panel.form.model_note.ensurePolished()
+        ink = panel.form.model_note.palette().windowText().color().lightness()
+        assert (ink > 140) if is_dark else (ink < 115)
+
+
 def test_the_model_that_fits_the_slide_is_picked(
-    panel: Any, tmp_path: Path, make_model: Callable[..., Path]
+    qtbot: Any, panel: Any, tmp_path: Path, make_model: Callable[..., Path]
 ) -> None:
     image = np.full((512, 512, 3), 200, np.uint8)
     panel.add_model_file(make_model("coarse", 2.0))
-    panel.form.model.setCurrentIndex(panel.form.model.findText("little-0.5-test_resnet"))
+    panel.form.model.setCurrentIndex(panel.form.model.findText(make_model().stem))
     open_slide_layer(panel, write_slide(tmp_path / "fine.tiff", image, 0.5))
     assert panel.form.model.currentText().startswith("little")
     assert "exactly" in panel.form.model_note.text()
     open_slide_layer(panel, write_slide(tmp_path / "coarse.tiff", image, 2.0))
     assert panel.form.model.currentText().startswith("coarse-2")
-    panel.form.model.setCurrentIndex(panel.form.model.findText("little-0.5-test_resnet"))
+    panel.form.model.setCurrentIndex(panel.form.model.findText(make_model().stem))
     assert "too coarse" in panel.form.model_note.text()
+    click(qtbot, panel, "Run xT")
+    assert "too coarse" in panel.status.text()
+    assert "allow upsampling" in panel.status.text()
+    assert not panel.session.running
     panel.form.upsample.setChecked(True)
     assert "enlarged" in panel.form.model_note.text()

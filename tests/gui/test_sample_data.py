@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from qtpy.QtCore import QTimer
 
-from napari_xt.handles import pyramid_of
 from napari_xt.sample_data import make_sample, sample_folder
+from napari_xt.slide_layers import pyramid_of
 from xt_backend.errors import OutputError, XTError
 
 

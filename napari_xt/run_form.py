@@ -9,15 +9,14 @@ from qtpy.QtWidgets import (
     QDoubleSpinBox,
     QFormLayout,
     QHBoxLayout,
-    QLabel,
     QPushButton,
-    QSizePolicy,
     QWidget,
 )
 
 from napari_xt.models import ModelChoice
+from napari_xt.style import note_label, small_button
 
-__all__ = ["Form", "note_label"]
+__all__ = ["RunForm"]
 
 TISSUE = "tissue"
 EVERYTHING = "all"
@@ -30,7 +29,7 @@ _DEVICES = {
 }
 
 
-class Form(QWidget):
+class RunForm(QWidget):
     """Slide, pixel size, model, area, device. Holds choices, knows nothing of napari or runs."""
 
     slide_changed = Signal()
@@ -55,14 +54,14 @@ class Form(QWidget):
             "knows). A wrong value makes the prediction wrong."
         )
         self.model = _combo("What the tissue is judged by. Each model knows a few tissue classes.")
-        self.model_file = _button("…")
+        self.model_file = small_button("…")
         self.model_file.setToolTip("Use a model file (.safetensors) from your disk.")
         self.model_note = note_label()
         self.area = _combo(
             "What is scored: all tissue (it is found by itself), everything scanned with the empty "
             "glass too, or only the tissue inside shapes that you have drawn."
         )
-        self.draw = _button("Draw")
+        self.draw = small_button("Draw")
         self.draw.setToolTip("Outline an area on the slide; only the tissue inside it is scored.")
         self.device = _combo("What computes.")
         for index, (name, words) in enumerate(_DEVICES.items()):
@@ -144,27 +143,12 @@ class Form(QWidget):
         self.area.blockSignals(False)
 
 
-def note_label() -> QLabel:
-    """Small grey text that wraps."""
-    label = QLabel()
-    label.setWordWrap(True)
-    label.setStyleSheet("color: rgba(150, 150, 155, 255); font-size: 11px;")
-    label.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
-    return label
-
-
 def _combo(tool_tip: str) -> QComboBox:
     combo = QComboBox()
     combo.setToolTip(tool_tip)
     combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     combo.setMinimumContentsLength(8)
     return combo
-
-
-def _button(text: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
-    return button
 
 
 def _row(first: QComboBox, second: QPushButton) -> QHBoxLayout:

@@ -11,12 +11,12 @@ from qtpy.QtCore import QObject, QTimer
 
 from xt_backend.errors import XTError
 
-__all__ = ["Latest"]
+__all__ = ["LatestJob"]
 
 POLL_MS = 40
 
 
-class Latest(QObject):
+class LatestJob(QObject):
     """Runs one job at a time and tells only the newest one's result.
 
     Jobs asked for while one is working replace each other, so that dragging a vertex does not

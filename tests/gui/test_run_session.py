@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from napari_xt.session import Session
+from napari_xt.run_session import RunSession
 from xt_backend.engine.events import RegionsScored, RunFailed, RunFinished, RunPlanned
 from xt_backend.engine.spec import RunSpec
 from xt_backend.errors import DeviceError, EngineError
@@ -61,7 +61,7 @@ def finished(run_id: str) -> RunFinished:
 
 
 class Heard:
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: RunSession) -> None:
         self.told: list[tuple[str, Any]] = []
         for name in ("planned", "progressed", "finished", "failed"):
             getattr(session, name).connect(self._hear(name))
@@ -83,8 +83,8 @@ def spec() -> RunSpec:
     return RunSpec(slide=Path("a.svs"), model="m")
 
 
-def start(backend: Scripted, spec: RunSpec) -> tuple[Session, Heard]:
-    session = Session(lambda: backend)  # type: ignore[arg-type, return-value]
+def start(backend: Scripted, spec: RunSpec) -> tuple[RunSession, Heard]:
+    session = RunSession(lambda: backend)  # type: ignore[arg-type, return-value]
     heard = Heard(session)
     session.start(spec)
     return session, heard

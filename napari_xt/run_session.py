@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from xt_backend.engine.spec import RunSpec
     from xt_backend.store import ScoreMap
 
-__all__ = ["Session"]
+__all__ = ["RunSession"]
 
 POLL_MS = 30
 CANCEL_PATIENCE_S = 0.7
@@ -39,7 +39,7 @@ class _Run:
     grows: bool = False
 
 
-class Session(QObject):
+class RunSession(QObject):
     """One run at a time, none of it in the window's thread.
 
     A plain daemon thread waits for the backend, a timer hands its events on in the main thread;

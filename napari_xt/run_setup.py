@@ -9,29 +9,27 @@ from typing import TYPE_CHECKING, Any
 import napari
 from napari.layers import Image, Shapes
 from qtpy.QtCore import QObject, QTimer, Signal
-from qtpy.QtWidgets import QFileDialog, QLabel, QWidget
+from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_xt import models
-from napari_xt.form import EVERYTHING, Form
-from napari_xt.handles import pyramid_of, watch_viewer
-from napari_xt.preview import Preview, preview
+from napari_xt.plan import Plan
 from napari_xt.roi import roi_from_shapes
-from napari_xt.tasks import Latest
-from napari_xt.words import about_slide, device_words
+from napari_xt.run_form import EVERYTHING, RunForm
+from napari_xt.slide_layers import pyramid_of, watch_viewer
+from napari_xt.words import about_slide
 from napari_xt.world import shown_mpp
-from xt_backend.errors import BackendDiedError, UsageError, XTError
+from xt_backend.errors import UsageError, XTError
 
 if TYPE_CHECKING:
-    from xt_backend.backend import DeviceChoice
     from xt_backend.engine.spec import RunSpec
 
-__all__ = ["Setup"]
+__all__ = ["RunSetup"]
 
 LOOK_AGAIN_MS = 250
 """A change of the form is looked at after this much rest."""
 
 
-class Setup(QObject):
+class RunSetup(QObject):
     """Keeps the form in step with the viewer's layers, and says what a run would do.
 
     Args:
@@ -39,8 +37,6 @@ class Setup(QObject):
         form: Shows the choices.
         plan: Says what will happen.
         busy: Whether a run is going on; the choices then stay as they are.
-        device_question: Takes the chosen device and gives what tells, in another thread, which
-            one that is; None while the panel is closed.
         parent: Owner in the sense of Qt.
     """
 
@@ -50,26 +46,19 @@ class Setup(QObject):
     def __init__(
         self,
         viewer: napari.Viewer,
-        form: Form,
-        plan: QLabel,
+        form: RunForm,
+        plan: Plan,
         busy: Callable[[], bool],
-        device_question: Callable[[str], Callable[[], DeviceChoice] | None],
         parent: QWidget,
     ) -> None:
         super().__init__(parent)
         self._viewer = viewer
         self._window = parent
         self.form = form
-        self._plan = plan
         self._busy = busy
         self._models: list[models.ModelChoice] = []
         self._model_files: tuple[Path, ...] = ()
-        self._device_question = device_question
-        self._preview_words = ""
-        self._device_words: dict[str, str] = {}
-        self._asked_device = ""
-        self._look = Latest(self._on_preview, self)
-        self._device_look = Latest(self._on_device, self)
+        self._plan = plan
         self._look_later = QTimer(self)
         self._look_later.setSingleShot(True)
         self._look_later.setInterval(LOOK_AGAIN_MS)
@@ -90,9 +79,10 @@ class Setup(QObject):
         """Whether there is a slide and a model."""
         return self.slide_layer is not None and self._model is not None
 
-    def forget_preview(self) -> None:
-        """The plan now belongs to a run."""
-        self._look.forget()
+    def say_plan(self, words: str) -> None:
+        """Say what a run does, until something is chosen anew."""
+        self._look_later.stop()
+        self._plan.say(words)
 
     @property
     def slide_layer(self) -> Image | None:
@@ -212,13 +202,20 @@ class Setup(QObject):
             raise UsageError("There is no model", "Pick a model file with the button beside it")
         if model.card is None:
             raise UsageError(model.problem, "Pick another model")
+        slide_mpp, upsample = self._slide_mpp(), self.form.upsample.isChecked()
+        if slide_mpp is None:
+            problem = pyramid_of(layer).info.mpp_problem
+            raise UsageError(problem[:1].upper() + problem[1:], "Enter it above as “Pixel size”")
+        if not model.fits(slide_mpp, upsample):
+            why = models.explain(model, slide_mpp, upsample).removesuffix(".")
+            raise UsageError("The model does not fit the slide", why)
         area = self.form.area.currentData()
         roi = roi_from_shapes(area, layer) if isinstance(area, Shapes) else None
         return RunSpec(
             slide=pyramid_of(layer).path,
             model=model.reference,
             slide_mpp=self.form.typed_mpp,
-            allow_upsample=self.form.upsample.isChecked(),
+            allow_upsample=upsample,
             tissue=EVERYTHING if area == EVERYTHING else "auto",
             roi=roi,
             device=self.form.device.currentData(),
@@ -229,45 +226,12 @@ class Setup(QObject):
             return
         model = self._model
         if self.slide_layer is None or model is None or model.card is None:
-            self._look.forget()
-            self._plan.setText("")
+            self._plan.say("")
             return
         try:
-            spec = self.spec()
+            self._plan.look(self.spec(), model.card)
         except XTError as error:
-            self._look.forget()
-            self._plan.setText(str(error))
-            return
-        card = model.card
-        self._preview_words = "Looking for tissue …"
-        self._show_plan()
-        self._look.ask(lambda: preview(spec, card))
-        self._ask_for_device(spec.device)
-
-    def _ask_for_device(self, asked: str) -> None:
-        self._asked_device = asked
-        if asked in self._device_words:
-            return
-        question = self._device_question(asked)
-        if question is not None:
-            self._device_look.ask(question)
-
-    def _on_preview(self, result: Preview | XTError) -> None:
-        self._preview_words = result.in_words() if isinstance(result, Preview) else str(result)
-        self._show_plan()
-
-    def _on_device(self, result: DeviceChoice | XTError) -> None:
-        if isinstance(result, BackendDiedError):
-            return  # asked again with the next change; a run says it itself
-        self._device_words[self._asked_device] = (
-            str(result) if isinstance(result, XTError) else device_words(result.name, result.reason)
-        )
-        self._show_plan()
-
-    def _show_plan(self) -> None:
-        if not self._busy():
-            device = self._device_words.get(self._asked_device, "")
-            self._plan.setText(f"{self._preview_words} {device}".strip())
+            self._plan.say(str(error))
 
     def _draw_area(self) -> None:
         layer = self.slide_layer

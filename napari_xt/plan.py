@@ -1,0 +1,80 @@
+"""The line that says what a run would do, looked up beside the window while one chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QObject
+from qtpy.QtWidgets import QLabel
+
+from napari_xt.latest_job import LatestJob
+from napari_xt.preview import Preview, preview
+from napari_xt.words import device_words
+from xt_backend.errors import BackendDiedError, XTError
+
+if TYPE_CHECKING:
+    from xt_backend.backend import DeviceChoice
+    from xt_backend.engine.spec import RunSpec
+    from xt_backend.model.card import ModelCard
+
+__all__ = ["Plan"]
+
+
+class Plan(QObject):
+    """Says which regions a run would score, and on which device.
+
+    Args:
+        label: Where it is said.
+        device_question: Takes the chosen device and gives what tells, in another thread, which
+            one that is; None while no process may be started.
+        parent: Owner in the sense of Qt.
+    """
+
+    def __init__(
+        self,
+        label: QLabel,
+        device_question: Callable[[str], Callable[[], DeviceChoice] | None],
+        parent: QObject,
+    ) -> None:
+        super().__init__(parent)
+        self._label = label
+        self._device_question = device_question
+        self._regions = ""
+        self._device = ""
+        self._devices: dict[str, str] = {}
+        self._regions_look = LatestJob(self._on_regions, self)
+        self._device_look = LatestJob(self._on_device, self)
+
+    def look(self, spec: RunSpec, card: ModelCard) -> None:
+        """Find out what this run would do, and say it piece by piece."""
+        self._regions, self._device = "Looking for tissue …", spec.device
+        self._show()
+        self._regions_look.ask(lambda: preview(spec, card))
+        if spec.device not in self._devices:
+            question = self._device_question(spec.device)
+            if question is not None:
+                self._device_look.ask(question)
+
+    def say(self, words: str) -> None:
+        """Say this; what is still being looked up goes unheard."""
+        self._regions_look.forget()
+        self._device_look.forget()
+        self._label.setText(words)
+
+    def _on_regions(self, result: Preview | XTError) -> None:
+        self._regions = result.in_words() if isinstance(result, Preview) else str(result)
+        self._show()
+
+    def _on_device(self, result: DeviceChoice | XTError) -> None:
+        if isinstance(result, BackendDiedError):
+            return  # asked again with the next choice; a run says it itself
+        if isinstance(result, XTError):
+            words = str(result)
+        else:
+            words = device_words(result.name, result.reason)
+        self._devices[self._device] = words
+        self._show()
+
+    def _show(self) -> None:
+        self._label.setText(f"{self._regions} {self._devices.get(self._device, '')}".strip())

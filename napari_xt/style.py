@@ -1,0 +1,63 @@
+"""How the panel looks, in napari's light and dark themes alike."""
+
+from __future__ import annotations
+
+from qtpy.QtWidgets import QFrame, QLabel, QPushButton, QSizePolicy
+
+__all__ = ["BAR", "CANCEL", "RUN", "line", "note_label", "panel_style", "small_button"]
+
+RUN = (
+    "QPushButton { font-weight: bold; padding: 7px; }"
+    "QPushButton:enabled { background-color: #2f6fde; color: white; }"
+    "QPushButton:enabled:hover { background-color: #4b86ea; }"
+)
+CANCEL = "QPushButton { padding: 7px; }"
+BAR = (
+    "QProgressBar { border: none; border-radius: 4px; background-color: rgba(128, 128, 128, 60); }"
+    "QProgressBar::chunk { border-radius: 4px; background-color: #2f6fde; }"
+)
+
+_NOTE = "note"
+_NOTE_STRENGTH = 0.72
+"""How much of the text's colour notes have, the rest is background."""
+
+
+def panel_style(theme: str) -> str:
+    """Style sheet of the panel: notes are small and paler than text, but legible.
+
+    Args:
+        theme: Name of napari's theme.
+    """
+    from napari.utils.theme import get_theme
+
+    colors = get_theme(theme)
+    text, ground = colors.text.as_rgb_tuple()[:3], colors.background.as_rgb_tuple()[:3]
+    red, green, blue = (
+        round(_NOTE_STRENGTH * ink + (1 - _NOTE_STRENGTH) * paper)
+        for ink, paper in zip(text, ground, strict=True)
+    )
+    return f'QLabel[{_NOTE}="true"] {{ color: rgb({red}, {green}, {blue}); font-size: 11px; }}'
+
+
+def note_label() -> QLabel:
+    """Small, paler text that wraps."""
+    label = QLabel()
+    label.setProperty(_NOTE, True)
+    label.setWordWrap(True)
+    label.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
+    return label
+
+
+def small_button(text: str) -> QPushButton:
+    """A button that is as wide as its text."""
+    button = QPushButton(text)
+    button.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
+    return button
+
+
+def line() -> QFrame:
+    """A thin line between parts of the panel."""
+    frame = QFrame()
+    frame.setFrameShape(QFrame.Shape.HLine)
+    frame.setStyleSheet("color: rgba(128, 128, 128, 90);")
+    return frame
