@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,9 @@ def test_reads_that_wait_when_it_is_closed_end_and_never_open_the_file_again(
     for reader in readers:
         reader.start()
     assert held.reading.wait(60)
+    until = time.monotonic() + 60
+    while {key[0] for key in list(noisy._in_flight)} < {0, 1, 2} and time.monotonic() < until:
+        time.sleep(0.01)
     threads = threads_since(before)
     noisy.close()
     held.go_on.set()
