@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.training import tiny_training
 
 from xt_backend.engine import BatchEncoder, Device
 from xt_backend.errors import LossNotFiniteError, UsageError
@@ -27,26 +28,14 @@ CPU = Device("cpu", "fp32", "test")
 
 @pytest.fixture
 def spec(slides_folder: Path, tmp_path: Path) -> TrainSpec:
-    return TrainSpec(
-        slides=slides_folder,
-        out=tmp_path / "e2e.safetensors",
+    return tiny_training(
+        slides_folder,
+        tmp_path / "e2e.safetensors",
         use_cache=False,
-        region_encoder="test_resnet",
-        weights="random",
-        slide_mpp=1.0,
-        model_mpp=1.0,
-        region_px=64,
-        tokens_per_region=1,
-        components=2,
-        dim=16,
-        layers=1,
-        context="attention",
         context_options={"dropout": 0.0},
         epochs=2,
         slides_per_step=2,
         end_to_end=True,
-        tissue="all",
-        device="cpu",
         workers=0,
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from support.training import tiny_training
 
 from xt_backend import score
 from xt_backend.errors import AnnotationError
@@ -84,27 +85,14 @@ def write_points(path: Path, centres: np.ndarray, *, half: bool) -> None:
 
 
 def make_spec(folder: Path, out: Path, **changes: Any) -> TrainSpec:
-    values: dict[str, Any] = {
-        "slides": folder,
-        "out": out,
+    settings = {
         "cache": out.parent / "cache",
-        "region_encoder": "test_resnet",
-        "weights": "random",
-        "slide_mpp": 1.0,
-        "model_mpp": 1.0,
-        "region_px": 64,
-        "tokens_per_region": 1,
-        "components": 2,
-        "dim": 16,
-        "layers": 1,
-        "context": "attention",
         "epochs": 12,
         "slides_per_step": 1,
         "lr": 1e-2,
-        "tissue": "all",
-        "device": "cpu",
+        **changes,
     }
-    return TrainSpec(**{**values, **changes})
+    return tiny_training(folder, out, **settings)
 
 
 OPTIONS: dict[str, Any] = {"slide_mpp": 1.0, "tissue": "all"}

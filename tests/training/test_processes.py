@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.training import tiny_training
 
 from xt_backend.errors import UsageError
-from xt_backend.training import TrainSpec, train
+from xt_backend.training import train
 from xt_backend.training.processes import Processes
 
 from .test_end_to_end import make_learner
@@ -67,24 +68,12 @@ def accelerated() -> Iterator[Processes]:
 def test_one_process_of_accelerate_changes_nothing(
     slides_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accelerated: Processes
 ) -> None:
-    spec = TrainSpec(
-        slides=slides_folder,
-        out=tmp_path / "a.safetensors",
+    spec = tiny_training(
+        slides_folder,
+        tmp_path / "a.safetensors",
         name="same",
-        region_encoder="test_resnet",
-        weights="random",
-        slide_mpp=1.0,
-        model_mpp=1.0,
-        region_px=64,
-        tokens_per_region=1,
-        components=2,
-        dim=16,
-        layers=1,
-        context="attention",
         epochs=1,
         end_to_end=True,
-        tissue="all",
-        device="cpu",
         workers=0,
     )
     train(spec)

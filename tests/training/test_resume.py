@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.training import tiny_training
 
 from xt_backend.errors import StoreCorruptError, UsageError
 from xt_backend.training import Progress, TrainSpec, train
@@ -24,26 +25,14 @@ def _keep_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def spec(slides_folder: Path, tmp_path: Path) -> TrainSpec:
-    return TrainSpec(
-        slides=slides_folder,
-        out=tmp_path / "whole.safetensors",
+    return tiny_training(
+        slides_folder,
+        tmp_path / "whole.safetensors",
         name="same",
         cache=slides_folder / "cache",
-        region_encoder="test_resnet",
-        weights="random",
-        slide_mpp=1.0,
-        model_mpp=1.0,
-        region_px=64,
-        tokens_per_region=1,
-        components=2,
-        dim=16,
-        layers=1,
-        context="attention",
         context_options={"dropout": 0.2},
         epochs=4,
         slides_per_step=1,
-        tissue="all",
-        device="cpu",
         workers=0,
     )
 

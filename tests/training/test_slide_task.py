@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from support.training import tiny_training
 
 from xt_backend import score
 from xt_backend.errors import AnnotationError, InputNotFoundError, UsageError
@@ -47,28 +48,17 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def spec(labelled: Path, tmp_path: Path) -> TrainSpec:
-    return TrainSpec(
-        slides=labelled,
+    return tiny_training(
+        labelled,
+        tmp_path / "slide.safetensors",
         labels=labelled / "labels.csv",
-        out=tmp_path / "slide.safetensors",
         cache=labelled / "cache",
-        region_encoder="test_resnet",
-        weights="random",
-        slide_mpp=1.0,
-        model_mpp=1.0,
-        region_px=64,
-        tokens_per_region=1,
-        components=2,
-        dim=16,
         layers=2,
-        context="attention",
         epochs=25,
         slides_per_step=2,
         lr=1e-2,
         token_noise=0.1,
         token_dropout=0.0,
-        tissue="all",
-        device="cpu",
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.training import tiny_training
 
 from xt_backend import score
 from xt_backend.engine import BatchEncoder
@@ -18,25 +19,8 @@ from .conftest import SIDE_PX, WriteAnnotations, WriteSlide
 
 
 def make_spec(folder: Path, out: Path, **changes: Any) -> TrainSpec:
-    values: dict[str, Any] = {
-        "slides": folder,
-        "out": out,
-        "cache": out.parent / "cache",
-        "region_encoder": "test_resnet",
-        "weights": "random",
-        "slide_mpp": 1.0,
-        "model_mpp": 1.0,
-        "region_px": 64,
-        "tokens_per_region": 1,
-        "components": 2,
-        "dim": 16,
-        "layers": 1,
-        "context": "attention",
-        "epochs": 2,
-        "tissue": "all",
-        "device": "cpu",
-    }
-    return TrainSpec(**{**values, **changes})
+    settings = {"cache": out.parent / "cache", "epochs": 2, **changes}
+    return tiny_training(folder, out, **settings)
 
 
 @pytest.mark.parametrize("changes", [{}, {"end_to_end": True, "epochs": 1}])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.training import tiny_training
 
 from xt_backend.engine import BatchEncoder
 from xt_backend.errors import AnnotationError, LossNotFiniteError, SlideMppError, UsageError
@@ -28,24 +29,17 @@ from .conftest import SIDE_PX, WriteAnnotations, WriteSlide
 
 @pytest.fixture
 def spec(slides_folder: Path, tmp_path: Path) -> TrainSpec:
-    return TrainSpec(
-        slides=slides_folder,
-        out=tmp_path / "two-colors.safetensors",
+    return tiny_training(
+        slides_folder,
+        tmp_path / "two-colors.safetensors",
         cache=slides_folder / "cache",
-        region_encoder="test_resnet",
-        weights="random",
-        slide_mpp=1.0,
-        model_mpp=1.0,
-        region_px=64,
-        components=2,
-        dim=16,
+        tokens_per_region=None,
         layers=2,
+        context="mamba2",
         context_options={"state": 8},
         epochs=15,
         slides_per_step=1,
         lr=1e-2,
-        tissue="all",
-        device="cpu",
     )
 
 
