@@ -24,7 +24,7 @@ from xt_backend.model.seeding import seeded
 from xt_backend.model.state import state_sha256
 from xt_backend.model.weights import load_weights
 
-__all__ = ["RegionEncoder", "build_region_encoder", "encoder_from_card"]
+__all__ = ["RegionEncoder", "build_region_encoder", "cut_regions", "encoder_from_card"]
 
 
 DEFAULT_TOKENS = 2
@@ -216,6 +216,31 @@ class RegionEncoder(nn.Module):
             if parameter.ndim >= 2 and bool(rounded.isfinite().all()):
                 parameter.copy_(rounded)
         self.refresh_sha256()
+
+
+def cut_regions(image: Tensor, region_px: int) -> tuple[Tensor, int, int]:
+    """Cut images into regions.
+
+    Args:
+        image: (B, 3, H, W), H and W multiples of `region_px`.
+        region_px: Side of a region.
+
+    Returns:
+        Regions (B * rows * cols, 3, region_px, region_px) in raster order, rows and cols.
+
+    Raises:
+        UsageError: Another shape.
+    """
+    good = image.ndim == 4 and image.shape[1] == 3
+    if not good or any(length % region_px or not length for length in image.shape[2:]):
+        raise UsageError(
+            f"image must be (B, 3, H, W) with H and W multiples of {region_px}, not "
+            f"{tuple(image.shape)}"
+        )
+    batch, _, height, width = image.shape
+    rows, cols = height // region_px, width // region_px
+    regions = image.reshape(batch, 3, rows, region_px, cols, region_px).permute(0, 2, 4, 1, 3, 5)
+    return regions.reshape(-1, 3, region_px, region_px), rows, cols
 
 
 def build_region_encoder(

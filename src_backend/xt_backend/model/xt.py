@@ -16,7 +16,7 @@ from xt_backend.model.orders import reading_order
 from xt_backend.model.positions import token_positions_um
 from xt_backend.model.prediction import Prediction
 from xt_backend.model.reduce import Reduce, in_blocks
-from xt_backend.model.region import RegionEncoder
+from xt_backend.model.region import RegionEncoder, cut_regions
 from xt_backend.model.seeding import seeded
 
 __all__ = ["XT", "Prediction"]
@@ -115,17 +115,8 @@ class XT(nn.Module):
         Raises:
             UsageError: Another shape.
         """
-        side = self.card.region_px
-        good = image.ndim == 4 and image.shape[1] == 3
-        if not good or any(length % side or not length for length in image.shape[2:]):
-            raise UsageError(
-                f"image must be (B, 3, H, W) with H and W multiples of {side}, not "
-                f"{tuple(image.shape)}"
-            )
-        batch, _, height, width = image.shape
-        rows, cols = height // side, width // side
-        regions = image.reshape(batch, 3, rows, side, cols, side).permute(0, 2, 4, 1, 3, 5)
-        regions = regions.reshape(-1, 3, side, side)
+        batch = len(image)
+        regions, rows, cols = cut_regions(image, self.card.region_px)
         parts = torch.split(regions, _REGIONS_AT_ONCE)
         if self.dense_head is None:
             pyramids: list[list[Tensor]] = []

@@ -14,7 +14,7 @@ from xt_backend.model.prediction import Prediction
 from xt_backend.model.reduce import in_blocks
 from xt_backend.model.reference.backbone import LastStage
 from xt_backend.model.reference.decoder import Decoder
-from xt_backend.model.region import RegionEncoder
+from xt_backend.model.region import RegionEncoder, cut_regions
 
 __all__ = ["ReferenceXT"]
 
@@ -87,17 +87,9 @@ class ReferenceXT(nn.Module):
         Raises:
             UsageError: Another shape.
         """
-        side = self.card.region_px
-        good = image.ndim == 4 and image.shape[1] == 3
-        if not good or any(length % side or not length for length in image.shape[2:]):
-            raise UsageError(
-                f"image must be (B, 3, H, W) with H and W multiples of {side}, not "
-                f"{tuple(image.shape)}"
-            )
-        batch, _, height, width = image.shape
-        rows, cols = height // side, width // side
-        regions = image.reshape(batch, 3, rows, side, cols, side).permute(0, 2, 4, 1, 3, 5)
-        parts = torch.split(regions.reshape(-1, 3, side, side), _REGIONS_AT_ONCE)
+        batch = len(image)
+        regions, rows, cols = cut_regions(image, self.card.region_px)
+        parts = torch.split(regions, _REGIONS_AT_ONCE)
         maps = torch.cat([self.encoder(part) for part in parts])
         _, dim, h, w = maps.shape
         maps = maps.reshape(batch, rows, cols, dim, h, w).permute(0, 3, 1, 4, 2, 5)
