@@ -10,7 +10,7 @@ from typing import Any
 
 from xt_backend.config import CommonOptions
 from xt_backend.errors import OutputConflictError, OutputError, StoreError
-from xt_backend.keys import RunFile
+from xt_backend.keys import RunFile, RunH5
 from xt_backend.outputs import write_local_json, write_run_json
 from xt_backend.store import ScoreMap, differences, sweep_partials
 
@@ -130,7 +130,7 @@ class RunFolder:
             return None
         same = (
             found.run_meta.get("configuration") == configuration
-            and found.run_meta.get("slide_identity") == identity
+            and found.run_meta.get(RunH5.META_SLIDE_IDENTITY) == identity
         )
         complete = not found.partial and all(
             self.file(slide_id, suffix).is_file() for suffix in dense_files(found.task)

@@ -11,7 +11,7 @@ from typing import TypeVar
 from xt_backend.config import CommonOptions, ScoreOptions
 from xt_backend.engine import Engine, Event, RunFailed, RunFinished, RunSpec, is_out_of_memory
 from xt_backend.errors import OutputError, XTError
-from xt_backend.keys import Encoding, RunFile, SlideStatus
+from xt_backend.keys import Encoding, RunFile, RunH5, SlideStatus
 from xt_backend.outputs import (
     SlideRow,
     safe_ids,
@@ -43,8 +43,6 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 OptionsType = TypeVar("OptionsType", bound=CommonOptions)
-
-OVERLAY_PX = 1600
 
 
 class Interrupted(Exception):
@@ -179,14 +177,15 @@ def _score(
         found = folder.finished(task.slide_id, configuration, identity)
         if found is not None:
             return Outcome(_row(task, found, {}, 0, Encoding.HIT), found, _has_nan(found))
-        stamp = {"configuration": configuration, "slide_identity": identity}
+        stamp = {"configuration": configuration, RunH5.META_SLIDE_IDENTITY: identity}
     with DenseResult(None if folder is None else folder.path) as dense:
         last: Event | None = None
-        for event in engine.run(task.spec(model, options), cancelled):
+        seen: list[Thumbnail] = []
+        for event in engine.run(task.spec(model, options), cancelled, seen.append):
             dense.take(event)
             on_event(event)
             last = event
-        return _finish(task, last, stamp, options, folder, dense)
+        return _finish(task, last, stamp, options, folder, dense, seen)
 
 
 def _finish(
@@ -196,6 +195,7 @@ def _finish(
     options: ScoreOptions,
     folder: RunFolder | None,
     dense: DenseResult,
+    seen: Sequence[Thumbnail],
 ) -> Outcome:
     """From the last event of a run to the outcome; writes the files."""
     if isinstance(last, RunFailed):
@@ -207,7 +207,7 @@ def _finish(
     score_map = dense.note(last.score_map)
     if folder is not None:
         score_map = replace(score_map, run_meta={**score_map.run_meta, **stamp})
-        _write(task, score_map, options, folder, dense)
+        _write(task, score_map, options, folder, dense, seen[-1])
     row = _row(task, score_map, last.seconds, last.encoded_regions, last.cache)
     return Outcome(row, score_map, _has_nan(score_map), last.problems, last.points)
 
@@ -218,6 +218,7 @@ def _write(
     options: ScoreOptions,
     folder: RunFolder,
     dense: DenseResult,
+    thumbnail: Thumbnail,
 ) -> None:
     """Write all files of a slide; the score map last, since it says that they are there."""
 
@@ -226,8 +227,6 @@ def _write(
 
     write_regions_csv(path(RunFile.REGIONS_CSV), score_map)
     write_geojson(path(RunFile.GEOJSON), score_map)
-    with open_slide(task.source.path) as slide:
-        thumbnail: Thumbnail = slide.thumbnail(OVERLAY_PX)
     write_overlay(
         path(RunFile.OVERLAY_PNG), score_map, thumbnail.rgb, thumbnail.scale_x, thumbnail.scale_y
     )

@@ -20,6 +20,7 @@ from xt_backend.errors import (
 )
 from xt_backend.keys import Encoding, RegionStatus
 from xt_backend.model import XT, ReferenceXT, find_model, load_model
+from xt_backend.slides import Thumbnail
 from xt_backend.store import RegionStore, ScoreMap
 
 from .collection import check_failures
@@ -62,7 +63,12 @@ class Engine:
             self._loaded = (key, load_model(path, offline=offline).to(device.name))
         return self._loaded[1]
 
-    def run(self, spec: RunSpec, cancelled: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+    def run(
+        self,
+        spec: RunSpec,
+        cancelled: Callable[[], bool] = lambda: False,
+        on_thumbnail: Callable[[Thumbnail], None] = lambda thumbnail: None,
+    ) -> Iterator[Event]:
         """Score one slide.
 
         Yields `RunPlanned`, any number of `RegionsScored`, for dense and detection models then
@@ -72,9 +78,11 @@ class Engine:
         Args:
             spec: What is asked for.
             cancelled: Asked after every read batch.
+            on_thumbnail: Given the picture that tissue was looked for on. Too large for an event,
+                and a second or more of reading to whoever wants it as well.
         """
         try:
-            yield from _Run(self, spec, cancelled).events()
+            yield from _Run(self, spec, cancelled, on_thumbnail).events()
         except XTError as error:
             yield RunFailed(spec.run_id, error)
         except MemoryError:
@@ -105,10 +113,17 @@ class Engine:
 class _Run:
     """The state of one run."""
 
-    def __init__(self, engine: Engine, spec: RunSpec, cancelled: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        spec: RunSpec,
+        cancelled: Callable[[], bool],
+        on_thumbnail: Callable[[Thumbnail], None],
+    ) -> None:
         self._engine = engine
         self._spec = spec
         self._cancelled = cancelled
+        self._on_thumbnail = on_thumbnail
         self._started = time.perf_counter()
         self._seconds = {"read": 0.0, "encode": 0.0, "context": 0.0}
 
@@ -123,6 +138,7 @@ class _Run:
             )
         model_mpp = card.mpp(spec.model_mpp)
         prepared = prepare(spec.slide, model_mpp, card.scored_px, spec, card.stain)
+        self._on_thumbnail(prepared.thumbnail)
         with prepared.slide:
             encoder = BatchEncoder(self._model.region_encoder, device)
             store = open_store(prepared, encoder, spec.cache_dir())

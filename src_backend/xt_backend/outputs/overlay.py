@@ -19,6 +19,7 @@ __all__ = ["overlay_image", "write_overlay"]
 
 _CLASS_OPACITY = 0.5
 _MARK_OPACITY = 0.85
+_MOST_LONG_SIDE_PX = 1600
 _LEAST_LONG_SIDE_PX = 900
 
 Pixels = npt.NDArray[np.uint8]
@@ -48,9 +49,9 @@ def write_overlay(
 def overlay_image(score_map: ScoreMap, rgb: Pixels, scale_x: float, scale_y: float) -> Pixels:
     """Draw the overlay: picture, legend with shares, and scale bar.
 
-    Only the slide's bounds are shown, enlarged if they are small. A picture pixel belongs to the
-    region that holds its middle. Regions that were not scored are marked, never coloured as a
-    class; of overlapping regions each shows its middle, as wide as the stride.
+    Only the slide's bounds are shown, enlarged or shrunk to a handy size. A picture pixel belongs
+    to the region that holds its middle. Regions that were not scored are marked, never coloured
+    as a class; of overlapping regions each shows its middle, as wide as the stride.
 
     Args:
         score_map: What to draw.
@@ -73,9 +74,10 @@ def overlay_image(score_map: ScoreMap, rgb: Pixels, scale_x: float, scale_y: flo
     top, bottom = _window(y, height, scale_y, rgb.shape[0])
     picture = Image.fromarray(np.ascontiguousarray(rgb[top:bottom, left:right]))
     crop_width, crop_height = picture.size
-    enlarge = max(1.0, _LEAST_LONG_SIDE_PX / max(picture.size))
+    long_side = min(max(*picture.size, _LEAST_LONG_SIDE_PX), _MOST_LONG_SIDE_PX)
+    zoom = long_side / max(picture.size)
     picture = picture.resize(
-        (max(1, round(crop_width * enlarge)), max(1, round(crop_height * enlarge))),
+        (max(1, round(crop_width * zoom)), max(1, round(crop_height * zoom))),
         Image.Resampling.LANCZOS,
     )
     step_x = crop_width * scale_x / picture.width
