@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from xt_backend.model.library import ModelEntry, find_model, list_models
     from xt_backend.model.prediction import Prediction
     from xt_backend.model.reference import ReferenceXT
-    from xt_backend.model.region import RegionEncoder, build_region_encoder
+    from xt_backend.model.region import RegionEncoder
+    from xt_backend.model.region_encoders import build_region_encoder
     from xt_backend.model.state import state_sha256
     from xt_backend.model.xt import XT
 
@@ -87,7 +88,8 @@ _HOMES = {
     "files": ("load_model", "save_model"),
     "header": ("file_sha256", "read_card"),
     "library": ("ModelEntry", "find_model", "list_models"),
-    "region": ("RegionEncoder", "build_region_encoder"),
+    "region": ("RegionEncoder",),
+    "region_encoders": ("build_region_encoder",),
     "state": ("state_sha256",),
     "prediction": ("Prediction",),
     "reference": ("ReferenceXT",),

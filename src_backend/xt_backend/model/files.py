@@ -16,7 +16,8 @@ from xt_backend.model.context import default_options
 from xt_backend.model.header import Header, file_sha256, read_card, read_header
 from xt_backend.model.library import find_model
 from xt_backend.model.reference import ReferenceXT
-from xt_backend.model.region import RegionEncoder, build_region_encoder, encoder_from_card
+from xt_backend.model.region import RegionEncoder
+from xt_backend.model.region_encoders import build_region_encoder, encoder_from_card
 from xt_backend.model.state import state_sha256
 from xt_backend.model.xt import XT
 from xt_backend.publishing import publish_bytes
