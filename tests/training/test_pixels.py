@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,21 @@ def test_detection(dotted: Path, tmp_path: Path) -> None:
     assert abs(len(points) - N_OBJECTS) < 8
 
 
+def test_objects_in_every_region(dotted: Path, tmp_path: Path) -> None:
+    """As nuclei are: no region teaches that there is none, the ground between them does."""
+    folder = tmp_path / "slides"
+    shutil.copytree(dotted, folder)
+    middles = np.arange(32, SIDE_PX, 64)
+    centres = np.stack(np.meshgrid(middles, middles), axis=-1).reshape(-1, 2).astype(float)
+    for index in range(5):
+        write_points(folder / f"d{index}.geojson", centres, half=False)
+    out = tmp_path / "detection.safetensors"
+    result = train(make_spec(folder, out, task="detection", epochs=1))
+    assert isinstance(result.pixels, PointMetrics)
+    assert result.pixels.n_objects == {"cell": len(centres)}
+    assert load_model(out).card.point_kinds == ("cell",)
+
+
 def test_folds_of_masks(slides_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "dense.safetensors"
     result = train(make_spec(slides_folder, out, task="dense", folds=2, epochs=1))
@@ -178,8 +194,6 @@ def test_folds_of_masks(slides_folder: Path, tmp_path: Path) -> None:
 def test_objects_that_cannot_be_learnt(
     dotted: Path, tmp_path: Path, name: str | None, message: str
 ) -> None:
-    import shutil
-
     folder = tmp_path / "slides"
     shutil.copytree(dotted, folder)
     properties = {"classification": {"name": name}} if name else {}

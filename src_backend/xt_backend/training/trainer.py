@@ -234,7 +234,8 @@ class Trainer:
     def _check_counts(self, counts: np.ndarray[Any, np.dtype[np.int64]]) -> None:
         classes = self.examples.classes
         present = [name for name, count in zip(classes, counts, strict=True) if count]
-        if len(present) < 2:
+        least = 1 if self.spec.task == "detection" else 2  # objects stand against the background
+        if len(present) < least:
             raise AnnotationError(
                 f"The training slides teach only {', '.join(present) or 'nothing'}",
                 "Add slides of the other classes, or choose the validation slides with --val",

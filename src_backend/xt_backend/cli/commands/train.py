@@ -61,7 +61,9 @@ def train(
     ] = None,
     context: Annotated[
         str | None,
-        typer.Option(help="mamba2, transformer-xl, attention or none [default: mamba2]."),
+        typer.Option(
+            help="mamba2, mamba, transformer-xl, hyper, attention or none [default: mamba2]."
+        ),
     ] = None,
     model_mpp: flags.ModelMpp = None,
     region_px: Annotated[int | None, typer.Option(help="Side of a region [default: 128].")] = None,
