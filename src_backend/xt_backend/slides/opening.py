@@ -14,6 +14,7 @@ from xt_backend.slides.companions import mirax_folder, named_companions
 from xt_backend.slides.dicom import dicom_files, is_dicom, series_uid
 from xt_backend.slides.handle import Handle, scrub
 from xt_backend.slides.tiff import is_tiff, summarise_tiff
+from xt_backend.wording import counted
 
 __all__ = ["open_handle"]
 
@@ -157,7 +158,8 @@ def _missing_companions(path: Path) -> tuple[str, str] | None:
     if not missing:
         return None
     return (
-        f"{len(missing)} of the {len(named)} files that the slide is made of are missing",
+        f"{counted(len(missing), 'file')} of the {len(named):,} that the slide is made of "
+        f"{'is' if len(missing) == 1 else 'are'} missing",
         f"Copy them to the place beside the {path.suffix} file",
     )
 

@@ -100,10 +100,10 @@ def evaluate(
         for note in report.notes:
             say(note)
         for slide, reason in report.failed.items():
-            say(f"{slide}: FAILED. {reason}")
+            say(f"{slide}: FAILED: {reason}")
         if report.pixels is not None:
             say(pixels_table(report.pixels, report.region_only_pixels))
-        unit = "regions" if spec.labels is None else "slides"
+        unit = "region" if spec.labels is None else "slide"
         say(metrics_table(report.context, report.region_only, unit))
         if spec.out is not None:
             say(f"Files: {spec.out}")

@@ -162,7 +162,7 @@ def train(
         say(f"Trained on {n_train} slides; on {n_val} kept back:")
     if result.pixels is not None:
         say(pixels_table(result.pixels, None))
-    unit = "slides" if spec.task == "slide" else "regions"
+    unit = "slide" if spec.task == "slide" else "region"
     say(metrics_table(result.context, result.region_only, unit))
     say(f"Licence of the region encoder: {encoder_licence(read_card(spec.out))}")
     say(f"Model: {spec.out}")
