@@ -12,10 +12,10 @@ from xt_backend.config import FeatureOptions
 
 from .. import options as flags
 from ..app import app
-from ..console import note, print_json, progress_bar, say
+from ..console import note, progress_bar
 from ..interrupt import listening
 from ..progress import tell_problems
-from ..rows import summary
+from ..rows import show_run, tell_passed_over
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,12 +103,11 @@ def features(
     }
     chosen, own = flags.merge_options(FeatureOptions, config, given, _Own)
     from xt_backend.batch import FeatureBatch
-    from xt_backend.outputs import slide_values, visible
+    from xt_backend.outputs import visible
 
     batch = FeatureBatch(inputs, own.encoder, own.out, chosen)
     note(f"device: {batch.device.name}, {batch.device.precision} ({batch.device.reason})")
-    for path, reason in batch.inputs.passed_over:
-        note(f"passed over {visible(path.name)}: {reason}")
+    tell_passed_over(batch.inputs)
     with listening() as stop, progress_bar() as bar:
         shown = bar.add_task("features", total=None)
         run = batch.run(
@@ -118,9 +117,5 @@ def features(
             tell_problems,
             stop,
         )
-    if own.json:
-        print_json({"out": str(own.out), "slides": [slide_values(row, ()) for row in run.rows]})
-    else:
-        for row in run.rows:
-            say(f"{visible(row.slide)}: {summary(row)}")
+    show_run(run, batch.inputs, own.out, own.json)
     return stop.exit_code if run.interrupted else run.exit_code

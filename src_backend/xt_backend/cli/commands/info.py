@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xt_backend.errors import InputNotFoundError, SlideError, UsageError
+from xt_backend.wording import counted
 
 from ..app import app
 from ..console import print_json, say
@@ -94,34 +95,35 @@ def _facts(slide: Slide, cards: list[ModelCard]) -> dict[str, Any]:
 
 def _read(slide: Slide, tissue: Tissue, card: ModelCard) -> dict[str, Any]:
     """What a run of a model would read, or why it would not."""
-    from xt_backend.engine.preparation import lattice_of
+    from xt_backend.engine.preparation import lattice_of, size_warning
     from xt_backend.slides import check_scale
 
     read: dict[str, Any] = {"model": card.name}
     try:
         mpp = card.mpp()
         check_scale(slide.require_mpp().value, mpp)
-        cells = lattice_of(slide, mpp, card.scored_px).select(
-            tissue.mask, tissue.scale_x, tissue.scale_y
-        )
+        lattice = lattice_of(slide, mpp, card.scored_px)
+        cells = lattice.select(tissue.mask, tissue.scale_x, tissue.scale_y)
         level = slide.plan(mpp).level
     except (SlideError, UsageError) as error:
         return {**read, "problem": str(error)}
-    return {
-        **read,
+    read |= {
         "model_mpp": mpp,
         "region_px": card.scored_px,
         "level": level,
         "n_regions": len(cells),
     }
+    warning = size_warning(lattice, cells)
+    return {**read, "warning": warning} if warning else read
 
 
 def _sentence(read: dict[str, Any]) -> str:
     if "problem" in read:
         return f"nothing by {read['model']}: {read['problem']}"
+    warning = f". Warning: {read['warning']}" if "warning" in read else ""
     return (
-        f"{read['n_regions']} regions of {read['region_px']} px at {read['model_mpp']:g} um/px "
-        f"from level {read['level']} by {read['model']}"
+        f"{counted(read['n_regions'], 'region')} of {read['region_px']} px at "
+        f"{read['model_mpp']:g} um/px from level {read['level']} by {read['model']}{warning}"
     )
 
 
