@@ -86,7 +86,8 @@ def pair_slides(slides: Path, annotations: Sequence[Path]) -> list[AnnotatedSlid
             )
     if missing:
         raise AnnotationError(
-            f"{len(missing)} of {counted(len(found), 'slide')} without annotations: {listed(missing)}",
+            f"{len(missing)} of {counted(len(found), 'slide')} without annotations: "
+            f"{listed(missing)}",
             f"Each slide needs <its name>{SUFFIXES[0]} in the annotations folder; "
             "move slides without annotations elsewhere",
         )
@@ -134,7 +135,8 @@ def classes_in(
         )
     if len(classes) < 2:
         raise AnnotationError(
-            f"The annotations hold {counted(len(classes), 'class', 'classes')}: {listed(classes) or 'none'}",
+            f"The annotations hold {counted(len(classes), 'class', 'classes')}: "
+            f"{listed(classes) or 'none'}",
             "A model needs at least two; in QuPath, set the class of every annotation",
         )
     return classes

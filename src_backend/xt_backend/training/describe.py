@@ -183,7 +183,7 @@ def _training_data(spec: TrainSpec, fitter: Fitter, n_val: int) -> str:
     listed = ", ".join(
         f"{name} {count}" for name, count in zip(card.class_names, counts, strict=True)
     )
-    what = f"{counts.sum()} annotated {'region' if counts.sum() == 1 else 'regions'} of {card.region_um:g} um"
+    what = f"{counts.sum()} annotated regions of {card.region_um:g} um"
     if spec.task == "slide":
         what = f"one label each, in regions of {card.region_um:g} um"
     if spec.task == "detection":
