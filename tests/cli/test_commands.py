@@ -14,6 +14,7 @@ import pytest
 import shapely
 from support.slides import tissue_image, write_tiff_slide, write_tissue_slide
 
+from xt_backend.cli.card_text import metric_lines
 from xt_backend.model.library import models_folder
 
 Call = Callable[..., Any]
@@ -126,6 +127,70 @@ def test_info_refuses_a_pixel_size_that_makes_no_sense(call: Call, tissue_slide:
     done = call("info", tissue_slide, "--slide-mpp", "-1")
     assert done.returncode == 2
     assert "--slide-mpp" in done.stderr
+
+
+def test_info_ends_with_3_for_what_cannot_be_used(
+    call: Call, tmp_path: Path, shared_data: Path
+) -> None:
+    vendor = shared_data / "slides-vendor"
+    for path, said in {
+        vendor / "broken" / "unreadable.svs": "Bogus marker",
+        vendor / "mirax-incomplete" / "Mirax2-Fluorescence-2.mrxs": "fluorescence",
+    }.items():
+        done = call("info", path, "--json")
+        assert done.returncode == 3, path
+        facts = json.loads(done.stdout)
+        assert facts["width_px"] > 0
+        assert facts["tissue"] == "unknown"
+        assert said in facts["tissue_note"]
+        assert facts["reads"] == []
+        shown = call("info", path)
+        assert shown.returncode == 3
+        assert said in shown.stdout
+    assert "lacks 3 of the 25 files" in shown.stdout
+    text = tmp_path / "text.svs"
+    text.write_text("no slide")
+    assert call("info", text).returncode == 3
+
+
+def test_info_leaves_out_what_there_is_not_to_say(call: Call, tissue_slide: Path) -> None:
+    done = call("info", tissue_slide)
+    assert done.returncode == 0
+    assert "mpp source  openslide" in done.stdout
+    assert "problem" not in done.stdout
+    assert "missing" not in done.stdout
+
+
+def test_models_show_prints_metrics_as_a_table(call: Call) -> None:
+    done = call("models", "show", "context-demo")
+    assert done.returncode == 0, done.stderr
+    assert max(map(len, done.stdout.splitlines())) < 200
+    table = {line[:24].strip(): line[24:].split() for line in done.stdout.splitlines()}
+    assert table["validation"] == ["with", "context", "region", "only"]
+    card = json.loads(call("models", "show", "context-demo", "--json").stdout)
+    for column, group in ((0, "validation"), (4, "validation_region_only")):
+        numbers = card["metrics"][group]
+        assert table["F1 reactive"][column] == f"{numbers['f1']['reactive']['value']:.3f}"
+        assert table["accuracy"][column] == f"{numbers['accuracy']['value']:.3f}"
+    rows = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("  F1 ")]
+    assert rows == ["normal", "reactive", "nest", "other"]
+    assert "dense head" not in done.stdout
+    assert "feature_stats" in card
+
+
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        ({}, []),
+        ({"auc": 0.93, "list": [1, 2], "note": "of the authors"}, ["metrics  of the authors"]),
+        ({"validation": {"accuracy": {"value": None, "low": None, "high": None}}}, ["-"]),
+        ({"validation": {"classes": ["b", "a"], "f1": {"a": {"value": 1}, "b": {}}}}, ["1.000"]),
+    ],
+)
+def test_metrics_of_any_card_can_be_shown(metrics: dict[str, Any], said: list[str]) -> None:
+    text = "\n".join(metric_lines(metrics))
+    assert all(words in text for words in said)
+    assert bool(text) == bool(metrics)
 
 
 def test_models_list_names_the_bundled_one_that_real_sections_allow(call: Call) -> None:

@@ -148,6 +148,8 @@ def _choose(slide: Slide, model_mpp: float, region_px: int, options: CommonOptio
     if roi is not None and not len(cells):
         notes.append("the region of interest holds no tissue")
     prepared = Prepared(slide, mpp, thumbnail, tissue, lattice, cells, notes)
+    if slide.missing:
+        prepared.warn(slide.missing)
     if warning := size_warning(lattice, cells):
         prepared.warn(warning)
     return prepared

@@ -28,8 +28,11 @@ def info(
     slide_mpp: SlideMpp = None,
     accept_objective_mpp: AcceptObjectiveMpp = None,
     json: Json = False,
-) -> None:
-    """Show a slide's format, levels, pixel size and its source, and what would be read."""
+) -> int:
+    """Show a slide's format, levels, pixel size and what would be read.
+
+    Exit codes: 0 shown; 2 bad usage; 3 the slide cannot be read, or is none that models are for.
+    """
     from xt_backend.slides import open_slide
 
     check_slide_mpp(slide_mpp)
@@ -37,15 +40,19 @@ def info(
         raise InputNotFoundError(f"There is no file or folder {slide}", "Check the path")
     cards = _cards(model)
     with open_slide(slide, slide_mpp, accept_objective_mpp=bool(accept_objective_mpp)) as opened:
-        facts = _facts(opened, cards)
+        facts, usable = _facts(opened, cards)
+    code = 0 if usable else 3
     if json:
         print_json(facts)
-        return
+        return code
     reads = facts.pop("reads")
     for name, value in facts.items():
+        if value == "":
+            continue
         say(f"{name.replace('_', ' '):>16}  {_plain(value)}")
     for read in reads:
         say(f"{'would be read':>16}  {_sentence(read)}")
+    return code
 
 
 def _cards(model: str | None) -> list[ModelCard]:
@@ -56,8 +63,8 @@ def _cards(model: str | None) -> list[ModelCard]:
     return [item.card for item in list_models() if item.card is not None]
 
 
-def _facts(slide: Slide, cards: list[ModelCard]) -> dict[str, Any]:
-    """Whitelisted facts only: never free-text properties, never a path."""
+def _facts(slide: Slide, cards: list[ModelCard]) -> tuple[dict[str, Any], bool]:
+    """Whitelisted facts only, and whether the slide can be used: no free-text, never a path."""
     from xt_backend.engine.preparation import THUMBNAIL_PX
     from xt_backend.slides import find_tissue
 
@@ -78,6 +85,7 @@ def _facts(slide: Slide, cards: list[ModelCard]) -> dict[str, Any]:
         "mpp_problem": about.mpp_problem,
         "objective_power": about.objective_power,
         "bounds_px": list(about.bounds_px) if about.has_bounds else None,
+        "missing_files": slide.missing,
     }
     tissue = None
     try:
@@ -90,7 +98,7 @@ def _facts(slide: Slide, cards: list[ModelCard]) -> dict[str, Any]:
         facts["tissue"] = "unknown"
         facts["tissue_note"] = str(error)
     facts["reads"] = [] if tissue is None else [_read(slide, tissue, card) for card in cards]
-    return facts
+    return facts, tissue is not None and not slide.missing
 
 
 def _read(slide: Slide, tissue: Tissue, card: ModelCard) -> dict[str, Any]:

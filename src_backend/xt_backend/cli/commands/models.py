@@ -11,8 +11,8 @@ import typer
 from xt_backend.errors import UsageError
 
 from ..app import app
+from ..card_text import card_lines
 from ..console import print_json, say
-from ..licence import encoder_licence
 from ..options import Json
 
 if TYPE_CHECKING:
@@ -69,13 +69,11 @@ def show(
     from xt_backend.model import find_model, read_card
 
     card = read_card(find_model(model))
-    fields = card.model_dump(mode="json")
     if json:
-        print_json(fields)
+        print_json(card.model_dump(mode="json"))
         return
-    fields["encoder licence"] = encoder_licence(card)
-    for name, value in fields.items():
-        say(f"{name.replace('_', ' '):>20}  {_plain(value)}")
+    for line in card_lines(card):
+        say(line)
 
 
 @models.command()
@@ -143,13 +141,3 @@ def _json_object(text: str | None) -> dict[str, Any]:
             """Write for example '{"embed_dim": 96}'""",
         )
     return found
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_plain(item)}" for key, item in value.items()) or "-"
-    if isinstance(value, list):
-        return ", ".join(_plain(item) for item in value) or "-"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "-" if value in (None, "") else str(value)
