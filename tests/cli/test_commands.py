@@ -182,7 +182,7 @@ def test_models_show_prints_metrics_as_a_table(call: Call) -> None:
     ("metrics", "said"),
     [
         ({}, []),
-        ({"auc": 0.93, "list": [1, 2], "note": "of the authors"}, ["metrics  of the authors"]),
+        ({"auc": 0.93, "list": [1, 2], "note": "of the authors"}, ["of the authors", "auc  0.93"]),
         ({"validation": {"accuracy": {"value": None, "low": None, "high": None}}}, ["-"]),
         ({"validation": {"classes": ["b", "a"], "f1": {"a": {"value": 1}, "b": {}}}}, ["1.000"]),
     ],
@@ -315,8 +315,14 @@ def test_train_and_evaluate_on_labels(call: Call, tmp_path: Path) -> None:
         "--slide-head", "attention-mil", "--no-resume",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["classes"] == ["large", "small"]
-    assert len(json.loads(done.stdout)["val_slides"]) == 2
+    trained = json.loads(done.stdout)
+    assert trained["classes"] == ["large", "small"]
+    assert len(trained["val_slides"]) == 2
+    one_each = {"large": 1, "small": 1}
+    assert trained["examples"] == [{"unit": "slides", "training": one_each, "validation": one_each}]
+    lines = [line.split() for line in done.stderr.splitlines()]
+    assert ["slides", "training", "validation"] in lines
+    assert ["large", "1", "1"] in lines
     done = call("evaluate", *common, "--model", model)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["context"]["n_regions"] == 4

@@ -101,6 +101,8 @@ def metric_lines(metrics: Mapping[str, Any]) -> Iterator[str]:
         done = f" of {training['epochs_done']}" if "epochs_done" in training else ""
         yield f"{'best epoch':>{_LABEL}}  {training['best_epoch']}{done}"
     for key, section in metrics.items():
+        if isinstance(section, int | float):
+            yield f"{key.replace('_', ' '):>{_LABEL}}  {_plain(section)}"
         if not isinstance(section, dict) or key.endswith(_REGION_ONLY):
             continue
         other = metrics.get(key + _REGION_ONLY)
@@ -148,11 +150,8 @@ def _interval(given: Mapping[str, Any]) -> str:
 
 def _about(section: Mapping[str, Any]) -> str:
     """What the numbers are of."""
-    numbers = [
-        counted(section[key], word)
-        for key, word in _COUNTS.items()
-        if type(section.get(key)) is int
-    ]
+    known = [(key, word) for key, word in _COUNTS.items() if type(section.get(key)) is int]
+    numbers = [counted(section[key], word) for key, word in known]
     parts = [" of ".join(numbers)] if numbers else []
     support = section.get("support") or section.get("n_objects")
     if isinstance(support, dict):

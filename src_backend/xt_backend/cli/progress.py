@@ -92,6 +92,10 @@ def stage_bars() -> Iterator[ProgressCallback]:
         tasks: dict[str, TaskID] = {}
 
         def show(progress: StageProgress) -> None:
+            if progress.lines:
+                for line in progress.lines:
+                    note(line)
+                return
             if progress.stage not in tasks:
                 for done in tasks.values():
                     bar.update(done, visible=False)
