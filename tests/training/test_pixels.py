@@ -110,12 +110,9 @@ def test_dense(slides_folder: Path, tmp_path: Path, end_to_end: bool) -> None:
     assert card.task == "dense"
     assert card.region_encoder.source == ("trained" if end_to_end else "random:0")
     assert isinstance(result.pixels, MaskMetrics)
-    assert [
-        sum(part.values()) for part in (result.counts[0].train, result.counts[0].val or {})
-    ] == [
-        4 * 64,
-        64,
-    ]
+    (regions,) = result.counts
+    assert sum(regions.train.values()) == 4 * 64
+    assert sum((regions.val or {}).values()) == 64
     assert result.pixels.n_px == 64 * 16 * 16
     assert result.pixels.n_failed_px == 0
     if end_to_end:
