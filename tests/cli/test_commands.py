@@ -280,6 +280,64 @@ def test_version_and_help_say_what_it_is_not_for(call: Call) -> None:
         assert "research use only" in " ".join(done.stdout.lower().split())
 
 
+HELPED = [
+    *[(name,) for name in ("sample", "info", "doctor", "score", "features", "export", "train")],
+    ("evaluate",), ("view",), ("models", "list"), ("models", "show"), ("models", "convert"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", HELPED, ids=" ".join)
+def test_help_names_arguments_as_words_and_says_what_is_left_out(
+    call: Call, command: tuple[str, ...]
+) -> None:
+    done = call(*command, "--help")
+    assert done.returncode == 0
+    assert not set("{}") & set(done.stdout)
+    usage = done.stdout.splitlines()[0].removeprefix(f"Usage: napari-xt {' '.join(command)}")
+    arguments = usage.removeprefix(" [OPTIONS]").split()
+    assert all(
+        word.removesuffix("...").strip("[]").replace("_", "").isalpha() for word in arguments
+    )
+    assert " ".join(arguments) == " ".join(arguments).upper()
+    # A first sentence that is cut off in the list of commands says less than a short one.
+    listed = call(*command[:-1], "--help").stdout
+    assert "..." not in listed.partition("Commands:")[2]
+
+
+def test_a_missing_argument_is_named(call: Call) -> None:
+    done = call("sample")
+    assert done.returncode == 2
+    assert "Usage: napari-xt sample [OPTIONS] OUT\n" in done.stderr
+    assert "Missing argument 'OUT'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "said"),
+    [
+        ("--device", "gpu", "device is 'gpu'. It should be auto, cpu, cuda, cuda:N or mps."),
+        ("--precision", "int8", "precision is 'int8'. It should be 'auto', 'fp32', 'bf16' or"),
+        ("--batch-size", "0", "batch_size is 0. It should be greater than or equal to 1."),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_allowed(
+    call: Call, tissue_slide: Path, tmp_path: Path, flag: str, value: str, said: str
+) -> None:
+    out = tmp_path / "run"
+    done = call("score", tissue_slide, "--model", "context-demo", "--out", out, flag, value)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert not out.exists()
+
+
+def test_options_that_do_not_fit_each_other_are_told_without_all_others(
+    call: Call, tmp_path: Path
+) -> None:
+    done = call("train", "--slides", tmp_path, "--out", "m.safetensors", "--task", "slide")
+    assert done.returncode == 2
+    said = "The options do not fit each other: task slide and a table of labels belong together. "
+    assert done.stderr == f"Error: {said}Correct one of them.\n"
+
+
 def test_sample_writes_slide_annotations_and_truth(call: Call, tmp_path: Path) -> None:
     done = call("sample", tmp_path / "out", "--size", "1024", "--seed", "7", "--json")
     assert done.returncode == 0, done.stderr

@@ -11,7 +11,7 @@ import typer
 from xt_backend.config import FeatureOptions
 
 from .. import options as flags
-from ..app import app
+from ..app import command
 from ..console import note, progress_bar
 from ..interrupt import listening
 from ..progress import tell_problems
@@ -23,7 +23,7 @@ class _Own(flags.OutOption):
     encoder: str
 
 
-@app.command()
+@command()
 def features(
     inputs: flags.Inputs,
     encoder: Annotated[
@@ -32,15 +32,19 @@ def features(
     out: Annotated[
         Path | None, typer.Option(help="Folder for one HDF5 file per slide. Needed.")
     ] = None,
-    layout: Annotated[str | None, typer.Option(help="xt.")] = None,
+    layout: Annotated[str | None, typer.Option(help="Of the files: xt [default: xt].")] = None,
     weights: Annotated[
         str | None,
         typer.Option(
             help="pretrained, random (seeded) or a safetensors file [default: pretrained]."
         ),
     ] = None,
-    model_mpp: flags.ModelMpp = None,
-    region_px: Annotated[int | None, typer.Option(help="Side of a region [default: 256].")] = None,
+    model_mpp: Annotated[
+        float | None, typer.Option(help="Pixel size of the regions, um/px [default: 0.5].")
+    ] = None,
+    region_px: Annotated[
+        int | None, typer.Option(help="Side of a region, px [default: 256].")
+    ] = None,
     input_px: Annotated[
         int | None, typer.Option(help="Side of what the encoder takes [default: region size].")
     ] = None,
@@ -69,7 +73,7 @@ def features(
     config: flags.Config = None,
     json: flags.Json = False,
 ) -> int:
-    """Export region features: one HDF5 file per slide, and slides.csv.
+    """Export region features: an HDF5 file per slide, and slides.csv.
 
     A slide without tissue gives a valid file with 0 rows, a failed one no file. Exit codes as of
     `score`.

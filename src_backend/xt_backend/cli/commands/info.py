@@ -10,7 +10,7 @@ import typer
 from xt_backend.errors import InputNotFoundError, SlideError, UsageError
 from xt_backend.wording import counted
 
-from ..app import app
+from ..app import command
 from ..console import print_json, say
 from ..options import AcceptObjectiveMpp, Json, SlideMpp, check_slide_mpp
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from xt_backend.slides import Slide, Tissue
 
 
-@app.command()
+@command()
 def info(
-    slide: Annotated[Path, typer.Argument(help="Slide file or DICOM folder.")],
+    slide: Annotated[Path, typer.Argument(metavar="SLIDE", help="Slide file or DICOM folder.")],
     model: Annotated[
         str | None, typer.Option(help="Say what this model would read [default: all known ones].")
     ] = None,

@@ -10,7 +10,7 @@ import typer
 
 from xt_backend.errors import UsageError
 
-from ..app import app
+from ..app import PlainCommand, app
 from ..card_text import card_lines
 from ..console import print_json, say
 from ..options import Json
@@ -22,7 +22,7 @@ models = typer.Typer(help="Known models and their cards.", no_args_is_help=True)
 app.add_typer(models, name="models")
 
 
-@models.command("list")
+@models.command("list", cls=PlainCommand)
 def list_(json: Json = False) -> None:
     """List bundled and local models."""
     from xt_backend.model import list_models
@@ -60,12 +60,14 @@ def _row(item: ModelEntry) -> dict[str, Any]:
     return {**row, "problem": item.problem} if item.problem else row
 
 
-@models.command()
+@models.command(cls=PlainCommand)
 def show(
-    model: Annotated[str, typer.Argument(help="Name of a known model, or a model file.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Name of a known model, or a model file.")
+    ],
     json: Json = False,
 ) -> None:
-    """Show a model's card: what it predicts, on what it was trained, how well it does."""
+    """Show a model's card: what it predicts and how well."""
     from xt_backend.model import find_model, read_card
 
     card = read_card(find_model(model))
@@ -76,10 +78,10 @@ def show(
         say(line)
 
 
-@models.command()
+@models.command(cls=PlainCommand)
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of the xT reference.")],
-    out: Annotated[Path, typer.Argument(help="Model file to write, .safetensors.")],
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Of the xT reference.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Model file to write, .safetensors.")],
     backbone: Annotated[str, typer.Option(help="timm name of its backbone.")],
     region_px: Annotated[int, typer.Option(help="Side of the backbone's input, px.")],
     context: Annotated[str, typer.Option(help="Its context encoder: hyper or mamba.")],
@@ -98,7 +100,7 @@ def convert(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Make a model of a checkpoint of the xT reference implementation.
+    """Make a model of a checkpoint of the xT reference.
 
     Classes and sizes come from the weights. Pickles are read as plain tensors in a process of
     their own, and refused where they hold more.

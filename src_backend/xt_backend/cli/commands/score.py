@@ -13,7 +13,7 @@ from xt_backend.keys import SlideStatus
 from xt_backend.wording import counted
 
 from .. import options as flags
-from ..app import app
+from ..app import command
 from ..console import note, print_json, progress_bar, say
 from ..interrupt import listening
 from ..progress import RunBar
@@ -29,7 +29,7 @@ class _Own(flags.OutOption):
     dry_run: bool = False
 
 
-@app.command()
+@command()
 def score(
     inputs: flags.Inputs,
     model: Annotated[
@@ -57,7 +57,8 @@ def score(
     max_failed_fraction: flags.MaxFailedFraction = None,
     max_pixels: flags.MaxPixels = None,
     layouts: Annotated[
-        list[str] | None, typer.Option(help="Files beside the usual ones: parquet.")
+        list[str] | None,
+        typer.Option(metavar="KIND", help="Files beside the usual ones: parquet."),
     ] = None,
     offline: flags.Offline = None,
     config: flags.Config = None,
@@ -66,10 +67,10 @@ def score(
     ] = False,
     json: flags.Json = False,
 ) -> int:
-    """Score slides: one row per input in slides.csv, and files per slide.
+    """Score slides: a row in slides.csv for every input, and files.
 
-    Exit codes: 0 all done; 2 bad usage; 3 finished, but some slides failed; 5 cannot write;
-    130 and 143 interrupted.
+    Exit codes: 0 all done; 2 bad usage; 3 finished, but some slides failed or hold NaN;
+    5 cannot write; 130 and 143 interrupted.
     """
     given: dict[str, Any] = {
         "model": model,
