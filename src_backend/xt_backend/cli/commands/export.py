@@ -23,7 +23,7 @@ def export(
     ] = None,
     json: Json = False,
 ) -> int:
-    """Write finished runs in another format; nothing is computed again.
+    """Write finished runs in another format, without computing.
 
     Exit codes: 0 all written; 2 bad usage; 3 some score maps are damaged; 5 cannot write.
     """

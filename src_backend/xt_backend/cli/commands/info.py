@@ -29,7 +29,7 @@ def info(
     accept_objective_mpp: AcceptObjectiveMpp = None,
     json: Json = False,
 ) -> int:
-    """Show a slide's format, levels, pixel size and what would be read.
+    """Show a slide's format, levels, pixel size, and what is read.
 
     Exit codes: 0 shown; 2 bad usage; 3 the slide cannot be read, or is none that models are for.
     """
@@ -92,7 +92,7 @@ def _facts(slide: Slide, cards: list[ModelCard]) -> tuple[dict[str, Any], bool]:
         mpp = about.mpp.value if about.mpp else None
         tissue = find_tissue(slide.thumbnail(THUMBNAIL_PX), slide_mpp=mpp)
         facts["tissue"] = tissue.kind
-        facts["tissue_fraction"] = round(float(tissue.mask.mean()), 4)
+        facts["tissue_fraction"] = round(tissue.fraction(), 4)
         facts["tissue_note"] = tissue.reason
     except SlideError as error:
         facts["tissue"] = "unknown"
