@@ -67,7 +67,9 @@ def test_train_then_evaluate(
     assert model.card.feature_stats is not None
     assert model.card.feature_stats.std == pytest.approx([1.0] * 2, rel=0.01)
 
-    assert {one.stage for one in heard} == {"slides", "encode", "train", "calibrate"}
+    assert {one.stage for one in heard} == {
+        "slides", "encode", "examples", "train", "calibrate",
+    }  # fmt: skip
     epochs = [one for one in heard if one.stage == "train"]
     assert [one.done for one in epochs] == list(range(1, 16))
     assert epochs[-1].metrics["val_f1"] > epochs[0].metrics["val_f1"] - 1e-9

@@ -165,7 +165,7 @@ def _missing_companions(path: Path) -> tuple[str, str] | None:
     if not missing:
         return None
     return (
-        f"{counted(len(missing), 'file')} of the {len(named):,} that the slide is made of "
+        f"{len(missing)} of the {counted(len(named), 'file')} that the slide is made of "
         f"{'is' if len(missing) == 1 else 'are'} missing",
         f"Copy them to the place beside the {path.suffix} file",
     )
