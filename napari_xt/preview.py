@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_xt.words import device_words
+from xt_backend.wording import counted
 
 if TYPE_CHECKING:
     from xt_backend.engine.events import RunPlanned
@@ -36,8 +37,8 @@ class Preview:
         if not self.n_regions:
             why = "; ".join(self.notes) or "no tissue was found"
             return f"Nothing to score: {why}."
-        regions = "region" if self.n_regions == 1 else "regions"
-        line = f"{self.n_regions:,} {regions} of {self.region_um:g} µm, {self.area_mm2:.3g} mm²"
+        regions = counted(self.n_regions, "region")
+        line = f"{regions} of {self.region_um:g} µm, {self.area_mm2:.3g} mm²"
         return f"{line}. {'; '.join(self.notes)}." if self.notes else f"{line}."
 
 

@@ -40,6 +40,7 @@ from napari_xt.words import (
 from napari_xt.world import use_mpp
 from xt_backend.errors import XTError
 from xt_backend.keys import RESEARCH_USE
+from xt_backend.wording import counted
 
 if TYPE_CHECKING:
     from napari_xt.layers import LayerData
@@ -224,13 +225,13 @@ class RunXT(QWidget):
         if not self.session.cancelling:
             what = "masks" if event.stage == "dense" else "points"
             self.status.setText(
-                f"Looking closer: {what} of {event.done:,} of {event.total:,} regions · "
+                f"Looking closer: {what} of {event.done:,} of {counted(event.total, 'region')} · "
                 f"{event.regions_per_s:.1f} regions/s · {duration(event.seconds_left)} left"
             )
 
     def _on_progress(self, event: RegionsScored) -> None:
         self.progress.setValue(event.done)
-        words = [f"{event.done:,} of {event.total:,} regions"]
+        words = [f"{event.done:,} of {counted(event.total, 'region')}"]
         if event.regions_per_s:
             words.append(f"{event.regions_per_s:.1f} regions/s")
         if event.stage == "decode":

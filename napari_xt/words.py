@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from xt_backend.keys import RegionStatus
+from xt_backend.wording import counted
 
 if TYPE_CHECKING:
     from xt_backend.engine.events import RunFinished
@@ -61,14 +62,15 @@ def summary(event: RunFinished) -> str:
     if event.cancelled and not score_map.status_counts()[RegionStatus.SKIPPED]:
         return f"Cancelled: all {total:,} regions are scored, but not all of them in detail."
     if event.cancelled:
-        return f"Cancelled: {scored:,} of {total:,} regions are scored, the others are marked."
-    words = [f"Done: {scored:,} regions"]
+        of_all = f"{scored:,} of {counted(total, 'region')}"
+        return f"Cancelled: {of_all} are scored, the others are marked."
+    words = [f"Done: {counted(scored, 'region')}"]
     if event.seconds.get("total"):
         words.append(f"in {duration(event.seconds['total'])}")
     if event.cache == "hit":
         words.append("from an earlier run's store")
     if event.points is not None:
-        words.append(f", {len(event.points):,} points")
+        words.append(f", {counted(len(event.points), 'point')}")
     if score_map.n_failed:
         words.append(f"; {score_map.n_failed:,} could not be read and are marked")
     return " ".join(words).replace(" ,", ",").replace(" ;", ";") + "."

@@ -33,5 +33,5 @@ def test_errors_cross_process_borders_whole(name: str) -> None:
     error = getattr(errors, name)("what is wrong", "what to do")
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is type(error)
-    assert str(again) == "what is wrong. what to do."
+    assert str(again) == "what is wrong. What to do."
     assert again.exit_code in (2, 3, 5)

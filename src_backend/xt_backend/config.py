@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import InputNotFoundError, UsageError
 
@@ -33,6 +34,12 @@ def cache_folder() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("napari-xt", appauthor=False)) / "regions"
+
+
+def _known_device(name: str) -> str:
+    if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name) is None:
+        raise ValueError("It should be auto, cpu, cuda, cuda:N or mps")
+    return name
 
 
 class CommonOptions(BaseModel):
@@ -61,7 +68,7 @@ class CommonOptions(BaseModel):
     allow_upsample: bool = False
     tissue: str = "auto"
     roi: Path | dict[str, Any] | None = None
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    device: Annotated[str, AfterValidator(_known_device)] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     batch_size: Annotated[int, Field(ge=1, le=4096)] | None = None
     stride_px: Annotated[int, Field(ge=1)] | None = None
@@ -98,9 +105,13 @@ def usage_error(error: ValidationError) -> UsageError:
     if first["type"] == "missing":
         flag = f"--{where.replace('_', '-')}"
         return UsageError(f"Missing option {flag}", f"Give {flag}, or {where} in --config")
-    return UsageError(
-        f"{where}: {first['msg']} (got {first.get('input')!r})", "Correct this option"
-    )
+    if first["type"] == "extra_forbidden":
+        return UsageError(f"There is no option {where}", "Check how it is written")
+    rule = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return UsageError(f"The options do not fit each other: {rule}", "Correct one of them")
+    rule = rule.replace("Input should", "It should", 1)
+    return UsageError(f"{where} is {first.get('input')!r:.200}", rule)
 
 
 class ScoreOptions(CommonOptions):

@@ -1,6 +1,6 @@
 """Every error that napari-xt raises on purpose.
 
-    XTError                        root; text is "cause. way out"
+    XTError                        root; text is "cause. Way out."
     ├── UsageError                 (ValueError)      bad argument or configuration, exit 2
     │   ├── InputNotFoundError     (FileNotFoundError)
     │   ├── OutputConflictError    (FileExistsError)
@@ -71,11 +71,14 @@ class XTError(Exception):
     def __init__(self, cause: str, way_out: str = "") -> None:
         self.cause = cause
         self.way_out = way_out
-        super().__init__(f"{cause}. {way_out}." if way_out else f"{cause}.")
+        super().__init__(str(self))
 
     def __str__(self) -> str:
         # OSError and KeyError would otherwise format their own arguments.
-        return f"{self.cause}. {self.way_out}." if self.way_out else f"{self.cause}."
+        if not self.way_out:
+            return f"{self.cause}."
+        # The cause may begin with a name, which is left as it is.
+        return f"{self.cause}. {self.way_out[0].upper()}{self.way_out[1:]}."
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The default keeps only one argument; these errors cross process borders.

@@ -18,6 +18,7 @@ __all__ = [
     "RunH5",
     "RunMeta",
     "SlideStatus",
+    "Stopped",
     "StoreH5",
 ]
 
@@ -66,6 +67,14 @@ class SlideStatus(StrEnum):
     DONE = "done"
     FAILED = "failed"
     EMPTY = "empty"
+
+
+class Stopped(StrEnum):
+    """Why a slide of an interrupted run has no result; in slides.csv it is `failed`."""
+
+    INTERRUPTED = "interrupted"
+    """It was in hand."""
+    NOT_STARTED = "not_started"
 
 
 class AnyH5:
@@ -141,13 +150,20 @@ class RunH5:
     PROBABILITIES = "probabilities"
     REGION_ONLY_LOGITS = "region_only_logits"
     SLIDE_LOGITS = "slide_logits"
+    TISSUE = "tissue"
 
 
 class RunMeta:
     """Keys of `ScoreMap.run_meta` that are read again."""
 
+    NOTES = "notes"
+    """What the user should know of the slide, as sentences."""
+    WARNINGS = "warnings"
+    """Those of the notes that put a prediction in doubt."""
+    TISSUE_MASK_PX = "tissue_mask_px"
+    """Dense models: pixels of each class in the mask that lie on tissue, by class name."""
     MASK_PX = "mask_px"
-    """Dense models: pixels of each class in the mask, by class name."""
+    """The same on tissue or not; in files of older versions."""
     N_POINTS = "n_points"
     """Detection models: points of each kind, by its name."""
 

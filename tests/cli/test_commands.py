@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 import shapely
 from support.slides import tissue_image, write_tiff_slide, write_tissue_slide
 
+from xt_backend.cli.card_text import metric_lines
 from xt_backend.model.library import models_folder
 
 Call = Callable[..., Any]
@@ -128,6 +130,70 @@ def test_info_refuses_a_pixel_size_that_makes_no_sense(call: Call, tissue_slide:
     assert "--slide-mpp" in done.stderr
 
 
+def test_info_ends_with_3_for_what_cannot_be_used(
+    call: Call, tmp_path: Path, shared_data: Path
+) -> None:
+    vendor = shared_data / "slides-vendor"
+    for path, said in {
+        vendor / "broken" / "unreadable.svs": "Bogus marker",
+        vendor / "mirax-incomplete" / "Mirax2-Fluorescence-2.mrxs": "fluorescence",
+    }.items():
+        done = call("info", path, "--json")
+        assert done.returncode == 3, path
+        facts = json.loads(done.stdout)
+        assert facts["width_px"] > 0
+        assert facts["tissue"] == "unknown"
+        assert said in facts["tissue_note"]
+        assert facts["reads"] == []
+        shown = call("info", path)
+        assert shown.returncode == 3
+        assert said in shown.stdout
+    assert "lacks 3 of the 25 files" in shown.stdout
+    text = tmp_path / "text.svs"
+    text.write_text("no slide")
+    assert call("info", text).returncode == 3
+
+
+def test_info_leaves_out_what_there_is_not_to_say(call: Call, tissue_slide: Path) -> None:
+    done = call("info", tissue_slide)
+    assert done.returncode == 0
+    assert "mpp source  openslide" in done.stdout
+    assert "problem" not in done.stdout
+    assert "missing" not in done.stdout
+
+
+def test_models_show_prints_metrics_as_a_table(call: Call) -> None:
+    done = call("models", "show", "context-demo")
+    assert done.returncode == 0, done.stderr
+    assert max(map(len, done.stdout.splitlines())) < 200
+    table = {line[:24].strip(): line[24:].split() for line in done.stdout.splitlines()}
+    assert table["validation"] == ["with", "context", "region", "only"]
+    card = json.loads(call("models", "show", "context-demo", "--json").stdout)
+    for column, group in ((0, "validation"), (4, "validation_region_only")):
+        numbers = card["metrics"][group]
+        assert table["F1 reactive"][column] == f"{numbers['f1']['reactive']['value']:.3f}"
+        assert table["accuracy"][column] == f"{numbers['accuracy']['value']:.3f}"
+    rows = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("  F1 ")]
+    assert rows == ["normal", "reactive", "nest", "other"]
+    assert "dense head" not in done.stdout
+    assert "feature_stats" in card
+
+
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        ({}, []),
+        ({"auc": 0.93, "list": [1, 2], "note": "of the authors"}, ["of the authors", "auc  0.93"]),
+        ({"validation": {"accuracy": {"value": None, "low": None, "high": None}}}, ["-"]),
+        ({"validation": {"classes": ["b", "a"], "f1": {"a": {"value": 1}, "b": {}}}}, ["1.000"]),
+    ],
+)
+def test_metrics_of_any_card_can_be_shown(metrics: dict[str, Any], said: list[str]) -> None:
+    text = "\n".join(metric_lines(metrics))
+    assert all(words in text for words in said)
+    assert bool(text) == bool(metrics)
+
+
 def test_models_list_names_the_bundled_one_that_real_sections_allow(call: Call) -> None:
     done = call("models", "list", "--json")
     assert done.returncode == 0, done.stderr
@@ -215,6 +281,62 @@ def test_version_and_help_say_what_it_is_not_for(call: Call) -> None:
         assert "research use only" in " ".join(done.stdout.lower().split())
 
 
+HELPED = [
+    *[(name,) for name in ("sample", "info", "doctor", "score", "features", "export", "train")],
+    ("evaluate",), ("view",), ("models", "list"), ("models", "show"), ("models", "convert"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", HELPED, ids=" ".join)
+def test_help_names_arguments_as_words_and_says_what_is_left_out(
+    call: Call, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = call(*command, "--help")
+    assert done.returncode == 0
+    assert not set("{}") & set(done.stdout)
+    usage = done.stdout.splitlines()[0].removeprefix(f"Usage: napari-xt {' '.join(command)}")
+    arguments = usage.removeprefix(" [OPTIONS]").split()
+    assert all(re.fullmatch(r"[A-Z_]+(\.\.\.)?|\[[A-Z_]+\]", word) for word in arguments)
+    # A first sentence that is cut off in the list of commands says less than a short one.
+    monkeypatch.setenv("COLUMNS", "80")
+    listed = call(*command[:-1], "--help").stdout
+    assert "..." not in listed.partition("Commands:")[2]
+
+
+def test_a_missing_argument_is_named(call: Call) -> None:
+    done = call("sample")
+    assert done.returncode == 2
+    assert "Usage: napari-xt sample [OPTIONS] OUT\n" in done.stderr
+    assert "Missing argument 'OUT'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "said"),
+    [
+        ("--device", "gpu", "device is 'gpu'. It should be auto, cpu, cuda, cuda:N or mps."),
+        ("--precision", "int8", "precision is 'int8'. It should be 'auto', 'fp32', 'bf16' or"),
+        ("--batch-size", "0", "batch_size is 0. It should be greater than or equal to 1."),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_allowed(
+    call: Call, tissue_slide: Path, tmp_path: Path, flag: str, value: str, said: str
+) -> None:
+    out = tmp_path / "run"
+    done = call("score", tissue_slide, "--model", "context-demo", "--out", out, flag, value)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert not out.exists()
+
+
+def test_options_that_do_not_fit_each_other_are_told_without_all_others(
+    call: Call, tmp_path: Path
+) -> None:
+    done = call("train", "--slides", tmp_path, "--out", "m.safetensors", "--task", "slide")
+    assert done.returncode == 2
+    said = "The options do not fit each other: task slide and a table of labels belong together. "
+    assert done.stderr == f"Error: {said}Correct one of them.\n"
+
+
 def test_sample_writes_slide_annotations_and_truth(call: Call, tmp_path: Path) -> None:
     done = call("sample", tmp_path / "out", "--size", "1024", "--seed", "7", "--json")
     assert done.returncode == 0, done.stderr
@@ -250,8 +372,14 @@ def test_train_and_evaluate_on_labels(call: Call, tmp_path: Path) -> None:
         "--slide-head", "attention-mil", "--no-resume",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["classes"] == ["large", "small"]
-    assert len(json.loads(done.stdout)["val_slides"]) == 2
+    trained = json.loads(done.stdout)
+    assert trained["classes"] == ["large", "small"]
+    assert len(trained["val_slides"]) == 2
+    one_each = {"large": 1, "small": 1}
+    assert trained["examples"] == [{"unit": "slides", "training": one_each, "validation": one_each}]
+    lines = [line.split() for line in done.stderr.splitlines()]
+    assert ["slides", "training", "validation"] in lines
+    assert ["large", "1", "1"] in lines
     done = call("evaluate", *common, "--model", model)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["context"]["n_regions"] == 4

@@ -73,7 +73,7 @@ def test_out_holds_numbers_predictions_and_pictures(
     done = evaluate(call, tiny_model, slides, *options)
     assert done.returncode == 0, done.stderr
     assert "quadratic kappa" in done.stdout
-    assert "64 regions of 1 slides; intervals by drawing regions anew" in done.stdout
+    assert "64 regions of 1 slide; intervals by drawing regions anew" in done.stdout
     assert {path.name for path in out.iterdir()} == FILES
     numbers = json.loads((out / "metrics.json").read_text())
     assert numbers["context"]["n_regions"] == 64
@@ -132,7 +132,7 @@ def test_a_slide_that_cannot_be_judged_is_named_and_shows_in_the_exit_code(
     done = evaluate(call, tiny_model, slides)
     assert done.returncode == 3
     assert "bare.tiff: FAILED" in done.stdout
-    assert "64 regions of 1 slides" in done.stdout
+    assert "64 regions of 1 slide" in done.stdout
 
 
 def test_patients_are_what_the_bootstrap_draws(

@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
 from support.slides import tissue_image, write_tiff_slide, write_tissue_slide
 
 from xt_backend.store import ScoreMap
@@ -57,8 +60,6 @@ def test_a_slide_gives_all_files_of_the_contract(
 def test_context_changes_the_prediction_and_off_is_the_region_only_head(
     call: Call, tissue_slide: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    import numpy as np
-
     for context in ("on", "off"):
         done = call(
             "score", tissue_slide, "--model", tiny_model, "--out", tmp_path / context,
@@ -89,9 +90,15 @@ def test_every_input_gets_a_row_and_bad_ones_do_not_end_the_batch(
     write_tiff_slide(folder / "g_glass.tiff", tissue_image(1024, 1024, ()))
     write_tissue_slide(folder / "h_small.tiff", side=64)
     (folder / "notes.txt").write_text("not looked at")
+    tifffile.imwrite(folder / "plain.tif", np.zeros((20, 20, 3), np.uint8))
     out = tmp_path / "run"
-    done = call("score", folder, "--model", tiny_model, "--out", out)
+    done = call("score", folder, "--model", tiny_model, "--out", out, "--json")
     assert done.returncode == 3, done.stderr
+    report = json.loads(done.stdout)
+    assert report["counts"] == {"done": 2, "failed": 5, "empty": 1}
+    (passed_over,) = report["passed_over"]
+    assert passed_over["file"] == "plain.tif"
+    assert "no slide" in passed_over["reason"]
     assert "Traceback" not in done.stderr
     table = {row["slide"]: row for row in rows(out)}
     assert [row["row"] for row in rows(out)] == [str(i) for i in range(8)]
@@ -110,6 +117,13 @@ def test_every_input_gets_a_row_and_bad_ones_do_not_end_the_batch(
     assert "--allow-upsample" in table["f_coarse.tiff"]["reason"]
     reasons = {row["reason"] for row in table.values() if row["status"] == "failed"}
     assert len(reasons) == 5
+    known = ("slide_mpp", "mpp_source", "width_px", "height_px")
+    facts = {name: tuple(row[column] for column in known) for name, row in table.items()}
+    assert facts["c_text.svs"] == ("", "", "", "")
+    assert facts["e_no_mpp.tiff"] == ("", "", "1024", "1024")
+    assert float(facts["f_coarse.tiff"][0]) == pytest.approx(2)
+    assert facts["f_coarse.tiff"][1:] == ("openslide.mpp-x", "1024", "1024")
+    assert facts["g_glass.tiff"][1:] == ("openslide.mpp-x", "1024", "1024")
     assert not any(str(tmp_path) in reason for reason in reasons)
     assert (out / "g_glass.regions.csv").read_text().count("\n") == 1
 
@@ -207,6 +221,69 @@ def test_a_manifest_gives_rows_with_their_own_pixel_size(
     assert "abc" in table[2]["reason"]
     assert "99" in table[3]["reason"]
     assert "missing.svs" in table[4]["reason"]
+    assert [row["width_px"] for row in table] == ["1024", "1024", "1024", "1024", ""]
+
+
+def test_a_slide_smaller_than_a_region_is_scored_with_a_warning(
+    call: Call, tiny_model: Path, tmp_path: Path
+) -> None:
+    slide = write_tiff_slide(tmp_path / "tiny.tiff", tissue_image(16, 16, ((0, 0, 16, 16),)))
+    arguments = ("score", slide, "--model", tiny_model, "--out", tmp_path / "run")
+    done = call(*arguments)
+    assert done.returncode == 0, done.stderr
+    (row,) = rows(tmp_path / "run")
+    assert (row["status"], row["n_regions"]) == ("done", "1")
+    said = "the slide, 8 x 8 um, is smaller than a region of the model, 64 x 64 um: 98.4% of"
+    assert row["reason"].startswith(said)
+    assert "larger piece" in row["reason"]
+    assert f"Warning: {said}" in done.stdout
+    assert "1 done, 1 warning." in done.stdout
+    # Also when the result was there already, and where only JSON is asked for.
+    done = call(*arguments, "--json")
+    assert f"Warning: tiny.tiff: {said}" in done.stderr
+    assert json.loads(done.stdout)["slides"][0]["reason"] == row["reason"]
+    assert said in call(*arguments[:-1], tmp_path / "dry", "--dry-run").stdout
+    assert said in call("info", slide, "--model", tiny_model).stdout
+    # One region and no more is no reason to warn.
+    fitting = write_tiff_slide(tmp_path / "fits.tiff", tissue_image(128, 128, ((0, 0, 128, 128),)))
+    done = call("score", fitting, "--model", tiny_model, "--out", tmp_path / "fits")
+    assert rows(tmp_path / "fits")[0]["reason"] == ""
+
+
+def test_fractions_are_shares_of_the_tissue_that_was_scored(
+    call: Call, tiny_model: Path, tmp_path: Path
+) -> None:
+    # A whole region of tissue, and one of which a quarter is.
+    image = tissue_image(640, 512, ((128, 128, 256, 256), (384, 256, 512, 288)))
+    slide = write_tiff_slide(tmp_path / "two.tiff", image, levels=1)
+    for tissue in ("auto", "all"):
+        out = tmp_path / tissue
+        done = call("score", slide, "--model", tiny_model, "--out", out, "--tissue", tissue)
+        assert done.returncode == 0, done.stderr
+        found = ScoreMap.load(out / "two.run.h5")
+        labels, grid = found.labels(), found.grid(found.tissue, fill=0)
+        if tissue == "all":
+            assert (grid == 1).all()
+        else:
+            assert grid[1, 1] == pytest.approx(1, abs=1e-3)
+            assert 0.2 < grid[2, 3] < 0.4
+            assert grid[3, 0] == 0
+        (row,) = rows(out)
+        share = found.tissue[labels == 1].sum() / found.tissue.sum()
+        assert float(row["fraction_tumour"]) == pytest.approx(share)
+
+
+def test_results_that_do_not_know_the_tissue_are_made_anew(
+    call: Call, tissue_slide: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    arguments = ("score", tissue_slide, "--model", tiny_model, "--out", out)
+    assert call(*arguments).returncode == 0
+    path = out / "block.run.h5"
+    before = path.read_bytes()
+    replace(ScoreMap.load(path), tissue=None).save(path)
+    assert call(*arguments).returncode == 0
+    assert path.read_bytes() == before
 
 
 def test_dry_run_writes_nothing(

@@ -47,7 +47,7 @@ def test_a_signal_stops_politely_and_the_next_run_goes_on(
             time.sleep(0.02)
         time.sleep(0.5)
         process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+        said, err = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == code, err
@@ -56,7 +56,14 @@ def test_a_signal_stops_politely_and_the_next_run_goes_on(
     assert [row["slide"] for row in table] == ["a.tiff", "b.tiff"]
     assert table[-1]["status"] == "failed"
     assert "Interrupted" in table[-1]["reason"]
-    assert json.loads((out / "run.json").read_text())["state"] == "interrupted"
+    report = json.loads((out / "run.json").read_text())
+    assert report["state"] == "interrupted"
+    counts = report["slides"]
+    assert counts["failed"] == 0
+    assert counts["interrupted"] + counts["not_started"] == 2 - counts["done"]
+    assert "failed" not in said.lower()
+    assert f"{counts['not_started']} not started" in said
+    assert "Run the same command again to go on" in said
     assert not list(out.glob("*.partial"))
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200)
     assert done.returncode == 0, done.stderr

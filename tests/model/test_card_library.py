@@ -105,9 +105,9 @@ def test_names_and_paths(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyP
 
 
 def test_unknown_names_and_paths(folders: tuple[Path, Path]) -> None:
-    with pytest.raises(ModelError, match="did you mean: breast-demo"):
+    with pytest.raises(ModelError, match="Did you mean: breast-demo"):
         find_model("breast-dmo")
-    with pytest.raises(ModelError, match="known models: breast-demo, broken, my-model"):
+    with pytest.raises(ModelError, match="Known models: breast-demo, broken, my-model"):
         find_model("xyz")
     for path in ("xyz.safetensors", "some/where", Path("xyz")):
         with pytest.raises(InputNotFoundError, match="does not exist"):

@@ -245,8 +245,8 @@ def test_directions(order: str) -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: build_context("rwkv", 8, 1), "options: attention, hyper, mamba, mamba2, none"),
-        (lambda: build_context("attention", 8, 1, head=2), "options: heads, mlp_ratio, dropout"),
+        (lambda: build_context("rwkv", 8, 1), "Options: attention, hyper, mamba, mamba2, none"),
+        (lambda: build_context("attention", 8, 1, head=2), "Options: heads, mlp_ratio, dropout"),
         (lambda: build_context("attention", 10, 1, heads=4), "heads = 4 .* divisor of .* 10"),
         (lambda: build_context("attention", 8, 1, heads="4"), "wrong type"),
         (lambda: build_context("attention", 8, 0), "layers = 0"),

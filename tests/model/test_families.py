@@ -133,7 +133,7 @@ def test_class_tokens_are_the_backbones_own(
 @pytest.mark.parametrize("pooling", ["cls", "cls+mean"])
 def test_without_a_class_token_it_is_refused(name: str, pooling: str) -> None:
     args = next(family[1] for family in FAMILIES if family[0] == name)
-    with pytest.raises(ModelError, match=rf"{name} has no class token.*use pooling map"):
+    with pytest.raises(ModelError, match=rf"{name} has no class token.*Use pooling map"):
         build(name, args, 64, pooling=pooling)
 
 

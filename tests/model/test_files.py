@@ -128,7 +128,7 @@ def test_random_encoder_need_not_be_embedded(make_xt: Make, tmp_path: Path) -> N
     with pytest.raises(ModelError, match="lacks its region encoder"):
         load_model(path)
     model.region_encoder.refresh_sha256(source="trained")
-    with pytest.raises(ModelError, match="embed it"):
+    with pytest.raises(ModelError, match="Embed it"):
         save_model(model, path)
 
 
@@ -247,7 +247,7 @@ def test_wrong_pin_is_refused(saved: Path) -> None:
 def test_cards_that_cannot_be_used(saved: Path, tmp_path: Path) -> None:
     text = read_card(saved).to_json()
     for old, new, message in (
-        ('"format_version":1', '"format_version":2', "newer version of napari-xt.*upgrade"),
+        ('"format_version":1', '"format_version":2', "newer version of napari-xt.*Upgrade"),
         ('"format_version":1', '"format_version":0', "format_version"),
         ('"layout":"napari-xt"', '"layout":"mystery"', "layout"),
         ('"kind":"attention"', '"kind":"lstm"', "no context encoder 'lstm'"),

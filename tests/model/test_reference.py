@@ -361,7 +361,7 @@ def test_tables_of_older_timm_versions_are_left_out(tmp_path: Path) -> None:
         ({"backbone_args": {**BACKBONE_ARGS, "img_size": 128}}, "img_size"),
         ({"backbone_args": {**BACKBONE_ARGS, "embed_dim": 16}}, "mis-shaped: encoder"),
         ({"backbone_args": {**BACKBONE_ARGS, "depths": [1, 1, 2, 1]}}, "missing: encoder"),
-        ({"backbone": "swinv2_tinny_window8_256"}, "did you mean"),
+        ({"backbone": "swinv2_tinny_window8_256"}, "Did you mean"),
         ({"region_px": 0}, "inputs of 0 px"),
         ({"backbone": "convnext_atto", "backbone_args": {}, "region_px": 8}, "inputs of 8 px"),
     ],

@@ -12,8 +12,8 @@ import tifffile
 from support.score_maps import CLASSES, COLORS, make_score_map
 
 from xt_backend.errors import NoSpaceError, StoreCorruptError, StoreError
-from xt_backend.outputs import SlideMask, mask_canvas, mask_px, read_mask, write_mask
-from xt_backend.slides import Lattice, find_slides
+from xt_backend.outputs import SlideMask, mask_canvas, read_mask, tissue_mask_px, write_mask
+from xt_backend.slides import Lattice, everything, find_slides, tissue_from_mask
 from xt_backend.store import MaskGrid, ScoreMap, publish
 
 
@@ -112,14 +112,24 @@ def test_masks_of_any_size(size: tuple[int, int], tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_mask(path).levels[0], mask)
 
 
-def test_a_canvas_is_zero_counts_its_classes_and_leaves_nothing(
+def test_a_canvas_is_zero_counts_its_classes_on_tissue_and_leaves_nothing(
     score_map: ScoreMap, tmp_path: Path
 ) -> None:
-    with mask_canvas(MaskGrid(score_map.lattice), tmp_path) as canvas:
+    grid = MaskGrid(score_map.lattice)
+    size = (score_map.width_px, score_map.height_px)
+    all_of_it = everything(*size, score_map.bounds_px)
+    # Level-0 px from (1000, 2000): 4 of them a mask pixel.
+    painted = np.zeros((size[1], size[0]), bool)
+    painted[2000:2020, 1000:1012] = True
+    part = tissue_from_mask(painted, *size)
+    with mask_canvas(grid, tmp_path) as canvas:
         assert not canvas.any()
         canvas[:10, :7] = 2
         canvas[700:, :] = 3
-        assert mask_px(canvas, CLASSES) == {"Stroma": 0, "Tumour": 70, "Fat": 51 * 625}
+        counted = tissue_mask_px(canvas, grid, all_of_it, CLASSES)
+        assert counted == {"Stroma": 0, "Tumour": 70, "Fat": 51 * 625}
+        counted = tissue_mask_px(canvas, grid, part, CLASSES)
+        assert counted == {"Stroma": 0, "Tumour": 5 * 3, "Fat": 0}
     assert list(tmp_path.iterdir()) == []
 
 

@@ -313,3 +313,32 @@ def test_many_cells_cost_little_more_than_few() -> None:
 
     seconds(1000)
     assert seconds(32_000) < 100 * max(seconds(3200), 0.002)
+
+
+@given(lattices(overlapping=True), st.integers(0, 2**32 - 1))
+def test_tissue_shares_add_up_what_each_level_0_pixel_is(lattice: Lattice, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    cells = lattice.all_cells()
+    cells = cells[rng.integers(len(cells), size=min(len(cells), 5))]
+    far = np.add(lattice.origin_px, lattice.extent_px)
+    mask = rng.random((rng.integers(1, 9), rng.integers(1, 9))) < 0.5
+    scale_x, scale_y = far[0] / mask.shape[1], far[1] / mask.shape[0]
+    shares = lattice.tissue_shares(mask, scale_x, scale_y, cells)
+    for share, (x0, y0, x1, y1) in zip(shares, lattice.boxes(cells), strict=True):
+        expected = 0.0
+        for row, col in np.argwhere(mask):
+            width = min(x1, far[0], (col + 1) * scale_x) - max(x0, col * scale_x)
+            height = min(y1, far[1], (row + 1) * scale_y) - max(y0, row * scale_y)
+            expected += max(0.0, width) * max(0.0, height)
+        assert share == pytest.approx(expected / ((x1 - x0) * (y1 - y0)), abs=1e-5)
+
+
+@given(lattices(overlapping=True))
+def test_what_is_inside_is_what_is_tissue_where_all_is(lattice: Lattice) -> None:
+    cells = lattice.all_cells()
+    x, y = np.add(lattice.origin_px, lattice.extent_px)
+    everywhere = lattice.tissue_shares(np.ones((1, 1), bool), x, y, cells)
+    inside = lattice.inside_shares(cells)
+    np.testing.assert_allclose(inside, everywhere, atol=1e-5)
+    np.testing.assert_array_equal(inside < 1, lattice.is_edge(cells))
+    assert (inside > 0).all()

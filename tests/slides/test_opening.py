@@ -137,8 +137,14 @@ def test_mirax_without_its_parts(tmp_path: Path, shared_data: Path) -> None:
     shutil.copytree(layouts / "bcss_1015_crop_mirax", folder, dirs_exist_ok=True)
     with open_slide(path) as slide:
         assert slide.info.width_px == 2048
+    data = (folder / "Data0000.dat").read_bytes()
+    (folder / "Data0000.dat").write_bytes(data[:1000])
+    assert "is damaged: " in _cause(path)
+    assert "Data0000.dat" in _cause(path)
     (folder / "Data0000.dat").unlink()
-    assert "Data0000.dat: No such file" in _cause(path)
+    assert _cause(path) == "the folder of this MIRAX slide lacks Data0000.dat"
+    (folder / "Index.dat").unlink()
+    assert "lacks 2 of the 2 files that it should hold (Index.dat, Data0000.dat)" in _cause(path)
 
 
 def test_vms_without_its_images(tmp_path: Path, shared_data: Path) -> None:

@@ -186,6 +186,8 @@ def test_same_pixels_fall_into_the_same_regions(shared_data: Path) -> None:
 def test_incomplete_mirax_reads_where_it_can(shared_data: Path) -> None:
     path = shared_data / V / "mirax-incomplete" / "Mirax2-Fluorescence-2.mrxs"
     with open_slide(path) as slide:
+        assert "lacks 3 of the 25 files" in slide.missing
+        assert "(Data0005.dat, Data0006.dat, Data0007.dat)" in slide.missing
         x, y, w, h = slide.info.bounds_px
         assert slide.info.background_rgb == (128, 128, 128)
         assert slide.read(x, y, w // 8, h // 8, 0.3225 * 8).std() > 1

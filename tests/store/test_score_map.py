@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from support.score_maps import make_score_map
 
 from xt_backend.errors import StoreCorruptError, StoreError, StoreVersionError, UsageError
-from xt_backend.keys import RegionStatus
+from xt_backend.keys import RegionStatus, RunMeta
 from xt_backend.slides.lattice import Lattice
 from xt_backend.store import ScoreMap
 from xt_backend.store.labels import winners
@@ -187,6 +187,36 @@ def test_fractions_are_shares_of_labelled_area() -> None:
     )
     nothing = make_score_map(status=[RegionStatus.READ_ERROR] * 12)
     assert np.isnan(list(nothing.fractions().values())).all()
+
+
+def test_fractions_are_shares_of_the_tissue_where_it_is_known(tmp_path: Path) -> None:
+    lattice = Lattice((0, 0), (100, 100), 10, 10, 0.5, (0.5, 0.5))
+    known = make_score_map(
+        lattice=lattice,
+        cells=lattice.all_cells()[:3],
+        status=[RegionStatus.OK, RegionStatus.OK, RegionStatus.READ_ERROR],
+        logits=np.array([[1, 0, 0], [0, 1, 0], [0, 1, 0]], np.float32),
+        thresholds={},
+        tissue=np.array([1, 0.25, 1], np.float32),
+    )
+    assert known.fractions() == pytest.approx({"Stroma": 0.8, "Tumour": 0.2, "Fat": 0})
+    known.save(tmp_path / "x.run.h5")
+    assert_equal(ScoreMap.load(tmp_path / "x.run.h5"), known)
+    with pytest.raises(UsageError, match="no share"):
+        dataclasses.replace(known, tissue=np.array([1, 2, 1], np.float32))
+
+
+def test_a_map_of_an_older_version_counts_the_whole_area(tmp_path: Path) -> None:
+    old = make_score_map()
+    old.save(tmp_path / "x.run.h5")
+    with h5py.File(tmp_path / "x.run.h5") as file:
+        assert "tissue" not in file
+    assert ScoreMap.load(tmp_path / "x.run.h5").tissue is None
+    pixels = {"Stroma": 30, "Tumour": 10, "Fat": 0}
+    old = make_score_map(task="dense", run_meta={RunMeta.MASK_PX: pixels})
+    assert old.fractions() == {"Stroma": 0.75, "Tumour": 0.25, "Fat": 0}
+    both = {RunMeta.MASK_PX: pixels, RunMeta.TISSUE_MASK_PX: {**pixels, "Stroma": 10}}
+    assert make_score_map(task="dense", run_meta=both).fractions()["Stroma"] == 0.5
 
 
 @pytest.mark.parametrize("stride", [256, 100])

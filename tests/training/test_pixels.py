@@ -111,6 +111,9 @@ def test_dense(slides_folder: Path, tmp_path: Path, end_to_end: bool) -> None:
     assert card.task == "dense"
     assert card.region_encoder.source == ("trained" if end_to_end else "random:0")
     assert isinstance(result.pixels, MaskMetrics)
+    (regions,) = result.counts
+    assert sum(regions.train.values()) == 4 * 64
+    assert sum((regions.val or {}).values()) == 64
     assert result.pixels.n_px == 64 * 16 * 16
     assert result.pixels.n_failed_px == 0
     if end_to_end:
@@ -149,6 +152,11 @@ def test_detection(dotted: Path, tmp_path: Path) -> None:
     assert card.detection.peak_radius_um == 8.0
     assert isinstance(result.pixels, PointMetrics)
     assert result.pixels.n_objects == {"cell": N_OBJECTS}
+    regions, objects = result.counts
+    assert (regions.unit, list(regions.train)) == ("regions", ["none", "cell"])
+    assert (objects.unit, list(objects.train)) == ("objects", ["cell"])
+    assert objects.val == {"cell": N_OBJECTS}
+    assert 3 * N_OBJECTS < objects.train["cell"] <= 4 * N_OBJECTS
     assert result.pixels.f1["cell"].value > 0.8
     assert 0 < card.detection.thresholds["cell"] < 1
 

@@ -67,7 +67,9 @@ def test_train_then_evaluate(
     assert model.card.feature_stats is not None
     assert model.card.feature_stats.std == pytest.approx([1.0] * 2, rel=0.01)
 
-    assert {one.stage for one in heard} == {"slides", "encode", "train", "calibrate"}
+    assert {one.stage for one in heard} == {
+        "slides", "encode", "examples", "train", "calibrate",
+    }  # fmt: skip
     epochs = [one for one in heard if one.stage == "train"]
     assert [one.done for one in epochs] == list(range(1, 16))
     assert epochs[-1].metrics["val_f1"] > epochs[0].metrics["val_f1"] - 1e-9
@@ -133,6 +135,29 @@ def test_patients_and_val_folder(
     result = train(spec.model_copy(update={"epochs": 1, "val": val}))
     assert result.val_slides == ("v.tif",)
     assert len(result.train_slides) == 5
+
+
+def test_examples_of_each_class_are_counted_before_training(
+    spec: TrainSpec, tmp_path: Path, write_slide: WriteSlide, write_annotations: WriteAnnotations
+) -> None:
+    val = tmp_path / "val"
+    write_slide(val / "v.tif", 256)
+    write_annotations(val / "v.geojson", [("dark", (0, 0, 256, SIDE_PX))])
+    heard: list[Progress] = []
+    result = train(spec.model_copy(update={"epochs": 1, "val": val}), heard.append)
+    stages = [item.stage for item in heard]
+    (told,) = [item for item in heard if item.stage == "examples"]
+    assert stages.index("examples") < stages.index("train")
+    # 5 slides of 8 x 8 regions, dark up to a border that moves on; half of the sixth.
+    assert result.counts[0].train == {"dark": 160, "pale": 160}
+    assert result.counts[0].val == {"dark": 32, "pale": 0}
+    assert [line.split() for line in told.lines[:3]] == [
+        ["regions", "training", "validation"], ["dark", "160", "32"], ["pale", "160", "0"],
+    ]  # fmt: skip
+    assert told.lines[3].startswith("Warning: no validation regions are of class pale: ")
+    assert "cannot be measured" in told.lines[3]
+    assert any("class pale" in note for note in result.notes)
+    assert result.to_dict()["examples"][0]["validation"] == {"dark": 32, "pale": 0}
     with pytest.raises(UsageError, match=r"both hold s0\.tif"):
         train(spec.model_copy(update={"val": spec.slides}))
 

@@ -15,12 +15,13 @@ from xt_backend.engine import Event, RegionsDecoded, RunFinished, RunPlanned
 from xt_backend.keys import RunFile, RunMeta
 from xt_backend.outputs import (
     mask_canvas,
-    mask_px,
     point_kinds,
+    tissue_mask_px,
     write_mask,
     write_points_csv,
     write_points_geojson,
 )
+from xt_backend.slides import Tissue
 from xt_backend.store import MaskGrid, Points, ScoreMap
 
 __all__ = ["DenseResult", "dense_files"]
@@ -74,11 +75,18 @@ class DenseResult:
                 raise RuntimeError("masks came before their plan")
             self._grid.paste(self._canvas, event.cells, event.masks)
 
-    def note(self, score_map: ScoreMap) -> ScoreMap:
-        """The score map with the sums that slides.csv shows."""
+    def note(self, score_map: ScoreMap, tissue: Tissue) -> ScoreMap:
+        """The score map with the sums that slides.csv shows.
+
+        Args:
+            score_map: Of the same run.
+            tissue: Of the slide.
+        """
         sums: dict[str, dict[str, int]] = {}
-        if self._canvas is not None:
-            sums[RunMeta.MASK_PX] = mask_px(self._canvas, score_map.classes)
+        if self._canvas is not None and self._grid is not None:
+            sums[RunMeta.TISSUE_MASK_PX] = tissue_mask_px(
+                self._canvas, self._grid, tissue, score_map.classes
+            )
         if self._points is not None:
             sums[RunMeta.N_POINTS] = self._points.counts(point_kinds(score_map))
         return replace(score_map, run_meta={**score_map.run_meta, **sums}) if sums else score_map

@@ -9,7 +9,7 @@ from typing import Any
 
 from xt_backend.config import FeatureOptions, check_stride
 from xt_backend.engine import BatchEncoder, Prepared, choose_device, collect, prepare
-from xt_backend.keys import Encoding, RunFile, SlideStatus
+from xt_backend.keys import Encoding, RunFile, SlideStatus, Stopped
 from xt_backend.model import build_region_encoder
 from xt_backend.outputs import FeatureTable, SlideRow, write_features_h5
 
@@ -18,8 +18,9 @@ from .folder import RunFolder
 from .inputs import read_inputs
 from .report import RunReport
 from .result import Run
+from .rows import reason_of, stopped_row
 from .table import SlideTable
-from .task import Interrupted, Outcome, Task, attempt, name_tasks, not_reached
+from .task import Interrupted, Outcome, Task, attempt, name_tasks
 
 __all__ = ["FeatureBatch", "features"]
 
@@ -76,24 +77,25 @@ class FeatureBatch:
             cancelled: Asked after every read batch.
         """
         report = RunReport(self.folder, self.device, self.inputs)
-        report.write("running", [])
+        report.write("running", {})
         table = SlideTable(self.folder, ())
-        interrupted = False
+        stopped: dict[int, Stopped] = {}
         for task in self.tasks:
-            if not interrupted:
-                try:
-                    outcome = self._run_task(task, on_progress, cancelled)
-                except Interrupted:
-                    interrupted = True
-            if interrupted:
-                table.add(not_reached(task))
+            try:
+                if stopped:
+                    raise Interrupted(Stopped.NOT_STARTED)
+                outcome = self._run_task(task, on_progress, cancelled)
+            except Interrupted as interrupted:
+                stopped[task.source.row] = interrupted.how
+                table.add(stopped_row(task, interrupted.how))
                 continue
             report.take(outcome)
             on_outcome(task, outcome)
             table.add(outcome.row)
         table.write()
-        report.write("interrupted" if interrupted else "finished", table.rows)
-        return Run(tuple(table.rows), (), self.folder.path, interrupted=interrupted)
+        run = Run(tuple(table.rows), (), self.folder.path, stopped=stopped)
+        report.write("interrupted" if stopped else "finished", run.counts)
+        return run
 
     def _run_task(
         self,
@@ -102,6 +104,8 @@ class FeatureBatch:
         cancelled: Callable[[], bool],
     ) -> Outcome:
         def work() -> Outcome:
+            if cancelled():
+                raise Interrupted(Stopped.NOT_STARTED)
             prepared = prepare(
                 task.source.path,
                 self._options.model_mpp,
@@ -111,7 +115,7 @@ class FeatureBatch:
             with prepared.slide:
                 return self._extract(task, prepared, on_progress, cancelled)
 
-        return attempt(task, self.folder, work)
+        return attempt(task, self._options, self.folder, work)
 
     def _extract(
         self,
@@ -148,7 +152,9 @@ class FeatureBatch:
             slide=task.name,
             id=task.slide_id,
             status=SlideStatus.DONE if len(cells) else SlideStatus.EMPTY,
-            reason="" if len(cells) else "; ".join(prepared.notes) or "no tissue was found",
+            reason=reason_of(
+                len(cells), notes=prepared.notes, warnings=prepared.warnings, n_failed=failed
+            ),
             slide_mpp=prepared.mpp.value,
             mpp_source=prepared.mpp.source,
             width_px=info.width_px,

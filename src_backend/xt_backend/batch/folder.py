@@ -113,8 +113,8 @@ class RunFolder:
     def finished(self, slide_id: str, configuration: str, identity: str) -> ScoreMap | None:
         """The score map of a slide that is done, else None.
 
-        Known by content: the file must be whole, of this configuration and of this slide, and
-        the mask or points of its model must be there.
+        Known by content: the file must be whole, of this configuration and of this slide, it must
+        know the tissue, and the mask or points of its model must be there.
 
         Args:
             slide_id: Stem of its files.
@@ -132,9 +132,9 @@ class RunFolder:
             found.run_meta.get("configuration") == configuration
             and found.run_meta.get(RunH5.META_SLIDE_IDENTITY) == identity
         )
-        complete = not found.partial and all(
-            self.file(slide_id, suffix).is_file() for suffix in dense_files(found.task)
-        )
+        # Maps of older versions lack the tissue, which the shares in slides.csv are of.
+        complete = not found.partial and found.tissue is not None
+        complete &= all(self.file(slide_id, suffix).is_file() for suffix in dense_files(found.task))
         return found if same and complete else None
 
     def remove(self, slide_id: str) -> None:

@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xt_backend.errors import InputNotFoundError, UsageError
+from xt_backend.outputs import visible
 from xt_backend.slides import find_slides
+from xt_backend.wording import counted
 
 __all__ = ["InputRow", "Inputs", "read_inputs"]
 
@@ -55,6 +57,10 @@ class Inputs:
     rows: tuple[InputRow, ...]
     passed_over: tuple[tuple[Path, str], ...] = ()
 
+    def passed_over_values(self) -> list[dict[str, str]]:
+        """The files that were passed over, as plain values; no folder is named."""
+        return [{"file": visible(path.name), "reason": reason} for path, reason in self.passed_over]
+
 
 def read_inputs(inputs: Sequence[Path]) -> Inputs:
     """List the slides of files, DICOM folders, folders and manifest CSVs, in the given order.
@@ -82,9 +88,13 @@ def read_inputs(inputs: Sequence[Path]) -> Inputs:
             rows.append(_unlisted(folder, reason, len(rows)))
     if not rows:
         looked = ", ".join(path.name for path in inputs)
-        seen = f"; {len(passed_over)} other files were passed over" if passed_over else ""
+        seen = f"; {_others(len(passed_over))} passed over" if passed_over else ""
         raise UsageError(f"No slide was found in {looked}{seen}", "Name a slide file or its folder")
     return Inputs(tuple(rows), tuple(passed_over))
+
+
+def _others(n: int) -> str:
+    return f"{counted(n, 'other file')} {'was' if n == 1 else 'were'}"
 
 
 def _unlisted(folder: Path, reason: str, row: int) -> InputRow:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from xt_backend.engine import Device
 from xt_backend.keys import PRODUCT, RESEARCH_USE, SlideStatus
-from xt_backend.outputs import SlideRow, visible
 
 from .configuration import versions
 from .folder import RunFolder
@@ -38,16 +37,15 @@ class RunReport:
         if outcome.problems:
             self._problems[outcome.row.id] = list(outcome.problems)
 
-    def write(self, state: str, rows: Sequence[SlideRow]) -> None:
+    def write(self, state: str, counts: Mapping[str, int]) -> None:
         """Publish it.
 
         Args:
             state: ``running``, ``finished`` or ``interrupted``.
-            rows: Of slides.csv, as far as they are known.
+            counts: Slides by what became of them; empty before the end.
         """
         if self._folder is None:
             return
-        counts = {status: sum(row.status == status for row in rows) for status in SlideStatus}
         self._folder.write_run(
             {
                 "product": PRODUCT,
@@ -57,11 +55,8 @@ class RunReport:
                 "ended": datetime.now(UTC).isoformat(timespec="seconds"),
                 "versions": versions(),
                 "device": {"name": self._device.name, "reason": self._device.reason},
-                "slides": {str(status): count for status, count in counts.items()},
-                "passed_over": [
-                    {"file": visible(path.name), "reason": reason}
-                    for path, reason in self._inputs.passed_over
-                ],
+                "slides": {str(status): 0 for status in SlideStatus} | dict(counts),
+                "passed_over": self._inputs.passed_over_values(),
                 "store_problems": self._problems,
             }
         )

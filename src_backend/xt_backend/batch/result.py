@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xt_backend.keys import RunFile, SlideStatus
+from xt_backend.keys import RunFile, SlideStatus, Stopped
 from xt_backend.outputs import (
     SlideRow,
     points_frame,
@@ -34,7 +34,7 @@ class Run:
         folder: Run directory; None when nothing was written.
         score_maps: By slide id, when there is no folder.
         found_points: By slide id, when there is no folder; detection models only.
-        interrupted: Some slides were not reached.
+        stopped: By row: why a slide has no result, after an interruption.
         seen_nan: Some region has no number though it was encoded.
     """
 
@@ -44,8 +44,23 @@ class Run:
     kinds: tuple[str, ...] = ()
     score_maps: dict[str, ScoreMap] = field(default_factory=dict)
     found_points: dict[str, Points] = field(default_factory=dict)
-    interrupted: bool = False
+    stopped: dict[int, Stopped] = field(default_factory=dict)
     seen_nan: bool = False
+
+    @property
+    def interrupted(self) -> bool:
+        """Some slides were not reached."""
+        return bool(self.stopped)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Slides that are done, failed and empty; after an interruption also the others."""
+        reached = [row for row in self.rows if row.row not in self.stopped]
+        counts = {str(kind): sum(row.status == kind for row in reached) for kind in SlideStatus}
+        if self.stopped:
+            how = list(self.stopped.values())
+            counts |= {str(kind): how.count(kind) for kind in Stopped}
+        return counts
 
     @property
     def slides(self) -> pd.DataFrame:

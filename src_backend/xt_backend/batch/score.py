@@ -11,6 +11,7 @@ from typing import Any
 from xt_backend.config import ScoreOptions, check_stride
 from xt_backend.engine import Engine, Event, choose_device
 from xt_backend.errors import ModelError
+from xt_backend.keys import Stopped
 from xt_backend.model import find_model, read_card
 from xt_backend.outputs import check_parquet
 
@@ -19,8 +20,9 @@ from .folder import RunFolder
 from .inputs import Inputs, read_inputs
 from .report import RunReport
 from .result import Run
+from .rows import stopped_row
 from .table import SlideTable
-from .task import Interrupted, Outcome, Task, name_tasks, not_reached, run_task
+from .task import Interrupted, Outcome, Task, name_tasks, run_task
 
 __all__ = ["Batch", "score"]
 
@@ -89,36 +91,35 @@ class Batch:
             OutputError: The output cannot be written.
         """
         report = RunReport(self.folder, self.device, self.inputs)
-        report.write("running", [])
+        report.write("running", {})
         if self.folder is not None:
             self.folder.write_local(self._local())
         table = SlideTable(self.folder, self.classes, self.kinds)
         outcomes: list[Outcome] = []
-        interrupted = False
+        stopped: dict[int, Stopped] = {}
         for task in self.tasks:
-            if not interrupted:
-                try:
-                    outcome = run_task(
-                        task,
-                        self._model,
-                        self._options,
-                        self.folder,
-                        self._engine,
-                        lambda event, task=task: on_event(task, event),  # type: ignore[misc]
-                        cancelled,
-                    )
-                except Interrupted:
-                    interrupted = True
-            if interrupted:
-                table.add(not_reached(task))
+            try:
+                if stopped:
+                    raise Interrupted(Stopped.NOT_STARTED)
+                outcome = run_task(
+                    task,
+                    self._model,
+                    self._options,
+                    self.folder,
+                    self._engine,
+                    lambda event, task=task: on_event(task, event),  # type: ignore[misc]
+                    cancelled,
+                )
+            except Interrupted as interrupted:
+                stopped[task.source.row] = interrupted.how
+                table.add(stopped_row(task, interrupted.how))
                 continue
             report.take(outcome)
             outcomes.append(outcome if self.folder is None else _light(outcome))
             on_outcome(task, outcome)
             table.add(outcome.row)
         table.write()
-        report.write("interrupted" if interrupted else "finished", table.rows)
-        return Run(
+        run = Run(
             rows=tuple(table.rows),
             classes=self.classes,
             kinds=self.kinds,
@@ -131,9 +132,11 @@ class Batch:
             found_points={
                 outcome.row.id: outcome.points for outcome in outcomes if outcome.points is not None
             },
-            interrupted=interrupted,
+            stopped=stopped,
             seen_nan=any(outcome.seen_nan for outcome in outcomes),
         )
+        report.write("interrupted" if stopped else "finished", run.counts)
+        return run
 
     def events(self, task: Task) -> Iterator[Event]:
         """The events of one task, without writing anything into the run directory."""

@@ -9,14 +9,21 @@ from pathlib import Path
 from typing import TypeVar
 
 from xt_backend.config import CommonOptions, ScoreOptions
-from xt_backend.engine import Engine, Event, RunFailed, RunFinished, RunSpec, is_out_of_memory
+from xt_backend.engine import (
+    Engine,
+    Event,
+    Overview,
+    RunFailed,
+    RunFinished,
+    RunSpec,
+    is_out_of_memory,
+)
 from xt_backend.errors import OutputError, XTError
-from xt_backend.keys import Encoding, RunFile, RunH5, SlideStatus
+from xt_backend.keys import Encoding, RunFile, RunH5, SlideStatus, Stopped
 from xt_backend.outputs import (
     SlideRow,
     safe_ids,
     visible,
-    without_folders,
     write_geojson,
     write_overlay,
     write_regions_csv,
@@ -28,15 +35,14 @@ from xt_backend.store import Points, ScoreMap
 from .dense import DenseResult
 from .folder import RunFolder
 from .inputs import InputRow
+from .rows import failed_row, known_facts, scored_row
 
 __all__ = [
     "Interrupted",
     "Outcome",
     "Task",
     "attempt",
-    "failed_row",
     "name_tasks",
-    "not_reached",
     "run_task",
 ]
 
@@ -46,7 +52,15 @@ OptionsType = TypeVar("OptionsType", bound=CommonOptions)
 
 
 class Interrupted(Exception):
-    """The user or the system asked to stop; not an error of the run."""
+    """The user or the system asked to stop; not an error of the run.
+
+    Args:
+        how: What that means for the slide.
+    """
+
+    def __init__(self, how: Stopped = Stopped.INTERRUPTED) -> None:
+        super().__init__(how)
+        self.how = how
 
 
 @dataclass(frozen=True)
@@ -101,37 +115,47 @@ class Outcome:
     points: Points | None = None
 
 
-def attempt(task: Task, folder: RunFolder | None, work: Callable[[], Outcome]) -> Outcome:
+def attempt(
+    task: Task, options: CommonOptions, folder: RunFolder | None, work: Callable[[], Outcome]
+) -> Outcome:
     """Do the work of a task; whatever is wrong with the slide ends in a failed row.
 
     A failed slide keeps no files of an earlier run, which would contradict its row.
+
+    Args:
+        task: The slide.
+        options: Of the batch.
+        folder: Run directory; None keeps results in memory only.
+        work: What is to be done.
 
     Raises:
         Interrupted: As `work` does.
         OutputError: The output cannot be written; the batch cannot go on.
     """
-    try:
-        outcome = Outcome(failed_row(task, task.source.problem)) if task.source.problem else work()
-    except (Interrupted, OutputError):
-        raise
-    except XTError as error:
-        outcome = Outcome(failed_row(task, str(error)))
-    except Exception as error:
-        if is_out_of_memory(error):
-            reason = "The machine ran out of memory. Close other programs, or use --roi."
-            outcome = Outcome(failed_row(task, reason))
-        else:
-            outcome = Outcome(_unexpected(task, error))
+    outcome: Outcome | None = None
+    reason = task.source.problem
+    if not reason:
+        try:
+            outcome = work()
+        except (Interrupted, OutputError):
+            raise
+        except XTError as error:
+            reason = str(error)
+        except Exception as error:
+            if is_out_of_memory(error):
+                reason = "The machine ran out of memory. Close other programs, or use --roi."
+            else:
+                reason = _unexpected(task, error)
+    if outcome is None:
+        outcome = Outcome(failed_row(task, reason, known_facts(task, options)))
     if folder is not None and outcome.row.status == SlideStatus.FAILED:
         folder.remove(task.slide_id)
     return outcome
 
 
-def _unexpected(task: Task, error: Exception) -> SlideRow:
+def _unexpected(task: Task, error: Exception) -> str:
     _log.error("%s failed", visible(task.name), exc_info=error)
-    return failed_row(
-        task, f"Unexpected {type(error).__name__}: {error}. Please report this with the log."
-    )
+    return f"Unexpected {type(error).__name__}: {error}. Please report this with the log."
 
 
 def run_task(
@@ -156,7 +180,7 @@ def run_task(
     def work() -> Outcome:
         return _score(task, model, options, folder, engine, on_event, cancelled)
 
-    return attempt(task, folder, work)
+    return attempt(task, options, folder, work)
 
 
 def _score(
@@ -176,11 +200,13 @@ def _score(
             identity = slide.identity()
         found = folder.finished(task.slide_id, configuration, identity)
         if found is not None:
-            return Outcome(_row(task, found, {}, 0, Encoding.HIT), found, _has_nan(found))
+            return Outcome(scored_row(task, found, {}, 0, Encoding.HIT), found, found.n_nan > 0)
         stamp = {"configuration": configuration, RunH5.META_SLIDE_IDENTITY: identity}
+    if cancelled():
+        raise Interrupted(Stopped.NOT_STARTED)
     with DenseResult(None if folder is None else folder.path) as dense:
         last: Event | None = None
-        seen: list[Thumbnail] = []
+        seen: list[Overview] = []
         for event in engine.run(task.spec(model, options), cancelled, seen.append):
             dense.take(event)
             on_event(event)
@@ -195,7 +221,7 @@ def _finish(
     options: ScoreOptions,
     folder: RunFolder | None,
     dense: DenseResult,
-    seen: Sequence[Thumbnail],
+    seen: Sequence[Overview],
 ) -> Outcome:
     """From the last event of a run to the outcome; writes the files."""
     if isinstance(last, RunFailed):
@@ -204,12 +230,12 @@ def _finish(
         raise RuntimeError(f"a run ended with {type(last).__name__}")
     if last.cancelled:
         raise Interrupted
-    score_map = dense.note(last.score_map)
+    score_map = dense.note(last.score_map, seen[-1].tissue)
     if folder is not None:
         score_map = replace(score_map, run_meta={**score_map.run_meta, **stamp})
-        _write(task, score_map, options, folder, dense, seen[-1])
-    row = _row(task, score_map, last.seconds, last.encoded_regions, last.cache)
-    return Outcome(row, score_map, _has_nan(score_map), last.problems, last.points)
+        _write(task, score_map, options, folder, dense, seen[-1].thumbnail)
+    row = scored_row(task, score_map, last.seconds, last.encoded_regions, last.cache)
+    return Outcome(row, score_map, score_map.n_nan > 0, last.problems, last.points)
 
 
 def _write(
@@ -234,56 +260,3 @@ def _write(
         write_regions_parquet(path(RunFile.PARQUET), score_map)
     dense.write(path, score_map)
     score_map.save(path(RunFile.SCORE_MAP))
-
-
-def failed_row(task: Task, reason: str) -> SlideRow:
-    """The row of a slide that could not be worked on; no folder is named in it."""
-    return SlideRow(
-        row=task.source.row,
-        slide=task.name,
-        id=task.slide_id,
-        status=SlideStatus.FAILED,
-        reason=without_folders(reason, [task.source.path]),
-    )
-
-
-def not_reached(task: Task) -> SlideRow:
-    """The row of a slide that was not done before the batch was interrupted."""
-    return failed_row(
-        task,
-        "Interrupted before this slide was done. Run the same command again to go on.",
-    )
-
-
-def _row(
-    task: Task, score_map: ScoreMap, seconds: dict[str, float], encoded: int, cache: str
-) -> SlideRow:
-    return SlideRow.from_score_map(
-        score_map,
-        task.source.row,
-        reason=_warning(score_map) if len(score_map) else _empty_reason(score_map),
-        seconds_read=seconds.get("read", 0.0),
-        seconds_encode=seconds.get("encode", 0.0),
-        seconds_context=seconds.get("context", 0.0),
-        seconds_total=seconds.get("total", 0.0),
-        encoded_regions=encoded,
-        cache=str(cache),
-    )
-
-
-def _empty_reason(score_map: ScoreMap) -> str:
-    notes = [str(note) for note in score_map.run_meta.get("notes", ())]
-    return "; ".join(notes) or "no tissue was found"
-
-
-def _warning(score_map: ScoreMap) -> str:
-    notes = []
-    if score_map.n_failed:
-        notes.append(f"{score_map.n_failed} regions could not be read")
-    if score_map.n_nan:
-        notes.append(f"{score_map.n_nan} regions have no number (NaN)")
-    return "; ".join(notes)
-
-
-def _has_nan(score_map: ScoreMap) -> bool:
-    return score_map.n_nan > 0

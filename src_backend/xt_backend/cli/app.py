@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
+from functools import partial
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 from typer.exceptions import Abort, TyperException
 
 from xt_backend.errors import XTError
@@ -14,7 +16,7 @@ from xt_backend.keys import PRODUCT, RESEARCH_USE
 
 from .console import asked_for_json, complain, print_json, survive_any_text, want_json
 
-__all__ = ["app", "main"]
+__all__ = ["PlainCommand", "app", "command", "main"]
 
 app = typer.Typer(
     name=PRODUCT,
@@ -23,9 +25,21 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
+
+class PlainCommand(TyperCommand):
+    """Names needed arguments in the usage line as they are, without braces."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Options, then arguments."""
+        pieces = super().collect_usage_pieces(ctx)
+        return [piece.replace("{", "").replace("}", "") for piece in pieces]
+
+
+command = partial(app.command, cls=PlainCommand)
+"""Makes a function a command of the program."""
 
 _LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
 
@@ -50,7 +64,8 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
     ] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Log details to stderr.")
@@ -81,7 +96,7 @@ def main(arguments: list[str] | None = None) -> None:
         error.show()  # type: ignore[attr-defined]
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, Abort):
-        complain("Interrupted.")
+        complain("Interrupted. Run the same command again to go on.")
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)

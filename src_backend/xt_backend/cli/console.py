@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -17,13 +17,17 @@ from rich.progress import (
     ProgressColumn,
     SpinnerColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.text import Text
 
+from .progress_lines import ProgressLines
+
 __all__ = [
+    "Bars",
     "asked_for_json",
     "complain",
     "note",
@@ -32,6 +36,7 @@ __all__ = [
     "say",
     "survive_any_text",
     "want_json",
+    "warn",
 ]
 
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -66,6 +71,11 @@ def note(text: str) -> None:
     _err.print(Text(text))
 
 
+def warn(text: str) -> None:
+    """Print a warning on stderr."""
+    _err.print(Text(f"Warning: {text}", style="bold yellow" if _err.is_terminal else ""))
+
+
 def complain(text: str) -> None:
     """Print an error on stderr."""
     _err.print(Text(f"Error: {text}", style="bold red" if _err.is_terminal else ""))
@@ -89,9 +99,41 @@ class _RateColumn(ProgressColumn):
         return Text(f"{rate:.1f}/s" if rate else "", style="progress.data.speed")
 
 
+class Bars(Protocol):
+    """What commands tell their progress."""
+
+    def add_task(self, description: str, *, total: float | None) -> TaskID:
+        """Begin something; `total` may not be known yet."""
+        ...
+
+    def update(
+        self,
+        task_id: TaskID,
+        *,
+        total: float | None = None,
+        completed: float | None = None,
+        description: str | None = None,
+        visible: bool | None = None,
+        **fields: Any,
+    ) -> None:
+        """Say how far it is; ``rate`` is the number done in a second, if known better."""
+        ...
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        """One more is done."""
+        ...
+
+    def remove_task(self, task_id: TaskID) -> None:
+        """It is over."""
+        ...
+
+
 @contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """A bar on stderr with count, rate and time left."""
+def progress_bar() -> Iterator[Bars]:
+    """A bar on stderr with count, rate and time left; a line now and then where it is a file."""
+    if not sys.stderr.isatty() or _err.is_dumb_terminal:
+        yield ProgressLines(note)
+        return
     with Progress(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),  # names may look like markup

@@ -5,19 +5,21 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from xt_backend.wording import counted
+
 if TYPE_CHECKING:
     from xt_backend.training import Interval, MaskMetrics, Metrics, PointMetrics
 
 __all__ = ["metrics_table", "pixels_table"]
 
 
-def metrics_table(context: Metrics, region_only: Metrics | None, unit: str = "regions") -> str:
+def metrics_table(context: Metrics, region_only: Metrics | None, unit: str = "region") -> str:
     """One line a number, with its 95 % interval; the region-only head in a second column.
 
     Args:
         context: The model's prediction.
         region_only: The region-only head's, or None.
-        unit: What was judged: ``regions`` or ``slides``.
+        unit: What was judged: ``region`` or ``slide``.
     """
     columns = [context] if region_only is None else [context, region_only]
     lines = [_header(len(columns))]
@@ -37,9 +39,9 @@ def metrics_table(context: Metrics, region_only: Metrics | None, unit: str = "re
     if given := [kappa for kappa in kappas if kappa is not None]:
         line("quadratic kappa", given)
     failed = f", {context.n_failed} failed (counted as wrong)" if context.n_failed else ""
-    judged = f"{context.n_regions} {unit}"
-    if unit != "slides":
-        judged += f" of {context.n_slides} slides"
+    judged = counted(context.n_regions, unit)
+    if unit != "slide":
+        judged += f" of {counted(context.n_slides, 'slide')}"
     drawn = math.isfinite(context.accuracy.low)
     how = f"; intervals by drawing {context.resampled} anew" if drawn else ""
     lines.append(f"{judged}{failed}{how}")
@@ -58,7 +60,7 @@ def masks_table(context: MaskMetrics, region_only: MaskMetrics | None) -> str:
         _line("mean Dice", [one.mean_dice for one in columns]),
         _line("mean IoU", [one.mean_iou for one in columns]),
         _line("pixel accuracy", [one.accuracy for one in columns]),
-        f"{context.n_px} annotated pixels of the masks",
+        f"{counted(context.n_px, 'annotated pixel')} of the masks",
     ]
     return "\n".join(line.rstrip() for line in lines)
 
@@ -75,7 +77,9 @@ def points_table(context: PointMetrics, region_only: PointMetrics | None) -> str
         ]
     lines += [_line("F1 of all", [one.all_f1 for one in columns])]
     found, marked = sum(context.n_points.values()), sum(context.n_objects.values())
-    lines += [f"{found} points, {marked} objects, within {context.distance_um:g} um"]
+    lines += [
+        f"{counted(found, 'point')}, {counted(marked, 'object')}, within {context.distance_um:g} um"
+    ]
     return "\n".join(line.rstrip() for line in lines)
 
 

@@ -22,7 +22,8 @@ Json: TypeAlias = Annotated[
 Inputs: TypeAlias = Annotated[
     list[Path],
     typer.Argument(
-        help="Slides, DICOM folders, folders of slides, or a manifest CSV with a column 'slide'."
+        metavar="INPUT",
+        help="Slides, DICOM folders, folders of slides, or a manifest CSV with a column 'slide'.",
     ),
 ]
 Config: TypeAlias = Annotated[
@@ -31,7 +32,9 @@ Config: TypeAlias = Annotated[
 SlideMpp: TypeAlias = Annotated[
     float | None, typer.Option(help="Pixel size in um/px, over whatever the file says.")
 ]
-ModelMpp: TypeAlias = Annotated[float | None, typer.Option(help="Pixel size of the model, um/px.")]
+ModelMpp: TypeAlias = Annotated[
+    float | None, typer.Option(help="Pixel size of a converted model that states none, um/px.")
+]
 AcceptObjectiveMpp: TypeAlias = Annotated[
     bool | None,
     typer.Option(
@@ -46,18 +49,21 @@ AllowUpsample: TypeAlias = Annotated[
     ),
 ]
 Roi: TypeAlias = Annotated[
-    Path | None, typer.Option(help="GeoJSON (QuPath) file; only regions that touch it are read.")
+    Path | None, typer.Option(help="GeoJSON (QuPath) file; only regions that touch it are scored.")
 ]
 Tissue: TypeAlias = Annotated[
     str | None,
-    typer.Option(help="auto, all (everything inside the slide's bounds), or a GeoJSON file."),
+    typer.Option(help="auto, all (the slide's bounds), or a GeoJSON file [default: auto]."),
 ]
 Device: TypeAlias = Annotated[
-    str | None, typer.Option(help="auto (cuda, then mps, then cpu), cpu, cuda, cuda:N or mps.")
+    str | None,
+    typer.Option(help="auto (cuda, then mps, then cpu), cpu, cuda, cuda:N or mps [default: auto]."),
 ]
-Precision: TypeAlias = Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")]
+Precision: TypeAlias = Annotated[
+    str | None, typer.Option(help="auto, fp32, bf16 or fp16 [default: auto].")
+]
 BatchSize: TypeAlias = Annotated[
-    int | None, typer.Option(help="Regions handed on at once; results never depend on it.")
+    int | None, typer.Option(help="Regions read at once [default: 16]; results never depend on it.")
 ]
 Cache: TypeAlias = Annotated[
     Path | None,
@@ -72,7 +78,7 @@ Stride: TypeAlias = Annotated[
 Workers: TypeAlias = Annotated[int | None, typer.Option(help="Reader threads [default: 2].")]
 MaxFailedFraction: TypeAlias = Annotated[
     float | None,
-    typer.Option(help="A slide fails when more of its regions are unreadable [default: 0.05]."),
+    typer.Option(help="A slide fails when a larger share is unreadable [default: 0.05]."),
 ]
 MaxPixels: TypeAlias = Annotated[
     int | None,
@@ -80,7 +86,7 @@ MaxPixels: TypeAlias = Annotated[
 ]
 Labels: TypeAlias = Annotated[
     Path | None,
-    typer.Option(help="CSV with the columns slide, label and if known patient: one label a slide."),
+    typer.Option(help="CSV with the columns slide, label and, if known, patient."),
 ]
 Offline: TypeAlias = Annotated[
     bool | None, typer.Option("--offline", help="Never download; local files only.")

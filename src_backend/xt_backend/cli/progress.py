@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.progress import Progress, TaskID
+from rich.progress import TaskID
 
-from .console import note, progress_bar
+from .console import Bars, note, progress_bar
 
 if TYPE_CHECKING:
     from xt_backend.batch import Outcome, Task
@@ -35,7 +35,7 @@ class RunBar:
         n_slides: Slides of the batch.
     """
 
-    def __init__(self, bar: Progress, n_slides: int) -> None:
+    def __init__(self, bar: Bars, n_slides: int) -> None:
         self._bar = bar
         self._slides: TaskID | None = (
             bar.add_task("slides", total=n_slides) if n_slides > 1 else None
@@ -92,6 +92,10 @@ def stage_bars() -> Iterator[ProgressCallback]:
         tasks: dict[str, TaskID] = {}
 
         def show(progress: StageProgress) -> None:
+            if progress.lines:
+                for line in progress.lines:
+                    note(line)
+                return
             if progress.stage not in tasks:
                 for done in tasks.values():
                     bar.update(done, visible=False)

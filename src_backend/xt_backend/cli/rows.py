@@ -1,30 +1,102 @@
-"""A row of slides.csv as one line for people."""
+"""What became of a batch, for people and as JSON."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xt_backend.keys import SlideStatus
+from xt_backend.keys import RunFile, SlideStatus, Stopped
+from xt_backend.wording import counted
+
+from .console import note, print_json, say, warn
 
 if TYPE_CHECKING:
+    from xt_backend.batch import Inputs, Run
     from xt_backend.outputs import SlideRow
 
-__all__ = ["summary"]
+__all__ = ["show_run", "summary", "tell_passed_over"]
+
+
+def tell_passed_over(inputs: Inputs) -> None:
+    """Name on stderr the files that are no slides."""
+    for item in inputs.passed_over_values():
+        note(f"passed over {item['file']}: {item['reason']}")
+
+
+def show_run(run: Run, inputs: Inputs, out: Path, json: bool) -> None:
+    """Print what became of every slide, and how many of each.
+
+    Args:
+        run: The batch.
+        inputs: What it was asked to read.
+        out: Run directory.
+        json: As one JSON object; warnings then go to stderr.
+    """
+    from xt_backend.outputs import slide_values, visible
+
+    if not json:
+        for line in _lines(run):
+            say(line)
+        say(_headline(run, out))
+        return
+    for row in run.rows:
+        if text := _warning(row):
+            warn(f"{visible(row.slide)}: {text}")
+    print_json(
+        {
+            "out": str(out),
+            "slides": [slide_values(row, run.classes, run.kinds) for row in run.rows],
+            "counts": run.counts,
+            "passed_over": inputs.passed_over_values(),
+            "interrupted": run.interrupted,
+        }
+    )
 
 
 def summary(row: SlideRow) -> str:
     """What became of a slide."""
     if row.status == SlideStatus.FAILED:
-        return f"FAILED. {row.reason}"
+        return f"FAILED: {row.reason}"
     if row.status == SlideStatus.EMPTY:
         return f"empty: {row.reason}"
-    parts = [f"{row.n_regions} regions, {row.encoded_regions} encoded now"]
+    parts = [f"{counted(row.n_regions or 0, 'region')}, {row.encoded_regions or 0:,} encoded now"]
     if row.predicted:
         parts.append(f"{row.predicted} {row.probabilities[row.predicted]:.1%}")
     if row.fractions:
         parts.append(", ".join(f"{name} {share:.1%}" for name, share in row.fractions.items()))
+    if row.counts:
+        parts.append(", ".join(f"{name} {count:,}" for name, count in row.counts.items()))
     if row.seconds_total:
         parts.append(f"{row.seconds_total:.1f} s")
-    if row.reason:
-        parts.append(row.reason)
     return "; ".join(parts)
+
+
+def _lines(run: Run) -> Iterator[str]:
+    """One line a slide that was begun, and one for its warning."""
+    from xt_backend.outputs import visible
+
+    for row in run.rows:
+        how = run.stopped.get(row.row)
+        if how is Stopped.NOT_STARTED:
+            continue
+        if how is not None:
+            yield f"{visible(row.slide)}: interrupted"
+            continue
+        yield f"{visible(row.slide)}: {summary(row)}"
+        if text := _warning(row):
+            yield f"  Warning: {text}"
+
+
+def _warning(row: SlideRow) -> str:
+    return row.reason if row.status == SlideStatus.DONE else ""
+
+
+def _headline(run: Run, out: Path) -> str:
+    parts = [f"{n:,} {kind.replace('_', ' ')}" for kind, n in run.counts.items() if n]
+    if n_warned := sum(bool(_warning(row)) for row in run.rows):
+        parts.append(f"{counted(n_warned, 'warning')}")
+    said = f"{', '.join(parts)}. Table: {out / RunFile.SLIDES_CSV}"
+    if run.interrupted:
+        said += "\nRun the same command again to go on; what is encoded is not encoded again."
+    return said

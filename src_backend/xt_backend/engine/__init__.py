@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .encoder import BatchEncoder
     from .events import Event, RegionsDecoded, RegionsScored, RunFailed, RunFinished, RunPlanned
     from .extraction import Extracted, extract, open_store
-    from .preparation import Prepared, prepare
+    from .preparation import Overview, Prepared, prepare
     from .run import Engine
     from .spec import RunSpec
 
@@ -27,6 +27,7 @@ _HOMES = {
     "Engine": "run",
     "Event": "events",
     "Extracted": "extraction",
+    "Overview": "preparation",
     "Prepared": "preparation",
     "RegionsDecoded": "events",
     "RegionsScored": "events",
@@ -50,6 +51,7 @@ __all__ = [
     "Engine",
     "Event",
     "Extracted",
+    "Overview",
     "Prepared",
     "RegionsDecoded",
     "RegionsScored",

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from xt_backend.config import CommonOptions
 from xt_backend.errors import TooManyFailedRegionsError
 from xt_backend.keys import RegionStatus
+from xt_backend.wording import counted
 
 from .encoder import BatchEncoder
 from .extraction import READ_BATCH, extract, open_store
@@ -110,6 +111,6 @@ def check_failures(status: npt.NDArray[np.uint8], name: str, max_fraction: float
     n_failed = int((status == RegionStatus.READ_ERROR).sum())
     if len(status) and n_failed / len(status) > max_fraction:
         raise TooManyFailedRegionsError(
-            f"{n_failed} of {len(status)} regions of {name} could not be read",
+            f"{n_failed:,} of {counted(len(status), 'region')} of {name} could not be read",
             "Get the slide again, or raise --max-failed-fraction",
         )

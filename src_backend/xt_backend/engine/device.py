@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from xt_backend.errors import DeviceError
+from xt_backend.wording import counted
 
 __all__ = ["Device", "choose_device", "is_out_of_memory", "prepare_cpu"]
 
@@ -69,7 +70,7 @@ def choose_device(asked: str = "auto", precision: str = "auto") -> Device:
             index = int(asked.split(":")[1]) if ":" in asked else 0
             if index >= count:
                 raise DeviceError(
-                    f"Device {asked} was asked for, but torch sees {count} CUDA devices",
+                    f"Device {asked} was asked for, but torch sees {counted(count, 'CUDA device')}",
                     "Use --device auto or cpu, or install a CUDA build of torch",
                 )
             name = f"cuda:{index}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,10 +34,23 @@ from xt_backend.slides import (
 if TYPE_CHECKING:
     from xt_backend.model import StainInfo
 
-__all__ = ["THUMBNAIL_PX", "Prepared", "lattice_of", "prepare"]
+__all__ = ["THUMBNAIL_PX", "Overview", "Prepared", "lattice_of", "prepare", "size_warning"]
 
 THUMBNAIL_PX = 2048
 """Long side of the thumbnail that tissue is looked for on."""
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A slide on one small picture.
+
+    Attributes:
+        thumbnail: The picture that tissue was looked for on.
+        tissue: What was found, or given by hand.
+    """
+
+    thumbnail: Thumbnail
+    tissue: Tissue
 
 
 @dataclass
@@ -51,6 +64,7 @@ class Prepared:
         lattice: All region places.
         cells: (n, 2) int32 (col, row) of the selected ones, raster order.
         notes: What the user should know.
+        warnings: Those of the notes that put a prediction in doubt.
         normaliser: Brings the slide's stain to that of the model; None leaves it.
     """
 
@@ -61,7 +75,23 @@ class Prepared:
     lattice: Lattice
     cells: npt.NDArray[np.int32]
     notes: list[str]
+    warnings: list[str] = field(default_factory=list)
     normaliser: StainNormaliser | None = None
+
+    @property
+    def overview(self) -> Overview:
+        """Picture and tissue."""
+        return Overview(self.thumbnail, self.tissue)
+
+    def warn(self, text: str) -> None:
+        """Take a warning."""
+        self.notes.append(text)
+        self.warnings.append(text)
+
+    def tissue_shares(self) -> npt.NDArray[np.float32]:
+        """(n,) share of each selected region's area that is tissue, 0 to 1."""
+        tissue = self.tissue
+        return self.lattice.tissue_shares(tissue.mask, tissue.scale_x, tissue.scale_y, self.cells)
 
 
 def prepare(
@@ -117,7 +147,12 @@ def _choose(slide: Slide, model_mpp: float, region_px: int, options: CommonOptio
     cells = lattice.select(tissue.mask, tissue.scale_x, tissue.scale_y, roi)
     if roi is not None and not len(cells):
         notes.append("the region of interest holds no tissue")
-    return Prepared(slide, mpp, thumbnail, tissue, lattice, cells, notes)
+    prepared = Prepared(slide, mpp, thumbnail, tissue, lattice, cells, notes)
+    if slide.missing:
+        prepared.warn(slide.missing)
+    if warning := size_warning(lattice, cells):
+        prepared.warn(warning)
+    return prepared
 
 
 def _add_normaliser(prepared: Prepared, stain: StainInfo, model_mpp: float) -> None:
@@ -125,7 +160,7 @@ def _add_normaliser(prepared: Prepared, stain: StainInfo, model_mpp: float) -> N
     pixels = sample_stained(prepared.slide, prepared.thumbnail, model_mpp)
     own = measure_stain(stain.method, pixels)
     if own is None:
-        prepared.notes.append("too little of the slide is stained to normalise its stain")
+        prepared.warn("too little of the slide is stained to normalise its stain")
     prepared.normaliser = StainNormaliser(own, target)
 
 
@@ -145,6 +180,27 @@ def lattice_of(
     """
     mpp = slide.require_mpp()
     return Lattice.for_bounds(slide.info.bounds_px, (mpp.x, mpp.y), model_mpp, region_px, stride_px)
+
+
+def size_warning(lattice: Lattice, cells: npt.NDArray[np.int32]) -> str:
+    """What to know of a slide that is smaller than one region; empty for all others.
+
+    Args:
+        lattice: Of the slide.
+        cells: (n, 2) int32 (col, row) of the selected regions.
+    """
+    region_um = lattice.region_px * lattice.model_mpp
+    width_um, height_um = np.multiply(lattice.extent_px, lattice.slide_mpp)
+    # Less than a pixel is how a crop of just one region is rounded.
+    if min(width_um, height_um) > region_um - lattice.model_mpp or not len(cells):
+        return ""
+    padding = 1 - float(lattice.inside_shares(cells).mean())
+    return (
+        f"the slide, {width_um:.3g} x {height_um:.3g} um, is smaller than a region of the model, "
+        f"{region_um:.3g} x {region_um:.3g} um: {padding:.1%} of what the model sees is padding, "
+        "so that its prediction means little; score a larger piece of the slide, or use a model "
+        "with smaller regions"
+    )
 
 
 def _tissue(slide: Slide, thumbnail: Thumbnail, mpp: SlideMpp, asked: str) -> Tissue:

@@ -18,9 +18,8 @@ from xt_backend.errors import (
     SlideChangedError,
     XTError,
 )
-from xt_backend.keys import Encoding, RegionStatus
+from xt_backend.keys import Encoding, RegionStatus, RunMeta
 from xt_backend.model import XT, ReferenceXT, find_model, load_model
-from xt_backend.slides import Thumbnail
 from xt_backend.store import RegionStore, ScoreMap
 
 from .collection import check_failures
@@ -29,7 +28,7 @@ from .device import Device, choose_device, is_out_of_memory
 from .encoder import BatchEncoder
 from .events import Event, RegionsScored, RunFailed, RunFinished, RunPlanned
 from .extraction import READ_BATCH, extract, open_store
-from .preparation import Prepared, prepare
+from .preparation import Overview, Prepared, prepare
 from .rows import Rows
 from .spec import RunSpec
 
@@ -67,7 +66,7 @@ class Engine:
         self,
         spec: RunSpec,
         cancelled: Callable[[], bool] = lambda: False,
-        on_thumbnail: Callable[[Thumbnail], None] = lambda thumbnail: None,
+        on_overview: Callable[[Overview], None] = lambda overview: None,
     ) -> Iterator[Event]:
         """Score one slide.
 
@@ -78,11 +77,11 @@ class Engine:
         Args:
             spec: What is asked for.
             cancelled: Asked after every read batch.
-            on_thumbnail: Given the picture that tissue was looked for on. Too large for an event,
-                and a second or more of reading to whoever wants it as well.
+            on_overview: Given the picture that tissue was looked for on, and the tissue. Too large
+                for an event, and a second or more of reading to whoever wants them as well.
         """
         try:
-            yield from _Run(self, spec, cancelled, on_thumbnail).events()
+            yield from _Run(self, spec, cancelled, on_overview).events()
         except XTError as error:
             yield RunFailed(spec.run_id, error)
         except MemoryError:
@@ -118,12 +117,12 @@ class _Run:
         engine: Engine,
         spec: RunSpec,
         cancelled: Callable[[], bool],
-        on_thumbnail: Callable[[Thumbnail], None],
+        on_overview: Callable[[Overview], None],
     ) -> None:
         self._engine = engine
         self._spec = spec
         self._cancelled = cancelled
-        self._on_thumbnail = on_thumbnail
+        self._on_overview = on_overview
         self._started = time.perf_counter()
         self._seconds = {"read": 0.0, "encode": 0.0, "context": 0.0}
 
@@ -138,7 +137,7 @@ class _Run:
             )
         model_mpp = card.mpp(spec.model_mpp)
         prepared = prepare(spec.slide, model_mpp, card.scored_px, spec, card.stain)
-        self._on_thumbnail(prepared.thumbnail)
+        self._on_overview(prepared.overview)
         with prepared.slide:
             encoder = BatchEncoder(self._model.region_encoder, device)
             store = open_store(prepared, encoder, spec.cache_dir())
@@ -189,8 +188,10 @@ class _Run:
                 "device_reason": device.reason,
                 "precision": device.precision,
                 "tissue": prepared.tissue.kind,
-                "notes": list(prepared.notes),
+                RunMeta.NOTES: list(prepared.notes),
+                RunMeta.WARNINGS: list(prepared.warnings),
             },
+            tissue=prepared.tissue_shares(),
         )
 
     def _score(

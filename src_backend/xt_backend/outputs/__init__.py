@@ -14,8 +14,8 @@ from xt_backend.outputs.geojson import write_geojson
 from xt_backend.outputs.mask_tiff import (
     SlideMask,
     mask_canvas,
-    mask_px,
     read_mask,
+    tissue_mask_px,
     write_mask,
 )
 from xt_backend.outputs.names import pseudonym_ids, safe_ids, without_folders
@@ -44,7 +44,6 @@ __all__ = [
     "SlideRow",
     "check_parquet",
     "mask_canvas",
-    "mask_px",
     "overlay_image",
     "point_kinds",
     "points_frame",
@@ -60,6 +59,7 @@ __all__ = [
     "slide_values",
     "slides_csv_columns",
     "slides_frame",
+    "tissue_mask_px",
     "visible",
     "without_folders",
     "write_features_h5",

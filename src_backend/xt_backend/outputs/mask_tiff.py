@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from mmap import mmap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, uuid5
 
 import numpy as np
@@ -21,7 +21,10 @@ from xt_backend.store.mask_grid import MaskGrid
 from xt_backend.store.plain import canonical_json, writer_version
 from xt_backend.store.score_map import ScoreMap
 
-__all__ = ["SlideMask", "mask_canvas", "mask_px", "read_mask", "write_mask"]
+if TYPE_CHECKING:
+    from xt_backend.slides import Tissue
+
+__all__ = ["SlideMask", "mask_canvas", "read_mask", "tissue_mask_px", "write_mask"]
 
 Mask = npt.NDArray[np.uint8]
 
@@ -89,17 +92,28 @@ def mask_canvas(grid: MaskGrid, folder: Path | None = None) -> Iterator[Mask]:
         yield np.frombuffer(mmap(file.fileno(), height * width), np.uint8).reshape(grid.shape)
 
 
-def mask_px(canvas: Mask, classes: tuple[str, ...]) -> dict[str, int]:
-    """Pixels of each class in a mask.
+def tissue_mask_px(
+    canvas: Mask, grid: MaskGrid, tissue: Tissue, classes: tuple[str, ...]
+) -> dict[str, int]:
+    """Pixels of each class in a mask that have their middle on tissue.
 
     Args:
         canvas: (height, width) uint8, class index + 1.
+        grid: Where its pixels lie.
+        tissue: Of the slide.
         classes: Names by class index.
     """
+    (step_x, step_y), (x0_px, y0_px) = grid.step_px, grid.lattice.origin_px
+    height, width = tissue.mask.shape
+    x_px = x0_px + (np.arange(canvas.shape[1]) + 0.5) * step_x
+    y_px = y0_px + (np.arange(canvas.shape[0]) + 0.5) * step_y
+    columns = (x_px / tissue.scale_x).astype(np.int64).clip(0, width - 1)
+    rows = (y_px / tissue.scale_y).astype(np.int64).clip(0, height - 1)
     counts = np.zeros(len(classes) + 1, np.int64)
     for first in range(0, len(canvas), _ROWS_AT_ONCE):
-        part = canvas[first : first + _ROWS_AT_ONCE]
-        counts += np.bincount(part.ravel(), minlength=len(counts))
+        part = slice(first, first + _ROWS_AT_ONCE)
+        on_tissue = tissue.mask[rows[part]][:, columns]
+        counts += np.bincount(canvas[part][on_tissue], minlength=len(counts))
     return dict(zip(classes, counts[1:].tolist(), strict=True))
 
 

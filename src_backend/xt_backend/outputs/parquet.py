@@ -28,7 +28,8 @@ def check_parquet() -> None:
         import pyarrow  # noqa: F401
     except ImportError as error:
         raise UsageError(
-            "Parquet needs pyarrow, which is not installed", 'pip install "napari-xt[parquet]"'
+            "Parquet needs pyarrow, which is not installed",
+            'Install it with: pip install "napari-xt[parquet]"',
         ) from error
 
 

@@ -5,15 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from xt_backend.slides.dicom import dicom_files, is_dicom, series_uid
+from xt_backend.slides.mirax import MiraxFolder
 
-__all__ = ["mirax_folder", "named_companions", "slide_files"]
+__all__ = ["missing_files", "named_companions", "slide_files"]
 
 _MAX_INDEX_BYTES = 1 << 20
 
 
-def mirax_folder(path: Path) -> Path:
-    """The folder that belongs to a .mrxs file."""
-    return path.with_suffix("")
+def missing_files(path: Path) -> str:
+    """Which files of a slide that opens are missing, as a sentence; else empty.
+
+    Args:
+        path: The file that OpenSlide opened.
+    """
+    lacks = MiraxFolder.of(path).lacks() if path.suffix.lower() == ".mrxs" else ""
+    return f"the folder of this MIRAX slide lacks {lacks}" if lacks else ""
 
 
 def named_companions(path: Path) -> list[Path]:
@@ -45,8 +51,9 @@ def slide_files(path: Path) -> tuple[Path, ...]:
     """
     suffix = path.suffix.lower()
     others: list[Path] = []
-    if suffix == ".mrxs" and mirax_folder(path).is_dir():
-        others = [file for file in mirax_folder(path).iterdir() if file.is_file()]
+    mirax = MiraxFolder.of(path).path
+    if suffix == ".mrxs" and mirax.is_dir():
+        others = [file for file in mirax.iterdir() if file.is_file()]
     elif suffix in (".vms", ".vmu"):
         others = [file for file in named_companions(path) if file.is_file()]
     elif suffix == ".dcm" or (not suffix and is_dicom(path)):

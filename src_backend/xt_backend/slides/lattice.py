@@ -12,7 +12,12 @@ import numpy.typing as npt
 from shapely.geometry.base import BaseGeometry
 
 from xt_backend.errors import UsageError
-from xt_backend.slides.selection import CellSpans, cells_with_tissue, cells_with_tissue_in_roi
+from xt_backend.slides.selection import (
+    CellSpans,
+    cells_with_tissue,
+    cells_with_tissue_in_roi,
+    tissue_areas,
+)
 
 __all__ = ["Lattice"]
 
@@ -171,13 +176,7 @@ class Lattice:
             UsageError: The mask is not 2-dimensional, a scale is not above 0, or the ROI crosses
                 itself or has no area.
         """
-        if tissue.ndim != 2:
-            raise UsageError(f"the tissue mask has {tissue.ndim} dimensions", "Give a 2-D mask")
-        if not (math.isfinite(scale_x) and math.isfinite(scale_y) and min(scale_x, scale_y) > 0):
-            raise UsageError(f"mask scale {scale_x}, {scale_y} is not above 0", "Give px per pixel")
-        spans = CellSpans(
-            *self._clipped(0), *self._clipped(1), scale_x=float(scale_x), scale_y=float(scale_y)
-        )
+        spans = self._spans_over(tissue, scale_x, scale_y)
         mask = tissue.astype(bool, copy=False)
         if roi is None:
             grid = cells_with_tissue(mask, spans)
@@ -185,6 +184,44 @@ class Lattice:
             grid = cells_with_tissue_in_roi(mask, spans, roi)
         rows, cols = np.nonzero(grid)
         return np.stack([cols, rows], axis=1).astype(np.int32)
+
+    def tissue_shares(
+        self,
+        tissue: npt.NDArray[np.bool_],
+        scale_x: float,
+        scale_y: float,
+        cells: npt.ArrayLike,
+    ) -> npt.NDArray[np.float32]:
+        """Share of the area of cells that is tissue, (n,) float32 from 0 to 1.
+
+        What lies outside the extent is no tissue.
+
+        Args:
+            tissue: (h, w) bool, as of `select`.
+            scale_x: Level-0 px per mask pixel along x.
+            scale_y: Level-0 px per mask pixel along y.
+            cells: (n, 2) int of (col, row).
+
+        Raises:
+            UsageError: The mask is not 2-dimensional, or a scale is not above 0.
+        """
+        spans = self._spans_over(tissue, scale_x, scale_y)
+        cols, rows = np.asarray(cells, dtype=np.int64).reshape(-1, 2).T
+        areas = tissue_areas(tissue.astype(bool, copy=False), spans)[rows, cols]
+        shares: npt.NDArray[np.float32] = (areas / self._areas(cells)).astype(np.float32)
+        return shares.clip(0, 1)
+
+    def inside_shares(self, cells: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Share of the area of cells that lies inside the extent, (n,) float32.
+
+        Args:
+            cells: (n, 2) int of (col, row).
+        """
+        boxes = self.boxes(cells)
+        far = np.add(self.origin_px, self.extent_px)
+        inside = (np.minimum(boxes[:, 2:], far) - boxes[:, :2]).clip(0).prod(axis=1)
+        shares: npt.NDArray[np.float32] = (inside / self._areas(cells)).astype(np.float32)
+        return shares
 
     def affine_to_level0(self) -> npt.NDArray[np.float64]:
         """(3, 3) float64 from (col, row, 1) to level-0 px (x, y, 1).
@@ -237,6 +274,22 @@ class Lattice:
         if unknown:
             raise UsageError(f"the lattice has unknown keys {sorted(unknown)}", "Remove them")
         return lattice
+
+    def _spans_over(
+        self, tissue: npt.NDArray[np.bool_], scale_x: float, scale_y: float
+    ) -> CellSpans:
+        if tissue.ndim != 2:
+            raise UsageError(f"the tissue mask has {tissue.ndim} dimensions", "Give a 2-D mask")
+        if not (math.isfinite(scale_x) and math.isfinite(scale_y) and min(scale_x, scale_y) > 0):
+            raise UsageError(f"mask scale {scale_x}, {scale_y} is not above 0", "Give px per pixel")
+        return CellSpans(
+            *self._clipped(0), *self._clipped(1), scale_x=float(scale_x), scale_y=float(scale_y)
+        )
+
+    def _areas(self, cells: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        boxes = self.boxes(cells)
+        areas: npt.NDArray[np.int64] = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+        return areas
 
     def _ratio(self, axis: int) -> float:
         """Level-0 px per px at model mpp."""

@@ -10,14 +10,17 @@ from pathlib import Path
 import openslide
 
 from xt_backend.errors import SlideOpenError
-from xt_backend.slides.companions import mirax_folder, named_companions
+from xt_backend.slides.companions import missing_files, named_companions
 from xt_backend.slides.dicom import dicom_files, is_dicom, series_uid
 from xt_backend.slides.handle import Handle, scrub
+from xt_backend.slides.mirax import MiraxFolder
 from xt_backend.slides.tiff import is_tiff, summarise_tiff
+from xt_backend.wording import counted
 
 __all__ = ["open_handle"]
 
 _COPY_AGAIN = "Copy the slide again from its source"
+_COPY_FOLDER = "Copy the whole folder again from its source"
 _CONVERT = (
     "Convert it to a pyramidal TIFF with JPEG compression, for example with libvips or Bio-Formats"
 )
@@ -77,10 +80,11 @@ def open_handle(path: Path) -> tuple[Handle, Path]:
 
 def _open_file(path: Path, head: bytes) -> Handle:
     suffix = path.suffix.lower()
-    if suffix == ".mrxs" and not mirax_folder(path).is_dir():
+    if suffix == ".mrxs" and not MiraxFolder.of(path).path.is_dir():
         raise SlideOpenError(
-            "the folder of the same name that belongs to a MIRAX (.mrxs) file is missing",
-            "Copy the folder to the place beside the .mrxs file",
+            "the folder of the same name, which holds the pixels of this MIRAX (.mrxs) slide, is "
+            "missing",
+            "Copy the folder to the place beside the .mrxs file, and rename neither of them alone",
         )
     try:
         handle = Handle(path)
@@ -145,6 +149,10 @@ def _translate(path: Path, head: bytes, message: str) -> tuple[str, str]:
         missing = _missing_companions(path)
         if missing:
             return missing
+    if path.suffix.lower() == ".mrxs":
+        lacking = missing_files(path)
+        damaged = f"a file in the folder of this MIRAX slide is damaged: {scrub(message, path)}"
+        return lacking or damaged, _COPY_FOLDER
     return (
         f"OpenSlide cannot open it: {scrub(message, path)}",
         "Copy the slide again from its source, with all files that belong to it",
@@ -157,7 +165,8 @@ def _missing_companions(path: Path) -> tuple[str, str] | None:
     if not missing:
         return None
     return (
-        f"{len(missing)} of the {len(named)} files that the slide is made of are missing",
+        f"{len(missing)} of the {counted(len(named), 'file')} that the slide is made of "
+        f"{'is' if len(missing) == 1 else 'are'} missing",
         f"Copy them to the place beside the {path.suffix} file",
     )
 
@@ -180,10 +189,7 @@ def _diagnose(path: Path, head: bytes) -> tuple[str, str]:
         if missing:
             return missing
     if suffix == ".mrxs" and head.startswith(b"\xff\xd8"):
-        return (
-            "the folder that belongs to the MIRAX (.mrxs) file lacks Slidedat.ini or Index.dat",
-            "Copy the whole folder again",
-        )
+        return missing_files(path) or "the folder of this MIRAX slide is damaged", _COPY_FOLDER
     rename = "Give the slide itself; the name ends like a slide's, the content is another"
     for magic, kind in _KINDS:
         if head.lstrip().startswith(magic):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +12,11 @@ from shapely.geometry.base import BaseGeometry
 
 from xt_backend.errors import UsageError
 
-__all__ = ["CellSpans", "cells_with_tissue", "cells_with_tissue_in_roi"]
+__all__ = ["CellSpans", "cells_with_tissue", "cells_with_tissue_in_roi", "tissue_areas"]
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
 
 _ROUNDING = 1e-9
 
@@ -48,6 +50,35 @@ class CellSpans:
         return _overlapped(self.y0, self.y1, self.scale_y, height)
 
 
+def tissue_areas(mask: Mask, spans: CellSpans) -> Floats:
+    """(n_rows, n_cols) float64: area of the True mask pixels in each cell, level-0 px.
+
+    Exact: of a mask pixel that straddles cells, each gets the part that lies in it.
+    """
+    total = _summed(mask)
+    strips = _at(total, spans.y1 / spans.scale_y) - _at(total, spans.y0 / spans.scale_y)
+    columns = strips.T
+    areas = _at(columns, spans.x1 / spans.scale_x) - _at(columns, spans.x0 / spans.scale_x)
+    return np.asarray(areas.T * (spans.scale_x * spans.scale_y), np.float64)
+
+
+def _at(sums: npt.NDArray[Any], places: Floats) -> Floats:
+    """Sums up to places between the rows, which they are linear in."""
+    places = places.clip(0, len(sums) - 1)
+    first = np.minimum(places.astype(np.int64), len(sums) - 2)
+    beyond = (places - first)[:, None]
+    return np.asarray(sums[first] * (1 - beyond) + sums[first + 1] * beyond, np.float64)
+
+
+def _summed(mask: Mask) -> Ints:
+    """(h + 1, w + 1) number of True pixels above and left of each corner of the mask's pixels."""
+    height, width = mask.shape
+    total = np.zeros((height + 1, width + 1), dtype=np.int64)
+    np.cumsum(mask, axis=0, dtype=np.int64, out=total[1:, 1:])
+    np.cumsum(total[1:, 1:], axis=1, out=total[1:, 1:])
+    return total
+
+
 def _overlapped(start: Ints, end: Ints, scale: float, size: int) -> tuple[Ints, Ints]:
     # Without the tolerance, 512 / 0.1 * ... just beside a whole number would count a pixel
     # that only touches.
@@ -59,9 +90,7 @@ def _overlapped(start: Ints, end: Ints, scale: float, size: int) -> tuple[Ints, 
 def _counts(mask: Mask, spans: CellSpans) -> Ints:
     """(n_rows, n_cols) number of True mask pixels that each cell overlaps."""
     height, width = mask.shape
-    total = np.zeros((height + 1, width + 1), dtype=np.int64)
-    np.cumsum(mask, axis=0, dtype=np.int64, out=total[1:, 1:])
-    np.cumsum(total[1:, 1:], axis=1, out=total[1:, 1:])
+    total = _summed(mask)
     c0, c1 = spans.mask_columns(width)
     r0, r1 = spans.mask_rows(height)
     strips = total[r1] - total[r0]

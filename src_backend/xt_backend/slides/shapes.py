@@ -16,6 +16,7 @@ from shapely.geometry import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from xt_backend.errors import AnnotationError
+from xt_backend.wording import counted
 
 __all__ = ["MAX_BYTES", "Shape", "read_shapes", "repair"]
 
@@ -78,7 +79,7 @@ def read_shapes(path: Path, *, offset_px: tuple[float, float] = (0, 0)) -> list[
             _log.warning("%s, feature %d: %s", path.name, number, shape.note)
         shapes.append(shape)
     if features and not shapes:
-        raise _error(path, f"holds no area, only {len(features)} features without one")
+        raise _error(path, f"holds no area, only {counted(len(features), 'feature')} without one")
     return shapes
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from xt_backend.errors import SlideMppError, SlideOpenError, UsageError
 from xt_backend.slides import mpp as mpp_rules
-from xt_backend.slides.companions import slide_files
+from xt_backend.slides.companions import missing_files, slide_files
 from xt_backend.slides.identity import identity_of, stamp_files
 from xt_backend.slides.info import SlideInfo, read_info
 from xt_backend.slides.mpp import SlideMpp
@@ -53,11 +53,13 @@ class Slide:
         path: As given; never written to any output.
         info: What is known without reading pixels.
         pixels: Reads by plan, for `Reader`.
+        missing: Which of its files are missing, so that some places cannot be read; else empty.
     """
 
     path: Path
     info: SlideInfo
     pixels: Pixels
+    missing: str
 
     def __init__(
         self, path: Path, slide_mpp: float | None = None, *, accept_objective_mpp: bool = False
@@ -66,6 +68,7 @@ class Slide:
         self.path = path
         self._handle, opened = open_handle(path)
         try:
+            self.missing = missing_files(opened)
             self._files = slide_files(opened)
         except OSError as error:
             raise SlideOpenError(

@@ -24,7 +24,8 @@ __all__ = ["ScoreMap"]
 
 _BUDGET_BYTES = 4 << 30
 _SCORED = [int(status) for status in RegionStatus if status.scored]
-_ARRAYS = ("cells", "status", "logits", "region_only_logits", "slide_logits")
+_ARRAYS = ("cells", "status", "logits", "region_only_logits", "slide_logits", "tissue")
+_OPTIONAL = (RunH5.SLIDE_LOGITS, RunH5.TISSUE)
 
 Floats = npt.NDArray[np.float32]
 
@@ -61,6 +62,8 @@ class ScoreMap:
         model_sha256: SHA-256 of its weights.
         run_meta: Further plain values about the run, brought into JSON's terms; of paths only
             the last name is kept.
+        tissue: (n,) float32, share of each region's area that is tissue, 0 to 1; None in files of
+            older versions, which did not keep it.
 
     Raises:
         UsageError: Values that do not fit each other.
@@ -89,6 +92,7 @@ class ScoreMap:
     model_name: str
     model_sha256: str
     run_meta: Mapping[str, Any] = field(default_factory=dict)
+    tissue: Floats | None = None
 
     def __post_init__(self) -> None:
         n, n_classes = len(self.cells), len(self.classes)
@@ -98,11 +102,12 @@ class ScoreMap:
             "logits": (n, n_classes),
             "region_only_logits": (n, n_classes),
             "slide_logits": (n_classes,),
+            "tissue": (n,),
         }
         dtypes = {"cells": np.int32, "status": np.uint8}
         for name in _ARRAYS:
             value = getattr(self, name)
-            if value is None and name == "slide_logits":
+            if value is None and name in _OPTIONAL:
                 continue
             value = np.asarray(value, dtypes.get(name, np.float32))
             if value.shape != shapes[name]:
@@ -138,6 +143,8 @@ class ScoreMap:
             raise UsageError(
                 f"cells lie outside the lattice of {places}", "Use the lattice's cells"
             )
+        if self.tissue is not None and not ((self.tissue >= 0) & (self.tissue <= 1)).all():
+            raise UsageError("tissue holds what is no share", "Give 0 to 1")
         if not self.temperature > 0:
             raise UsageError(f"the temperature is {self.temperature}", "Give one above 0")
 
@@ -214,17 +221,19 @@ class ScoreMap:
         return winners(values, self._thresholds())
 
     def fractions(self) -> dict[str, float]:
-        """Share of each class in the area of all labelled regions, NaN where there are none.
+        """Share of each class in the tissue of all labelled regions, NaN where there is none.
 
-        A region counts with the area of its box; overlapping regions count each. Of a dense
-        model whose mask was made, the shares are those in the mask.
+        A region counts with the area of its tissue; overlapping regions count each. Of a dense
+        model whose mask was made, the shares are those in the mask, where it lies on tissue. Maps
+        of older versions do not know the tissue: there the whole area counts.
         """
-        mask_px = self.run_meta.get(RunMeta.MASK_PX)
-        if mask_px is not None:
-            n_px = np.array([mask_px[name] for name in self.classes], np.float64)
-            return self._shares(n_px)
+        for key in (RunMeta.TISSUE_MASK_PX, RunMeta.MASK_PX):
+            if (mask_px := self.run_meta.get(key)) is not None:
+                return self._shares(np.array([mask_px[name] for name in self.classes], np.float64))
         boxes = self.lattice.boxes(self.cells)
-        area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        area = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).astype(np.float64)
+        if self.tissue is not None:
+            area *= self.tissue
         labels = self.labels()
         labelled = labels >= 0
         total = np.bincount(labels[labelled], area[labelled], minlength=len(self.classes))
@@ -267,8 +276,9 @@ class ScoreMap:
             RunH5.PROBABILITIES: self.probabilities,
             RunH5.REGION_ONLY_LOGITS: self.region_only_logits,
         }
-        if self.slide_logits is not None:
-            datasets[RunH5.SLIDE_LOGITS] = self.slide_logits
+        for name in _OPTIONAL:
+            if (values := getattr(self, name)) is not None:
+                datasets[name] = values
         meta = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _ARRAYS}
         meta["lattice"] = self.lattice.to_dict()
         attrs: dict[str, str | int | float] = {
@@ -306,6 +316,7 @@ class ScoreMap:
                     logits=data[RunH5.LOGITS],
                     region_only_logits=data[RunH5.REGION_ONLY_LOGITS],
                     slide_logits=data.get(RunH5.SLIDE_LOGITS),
+                    tissue=data.get(RunH5.TISSUE),
                 )
             except (KeyError, TypeError, ValueError) as error:
                 raise reader.corrupt(f"is no score map ({error})") from error

@@ -11,6 +11,7 @@ from typing import Any
 from xt_backend.errors import AnnotationError, InputNotFoundError
 from xt_backend.keys import DEFAULT_COLORS
 from xt_backend.slides import find_slides, read_objects, read_shapes
+from xt_backend.wording import counted
 
 __all__ = [
     "NO_OBJECT",
@@ -85,7 +86,8 @@ def pair_slides(slides: Path, annotations: Sequence[Path]) -> list[AnnotatedSlid
             )
     if missing:
         raise AnnotationError(
-            f"{len(missing)} of {len(found)} slides have no annotations: {listed(missing)}",
+            f"{len(missing)} of {counted(len(found), 'slide')} without annotations: "
+            f"{listed(missing)}",
             f"Each slide needs <its name>{SUFFIXES[0]} in the annotations folder; "
             "move slides without annotations elsewhere",
         )
@@ -133,7 +135,8 @@ def classes_in(
         )
     if len(classes) < 2:
         raise AnnotationError(
-            f"The annotations hold {len(classes)} class(es): {listed(classes) or 'none'}",
+            f"The annotations hold {counted(len(classes), 'class', 'classes')}: "
+            f"{listed(classes) or 'none'}",
             "A model needs at least two; in QuPath, set the class of every annotation",
         )
     return classes

@@ -75,10 +75,10 @@ class CachedLearner:
                 digest.update(np.ascontiguousarray(values).tobytes())
         return digest.hexdigest()
 
-    def counts(self) -> npt.NDArray[np.int64]:
+    def counts(self, *, validation: bool = False) -> npt.NDArray[np.int64]:
         """See `Learner`."""
         counts = np.zeros(len(self._by_class), np.int64)
-        for one in self.train:
+        for one in self.val if validation else self.train:
             counts += np.bincount(one.true[one.view.weights > 0], minlength=len(counts))
         return counts
 

@@ -13,6 +13,7 @@ from xt_backend.engine.collection import collect
 from xt_backend.engine.encoder import BatchEncoder
 from xt_backend.engine.preparation import prepare
 from xt_backend.model import ModelCard
+from xt_backend.wording import counted
 
 from .pixels import PixelField
 from .truth import Source, Truth, read_truth
@@ -80,7 +81,7 @@ def load_field(
         notes += found.problems
     n_failed = int((~found.scored).sum())
     if n_failed:
-        notes.append(f"{n_failed} of {len(cells)} regions could not be read")
+        notes.append(f"{n_failed:,} of {counted(len(cells), 'region')} could not be read")
     return SlideField(
         name=source.name,
         features=found.features,

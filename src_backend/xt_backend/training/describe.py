@@ -21,6 +21,7 @@ from xt_backend.model import (
     StainInfo,
 )
 from xt_backend.store.labels import probabilities_of
+from xt_backend.wording import counted
 
 from .calibrate import fit_temperature, fit_threshold
 from .fit import Fitter
@@ -187,7 +188,7 @@ def _training_data(spec: TrainSpec, fitter: Fitter, n_val: int) -> str:
         what = f"one label each, in regions of {card.region_um:g} um"
     if spec.task == "detection":
         what = f"regions of {card.region_um:g} um by the objects in them"
-    text = f"{len(fitter.learner)} slides with {what} ({listed}) for training"
+    text = f"{counted(len(fitter.learner), 'slide')} with {what} ({listed}) for training"
     if n_val:
-        text += f", {n_val} slides for validation"
+        text += f", {counted(n_val, 'slide')} for validation"
     return f"{spec.training_data.rstrip()} {text}, at {card.mpp():g} um/px.".strip()

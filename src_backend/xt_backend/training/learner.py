@@ -71,8 +71,8 @@ class Learner(Protocol):
         """A hash of the examples: training may only go on with the same ones."""
         ...
 
-    def counts(self) -> npt.NDArray[np.int64]:
-        """(C,) labels by class to learn from."""
+    def counts(self, *, validation: bool = False) -> npt.NDArray[np.int64]:
+        """(C,) labels by class to learn from, or of the validation slides."""
         ...
 
     def step(

@@ -15,6 +15,7 @@ from xt_backend.errors import UsageError
 from xt_backend.model import ModelCard, save_model
 from xt_backend.store import make_folder
 
+from .counts import ExampleCounts
 from .describe import complete_card, recipe
 from .events import Progress, ProgressCallback, ignore
 from .examples import Split, read_examples
@@ -42,6 +43,7 @@ class TrainResult:
         best_epoch: The epoch that was kept, from 1.
         train_slides: Names of the slides that were trained on.
         val_slides: Names of the slides that chose the epoch, temperature and thresholds.
+        counts: Examples by class; of the model that was kept.
         folds: Models trained beside this one, whose predictions of the slides that they had not
             seen chose temperature and thresholds; 0 without.
         context: Measured on the validation slides, or on all slides with folds.
@@ -56,6 +58,7 @@ class TrainResult:
     best_epoch: int
     train_slides: tuple[str, ...]
     val_slides: tuple[str, ...]
+    counts: tuple[ExampleCounts, ...]
     folds: int
     context: Metrics
     region_only: Metrics
@@ -73,6 +76,7 @@ class TrainResult:
             "thresholds": dict(self.card.thresholds),
             "train_slides": list(self.train_slides),
             "val_slides": list(self.val_slides),
+            "examples": [one.to_dict() for one in self.counts],
             "folds": self.folds,
             "validation": self.context.to_dict(),
             "validation_region_only": self.region_only.to_dict(),
@@ -142,6 +146,7 @@ def train(spec: TrainSpec, progress: ProgressCallback = ignore) -> TrainResult:
         best_epoch=fitter.best_epoch,
         train_slides=fitted.train_slides,
         val_slides=fitted.val_slides,
+        counts=fitted.counts,
         folds=spec.folds or 0,
         context=measured.context,
         region_only=measured.region_only,

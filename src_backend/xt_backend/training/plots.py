@@ -69,7 +69,8 @@ def require_matplotlib(what: str) -> None:
     """
     if importlib.util.find_spec("matplotlib") is None:
         raise UsageError(
-            f"{what} need matplotlib, which is not installed", "pip install 'napari-xt[train]'"
+            f"{what} need matplotlib, which is not installed",
+            "Install it with: pip install 'napari-xt[train]'",
         )
 
 

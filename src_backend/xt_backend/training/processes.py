@@ -45,7 +45,7 @@ class Processes:
         except ImportError as error:
             raise UsageError(
                 "Training in several processes needs accelerate, which is not installed",
-                "pip install 'napari-xt[train]', or start a single process",
+                "Install it with: pip install 'napari-xt[train]'; or start a single process",
             ) from error
         return cls(Accelerator(cpu=not torch.cuda.is_available()))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from xt_backend.errors import AnnotationError, InputNotFoundError
+from xt_backend.wording import counted
 
 __all__ = ["fold_slides", "read_patients", "split_slides"]
 
@@ -34,8 +35,8 @@ def split_slides(
     groups = _by_patient(slides, patients)
     if len(groups) < 2:
         raise AnnotationError(
-            f"{len(slides)} slide(s) of {len(groups)} patient(s) cannot be divided into training "
-            "and validation",
+            f"{counted(len(slides), 'slide')} of {counted(len(groups), 'patient')} cannot be "
+            "divided into training and validation",
             "Add annotated slides of other patients, or give validation slides with --val",
         )
     names = sorted(groups)
@@ -84,8 +85,8 @@ def fold_slides(
         n_patients[smallest] += 1
     if not min(n_patients) or len(names) - max(n_patients) < 2:
         raise AnnotationError(
-            f"{len(slides)} slide(s) of {len(names)} patient(s) cannot be divided into {n_folds} "
-            "folds with two patients outside of each",
+            f"{counted(len(slides), 'slide')} of {counted(len(names), 'patient')} cannot be "
+            f"divided into {n_folds} folds with two patients outside of each",
             "Use slides of more patients, or another number of --folds",
         )
     return [sorted(fold) for fold in folds]

@@ -98,10 +98,10 @@ class StreamedLearner:
                 digest.update(np.ascontiguousarray(values).tobytes())
         return digest.hexdigest()
 
-    def counts(self) -> npt.NDArray[np.int64]:
+    def counts(self, *, validation: bool = False) -> npt.NDArray[np.int64]:
         """See `Learner`."""
         counts = np.zeros(len(self._by_class), np.int64)
-        for one in self.train:
+        for one in self.val if validation else self.train:
             counts += np.bincount(one.truth.true[one.truth.known], minlength=len(counts))
         return counts
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from xt_backend.engine import Device
 from xt_backend.errors import SlideError, TooManyFailedRegionsError
 from xt_backend.model import XT, RegionEncoder
+from xt_backend.wording import counted
 
 from .pixels import Pixels, RegionStream, Rows
 
@@ -85,7 +86,7 @@ class TwoStreams:
             good[places] = True
         if n and 1.0 - good.mean() > max_failed_fraction:
             raise TooManyFailedRegionsError(
-                f"{n - int(good.sum())} of {n} regions could not be read",
+                f"{n - int(good.sum()):,} of {counted(n, 'region')} could not be read",
                 "Get the slide again, or raise --max-failed-fraction",
             )
         return tokens, good
@@ -110,6 +111,6 @@ class TwoStreams:
             n_done += len(part)
         if n_done < len(places):
             raise SlideError(
-                f"{len(places) - n_done} regions could not be read a second time",
+                f"{counted(len(places) - n_done, 'region')} could not be read a second time",
                 "Check that the slide's disk is there, and train again: training goes on",
             )

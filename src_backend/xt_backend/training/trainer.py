@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 
 from xt_backend.engine import BatchDecoder, BatchEncoder, Device
@@ -19,6 +18,7 @@ from xt_backend.model import save_model as save
 
 from .cached import CachedLearner
 from .checkpoint import Checkpoint
+from .counts import ExampleCounts, count_examples
 from .dataset import load_field
 from .describe import first_card, recipe
 from .events import Progress, ProgressCallback
@@ -30,6 +30,7 @@ from .learner import Learner
 from .loader import Loader
 from .pixel_judging import PixelJudged, judge_pixels
 from .pixel_loader import PixelLoader
+from .pixels import PixelField
 from .processes import Processes
 from .spec import TrainSpec
 from .streamed import StreamedLearner
@@ -47,6 +48,7 @@ class Fitted:
         fitter: Done.
         train_slides: Names of the slides learnt from.
         val_slides: Names of the slides that chose the epoch.
+        counts: Examples by class.
         held_out: What the model makes of the slides that were held out.
         held_out_pixels: The same for its decoder.
     """
@@ -54,6 +56,7 @@ class Fitted:
     fitter: Fitter
     train_slides: tuple[str, ...]
     val_slides: tuple[str, ...]
+    counts: tuple[ExampleCounts, ...]
     held_out: tuple[Judged, ...] = ()
     held_out_pixels: tuple[PixelJudged, ...] = ()
 
@@ -114,6 +117,7 @@ class Trainer:
         arguments = (model, encoder, spec, self.progress, n_slides, self.notes)
         learner: Learner
         loader: Loader
+        pixel_fields: tuple[list[PixelField], list[PixelField]] = ([], [])
         if spec.reads_pixels:
             loader = pixels = PixelLoader(*arguments)
             train = pixels.load(split.train, "training")
@@ -121,13 +125,15 @@ class Trainer:
             pixels.fit_whitening(train)
             names = [[one.name for one in part] for part in (train, val)]
             learner = StreamedLearner(model, train, val, spec, self.device, self.processes)
+            pixel_fields = train, val
         else:
             loader = cached = FieldLoader(*arguments)
             fields = cached.load_training(split.train)
             seen = cached.load_validation(split.val) if split.val else []
             names = [[one.name for one in part] for part in (fields, seen)]
             learner = CachedLearner(model, fields, seen, spec, loader.pitch_um)
-        self._check_counts(learner.counts())
+        counts = count_examples(model.card, learner, *pixel_fields)
+        self._check_counts(counts, tag)
         checkpoint = self._checkpoint(learner, tag)
         fitter = Fitter(learner, spec, last_epoch, checkpoint, self.processes)
         with _repeatable(spec.seed):
@@ -141,6 +147,7 @@ class Trainer:
             fitter,
             tuple(names[0]),
             tuple(names[1]),
+            counts,
             tuple(one for one, _ in judged),
             tuple(more for _, more in judged if more is not None),
         )
@@ -231,18 +238,23 @@ class Trainer:
         self.processes.wait()
         return checkpoint
 
-    def _check_counts(self, counts: np.ndarray[Any, np.dtype[np.int64]]) -> None:
-        classes = self.examples.classes
-        present = [name for name, count in zip(classes, counts, strict=True) if count]
+    def _check_counts(self, counts: Sequence[ExampleCounts], tag: str) -> None:
+        """Tell how many examples of each class there are, and refuse to learn a single class."""
+        first = counts[0]
+        present = [name for name, count in first.train.items() if count]
         least = 1 if self.spec.task == "detection" else 2  # objects stand against the background
         if len(present) < least:
             raise AnnotationError(
                 f"The training slides teach only {', '.join(present) or 'nothing'}",
                 "Add slides of the other classes, or choose the validation slides with --val",
             )
-        absent = [name for name in classes if name not in present]
-        if absent:
-            self.notes.append(f"no training slide is of class {', '.join(absent)}")
+        warnings = [text for one in counts for text in one.warnings()]
+        self.notes += [f"{tag}: {text}" if tag else text for text in warnings]
+        lines = [line for one in counts for line in one.lines()]
+        self.log({"event": "examples", "part": tag, "counts": [one.to_dict() for one in counts]})
+        if self.processes.is_main:
+            told = (*([tag] if tag else []), *lines, *(f"Warning: {text}" for text in warnings))
+            self.progress(Progress("examples", 0, 0, lines=told))
 
     def _keep_best(self, fitter: Fitter, path: Path) -> str | None:
         """Save the best epoch so far; its name, or None where there is none."""

@@ -14,7 +14,7 @@ import typer
 from xt_backend.config import cache_folder
 from xt_backend.errors import XTError
 
-from ..app import app
+from ..app import command
 from ..console import print_json, say
 from ..options import Json
 
@@ -44,9 +44,9 @@ class Finding:
     text: str
 
 
-@app.command()
+@command()
 def doctor(json: Json = False) -> None:
-    """Check this installation: versions, device, OpenSlide, napari, free space, models."""
+    """Check this installation: versions, device, free space, models."""
     findings = [check() for check in _CHECKS]
     if json:
         print_json({"findings": [asdict(item) for item in findings]})

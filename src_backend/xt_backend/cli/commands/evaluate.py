@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from .. import options as flags
-from ..app import app
+from ..app import command
 from ..console import print_json, say
 from ..metrics import metrics_table, pixels_table
 from ..progress import stage_bars
 
 
-@app.command()
+@command()
 def evaluate(
     model: Annotated[
         str | None, typer.Option(help="Name of a known model, or a model file. Needed.")
@@ -43,8 +43,10 @@ def evaluate(
     patients: Annotated[
         Path | None, typer.Option(help="CSV slide,patient: intervals by drawing patients.")
     ] = None,
-    bootstrap: Annotated[int | None, typer.Option(help="Resamples behind the intervals.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the resampling [default: 0].")] = None,
+    bootstrap: Annotated[
+        int | None, typer.Option(help="Resamples behind the intervals [default: 1000].")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the resampling [default: 0].")] = None,
     slide_mpp: flags.SlideMpp = None,
     model_mpp: flags.ModelMpp = None,
     accept_objective_mpp: flags.AcceptObjectiveMpp = None,
@@ -57,9 +59,10 @@ def evaluate(
     config: flags.Config = None,
     json: flags.Json = False,
 ) -> int:
-    """Measure a model on annotated or labelled slides, with 95 % intervals.
+    """Measure a model on annotated or labelled slides.
 
-    Exit codes: 0 all were judged; 2 bad usage; 3 some slides or regions could not be judged.
+    Every number has its 95 % interval. Exit codes: 0 all were judged; 2 bad usage; 3 some slides
+    or regions could not be judged.
     """
     from xt_backend.training import EvaluateSpec
     from xt_backend.training import evaluate as run
@@ -100,10 +103,10 @@ def evaluate(
         for note in report.notes:
             say(note)
         for slide, reason in report.failed.items():
-            say(f"{slide}: FAILED. {reason}")
+            say(f"{slide}: FAILED: {reason}")
         if report.pixels is not None:
             say(pixels_table(report.pixels, report.region_only_pixels))
-        unit = "regions" if spec.labels is None else "slides"
+        unit = "region" if spec.labels is None else "slide"
         say(metrics_table(report.context, report.region_only, unit))
         if spec.out is not None:
             say(f"Files: {spec.out}")

@@ -7,21 +7,23 @@ from typing import Annotated
 
 import typer
 
-from ..app import app
+from ..app import command
 from ..console import complain, print_json, progress_bar, say
 from ..options import Json
 
 
-@app.command()
+@command()
 def export(
-    run_dir: Annotated[Path, typer.Argument(help="Folder that `score` wrote.")],
-    to: Annotated[str, typer.Option(help="parquet, geojson (QuPath) or wsinfer (CSV).")],
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder that `score` wrote.")],
+    to: Annotated[
+        str, typer.Option(metavar="KIND", help="parquet, geojson (QuPath) or wsinfer (CSV).")
+    ],
     out: Annotated[
         Path | None, typer.Option(help="Where to write [default: the run directory].")
     ] = None,
     json: Json = False,
 ) -> int:
-    """Write finished runs in another format, without computing anything again.
+    """Write finished runs in another format, without computing.
 
     Exit codes: 0 all written; 2 bad usage; 3 some score maps are damaged; 5 cannot write.
     """

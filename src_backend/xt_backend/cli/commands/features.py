@@ -11,11 +11,11 @@ import typer
 from xt_backend.config import FeatureOptions
 
 from .. import options as flags
-from ..app import app
-from ..console import note, print_json, progress_bar, say
+from ..app import command
+from ..console import note, progress_bar
 from ..interrupt import listening
 from ..progress import tell_problems
-from ..rows import summary
+from ..rows import show_run, tell_passed_over
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class _Own(flags.OutOption):
     encoder: str
 
 
-@app.command()
+@command()
 def features(
     inputs: flags.Inputs,
     encoder: Annotated[
@@ -32,15 +32,19 @@ def features(
     out: Annotated[
         Path | None, typer.Option(help="Folder for one HDF5 file per slide. Needed.")
     ] = None,
-    layout: Annotated[str | None, typer.Option(help="xt.")] = None,
+    layout: Annotated[str | None, typer.Option(help="Of the files: xt [default: xt].")] = None,
     weights: Annotated[
         str | None,
         typer.Option(
             help="pretrained, random (seeded) or a safetensors file [default: pretrained]."
         ),
     ] = None,
-    model_mpp: flags.ModelMpp = None,
-    region_px: Annotated[int | None, typer.Option(help="Side of a region [default: 256].")] = None,
+    model_mpp: Annotated[
+        float | None, typer.Option(help="Pixel size of the regions, um/px [default: 0.5].")
+    ] = None,
+    region_px: Annotated[
+        int | None, typer.Option(help="Side of a region, px [default: 256].")
+    ] = None,
     input_px: Annotated[
         int | None, typer.Option(help="Side of what the encoder takes [default: region size].")
     ] = None,
@@ -69,7 +73,7 @@ def features(
     config: flags.Config = None,
     json: flags.Json = False,
 ) -> int:
-    """Export region features: one HDF5 file per slide, and slides.csv.
+    """Export region features: an HDF5 file per slide, and slides.csv.
 
     A slide without tissue gives a valid file with 0 rows, a failed one no file. Exit codes as of
     `score`.
@@ -103,12 +107,11 @@ def features(
     }
     chosen, own = flags.merge_options(FeatureOptions, config, given, _Own)
     from xt_backend.batch import FeatureBatch
-    from xt_backend.outputs import slide_values, visible
+    from xt_backend.outputs import visible
 
     batch = FeatureBatch(inputs, own.encoder, own.out, chosen)
     note(f"device: {batch.device.name}, {batch.device.precision} ({batch.device.reason})")
-    for path, reason in batch.inputs.passed_over:
-        note(f"passed over {visible(path.name)}: {reason}")
+    tell_passed_over(batch.inputs)
     with listening() as stop, progress_bar() as bar:
         shown = bar.add_task("features", total=None)
         run = batch.run(
@@ -118,9 +121,5 @@ def features(
             tell_problems,
             stop,
         )
-    if own.json:
-        print_json({"out": str(own.out), "slides": [slide_values(row, ()) for row in run.rows]})
-    else:
-        for row in run.rows:
-            say(f"{visible(row.slide)}: {summary(row)}")
+    show_run(run, batch.inputs, own.out, own.json)
     return stop.exit_code if run.interrupted else run.exit_code

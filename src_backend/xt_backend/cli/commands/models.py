@@ -10,9 +10,9 @@ import typer
 
 from xt_backend.errors import UsageError
 
-from ..app import app
+from ..app import PlainCommand, app
+from ..card_text import card_lines
 from ..console import print_json, say
-from ..licence import encoder_licence
 from ..options import Json
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ models = typer.Typer(help="Known models and their cards.", no_args_is_help=True)
 app.add_typer(models, name="models")
 
 
-@models.command("list")
+@models.command("list", cls=PlainCommand)
 def list_(json: Json = False) -> None:
     """List bundled and local models."""
     from xt_backend.model import list_models
@@ -60,28 +60,28 @@ def _row(item: ModelEntry) -> dict[str, Any]:
     return {**row, "problem": item.problem} if item.problem else row
 
 
-@models.command()
+@models.command(cls=PlainCommand)
 def show(
-    model: Annotated[str, typer.Argument(help="Name of a known model, or a model file.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Name of a known model, or a model file.")
+    ],
     json: Json = False,
 ) -> None:
-    """Show a model's card: what it predicts, on what it was trained, how well it does."""
+    """Show a model's card: what it predicts and how well."""
     from xt_backend.model import find_model, read_card
 
     card = read_card(find_model(model))
-    fields = card.model_dump(mode="json")
     if json:
-        print_json(fields)
+        print_json(card.model_dump(mode="json"))
         return
-    fields["encoder licence"] = encoder_licence(card)
-    for name, value in fields.items():
-        say(f"{name.replace('_', ' '):>20}  {_plain(value)}")
+    for line in card_lines(card):
+        say(line)
 
 
-@models.command()
+@models.command(cls=PlainCommand)
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of the xT reference.")],
-    out: Annotated[Path, typer.Argument(help="Model file to write, .safetensors.")],
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Of the xT reference.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Model file to write, .safetensors.")],
     backbone: Annotated[str, typer.Option(help="timm name of its backbone.")],
     region_px: Annotated[int, typer.Option(help="Side of the backbone's input, px.")],
     context: Annotated[str, typer.Option(help="Its context encoder: hyper or mamba.")],
@@ -100,7 +100,7 @@ def convert(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Make a model of a checkpoint of the xT reference implementation.
+    """Make a model of a checkpoint of the xT reference.
 
     Classes and sizes come from the weights. Pickles are read as plain tensors in a process of
     their own, and refused where they hold more.
@@ -143,13 +143,3 @@ def _json_object(text: str | None) -> dict[str, Any]:
             """Write for example '{"embed_dim": 96}'""",
         )
     return found
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_plain(item)}" for key, item in value.items()) or "-"
-    if isinstance(value, list):
-        return ", ".join(_plain(item) for item in value) or "-"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "-" if value in (None, "") else str(value)

@@ -7,19 +7,22 @@ from typing import Annotated
 
 import typer
 
-from ..app import app
+from ..app import command
 from ..console import print_json, progress_bar, say
 from ..options import Json
 
 
-@app.command()
+@command()
 def sample(
-    out: Annotated[Path, typer.Argument(help="Folder to write into.")],
-    n: Annotated[int, typer.Option(help="How many slides.", min=1)] = 1,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write into.")],
+    n: Annotated[int, typer.Option(metavar="N", help="How many slides.", min=1)] = 1,
     size: Annotated[
-        int, typer.Option(help="Side in px (0.5 um/px).", min=1024, max=200_000)
+        int,
+        typer.Option(
+            metavar="PX", help="Side, at 0.5 um/px; 1024 to 200000.", min=1024, max=200_000
+        ),
     ] = 4096,
-    seed: Annotated[int, typer.Option(help="Same seed, same slides.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="S", help="Same seed, same slides.")] = 0,
     json: Json = False,
 ) -> None:
     """Write sample slides with annotations (GeoJSON) and truth masks.

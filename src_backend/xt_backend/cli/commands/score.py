@@ -10,16 +10,17 @@ import typer
 
 from xt_backend.config import ScoreOptions
 from xt_backend.keys import SlideStatus
+from xt_backend.wording import counted
 
 from .. import options as flags
-from ..app import app
+from ..app import command
 from ..console import note, print_json, progress_bar, say
 from ..interrupt import listening
 from ..progress import RunBar
-from ..rows import summary
+from ..rows import show_run, tell_passed_over
 
 if TYPE_CHECKING:
-    from xt_backend.batch import Batch, Run
+    from xt_backend.batch import Inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class _Own(flags.OutOption):
     dry_run: bool = False
 
 
-@app.command()
+@command()
 def score(
     inputs: flags.Inputs,
     model: Annotated[
@@ -56,7 +57,8 @@ def score(
     max_failed_fraction: flags.MaxFailedFraction = None,
     max_pixels: flags.MaxPixels = None,
     layouts: Annotated[
-        list[str] | None, typer.Option(help="Files beside the usual ones: parquet.")
+        list[str] | None,
+        typer.Option(metavar="KIND", help="Files beside the usual ones: parquet."),
     ] = None,
     offline: flags.Offline = None,
     config: flags.Config = None,
@@ -65,10 +67,10 @@ def score(
     ] = False,
     json: flags.Json = False,
 ) -> int:
-    """Score slides: one row per input in slides.csv, and files per slide.
+    """Score slides: a row in slides.csv for every input, and files.
 
-    Exit codes: 0 all done; 2 bad usage; 3 finished, but some slides failed; 5 cannot write;
-    130 and 143 interrupted.
+    Exit codes: 0 all done; 2 bad usage; 3 finished, but some slides failed or hold NaN;
+    5 cannot write; 130 and 143 interrupted.
     """
     given: dict[str, Any] = {
         "model": model,
@@ -96,55 +98,33 @@ def score(
     }
     chosen, own = flags.merge_options(ScoreOptions, config, given, _Own)
     from xt_backend.batch import Batch, dry_run_rows
-    from xt_backend.outputs import visible
 
     batch = Batch(inputs, own.model, own.out, chosen, dry_run=own.dry_run)
     note(f"device: {batch.device.name}, {batch.device.precision} ({batch.device.reason})")
-    for path, reason in batch.inputs.passed_over:
-        note(f"passed over {visible(path.name)}: {reason}")
+    tell_passed_over(batch.inputs)
     if own.dry_run:
-        _show_plan(dry_run_rows(batch), own.json)
+        _show_plan(dry_run_rows(batch), batch.inputs, own.json)
         return 0
     with listening() as stop, progress_bar() as bar:
         shown = RunBar(bar, len(batch.tasks))
         run = batch.run(shown.on_event, shown.on_outcome, stop)
-    _show(batch, run, own.out, own.json)
+    show_run(run, batch.inputs, own.out, own.json)
     return stop.exit_code if run.interrupted else run.exit_code
 
 
-def _show_plan(rows: list[dict[str, Any]], json: bool) -> None:
+def _show_plan(rows: list[dict[str, Any]], inputs: Inputs, json: bool) -> None:
     from xt_backend.outputs import visible
 
     if json:
-        print_json({"slides": rows})
+        print_json({"slides": rows, "passed_over": inputs.passed_over_values()})
         return
     for row in rows:
         name = visible(row["slide"])
         if row["status"] == SlideStatus.FAILED:
-            say(f"{name}: cannot be scored. {row['reason']}")
+            say(f"{name}: cannot be scored: {row['reason']}")
             continue
         say(
-            f"{name}: {row['n_regions']} regions ({row['n_cached']} cached) at "
+            f"{name}: {counted(row['n_regions'], 'region')} ({row['n_cached']:,} cached) at "
             f"{row['slide_mpp']:.4g} um/px from {row['mpp_source']}; "
             f"{row['reason'] or 'tissue found'}"
         )
-
-
-def _show(batch: Batch, run: Run, out: Path, json: bool) -> None:
-    from xt_backend.outputs import slide_values, visible
-
-    counts = {status: sum(row.status == status for row in run.rows) for status in SlideStatus}
-    if json:
-        print_json(
-            {
-                "out": str(out),
-                "slides": [slide_values(row, batch.classes, batch.kinds) for row in run.rows],
-                "counts": {str(status): count for status, count in counts.items()},
-                "interrupted": run.interrupted,
-            }
-        )
-        return
-    for row in run.rows:
-        say(f"{visible(row.slide)}: {summary(row)}")
-    said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    say(f"{said}. Table: {out / 'slides.csv'}")

@@ -10,14 +10,14 @@ import typer
 from xt_backend.errors import UsageError
 
 from .. import options as flags
-from ..app import app
+from ..app import command
 from ..console import print_json, say
 from ..licence import encoder_licence
 from ..metrics import metrics_table, pixels_table
 from ..progress import stage_bars
 
 
-@app.command()
+@command()
 def train(
     slides: Annotated[Path | None, typer.Option(help="Folder of slides. Needed.")] = None,
     out: Annotated[
@@ -35,7 +35,10 @@ def train(
         str | None, typer.Option(help="Comma-separated, in order [default: all annotated].")
     ] = None,
     task: Annotated[
-        str | None, typer.Option(help="region, slide (taken with --labels), dense or detection.")
+        str | None,
+        typer.Option(
+            help="region, slide, dense or detection [default: region; slide with --labels]."
+        ),
     ] = None,
     slide_head: Annotated[
         str | None, typer.Option(help="class-token or attention-mil [default: class-token].")
@@ -46,7 +49,8 @@ def train(
     folds: Annotated[
         int | None,
         typer.Option(
-            help="Fit temperature and thresholds on folds by patient; the model learns from all."
+            help="Fit temperature and thresholds on so many folds by patient; the model itself "
+            "learns from all slides."
         ),
     ] = None,
     region_encoder: Annotated[
@@ -57,7 +61,10 @@ def train(
         typer.Option(help="map, or cls or cls+mean where there is a class token [default: map]."),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="pretrained, random or a safetensors file.")
+        str | None,
+        typer.Option(
+            help="pretrained, random (seeded) or a safetensors file [default: pretrained]."
+        ),
     ] = None,
     context: Annotated[
         str | None,
@@ -65,13 +72,19 @@ def train(
             help="mamba2, mamba, transformer-xl, hyper, attention or none [default: mamba2]."
         ),
     ] = None,
-    model_mpp: flags.ModelMpp = None,
-    region_px: Annotated[int | None, typer.Option(help="Side of a region [default: 128].")] = None,
+    model_mpp: Annotated[
+        float | None, typer.Option(help="Pixel size of the regions, um/px [default: 0.75].")
+    ] = None,
+    region_px: Annotated[
+        int | None, typer.Option(help="Side of a region, px [default: 128].")
+    ] = None,
     min_fraction: Annotated[
         list[str] | None,
-        typer.Option(help="CLASS=F: the true label is CLASS where it covers at least F."),
+        typer.Option(metavar="CLASS=F", help="The true label is CLASS where it covers at least F."),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the slides.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the slides [default: 120].")
+    ] = None,
     end_to_end: Annotated[
         bool | None, typer.Option("--end-to-end", help="Train the region encoder too.")
     ] = None,
@@ -81,7 +94,10 @@ def train(
     ] = None,
     field_regions: Annotated[
         int | None,
-        typer.Option(help="Learn from crops of N x N regions; 0: whole slides [0; dense: 8]."),
+        typer.Option(
+            help="Learn from crops of N x N regions; 0 takes whole slides [default: 0; 8 for the "
+            "tasks dense and detection]."
+        ),
     ] = None,
     peak_radius_um: Annotated[
         float | None,
@@ -92,7 +108,10 @@ def train(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same model [default: 0].")] = None,
     no_resume: Annotated[
-        bool, typer.Option("--no-resume", help="Start over where a training was killed.")
+        bool,
+        typer.Option(
+            "--no-resume", help="Start over, though a training that was broken off could go on."
+        ),
     ] = False,
     slide_mpp: flags.SlideMpp = None,
     accept_objective_mpp: flags.AcceptObjectiveMpp = None,
@@ -106,7 +125,12 @@ def train(
     config: flags.Config = None,
     json: flags.Json = False,
 ) -> None:
-    """Train a model on annotated or labelled slides, on cached features or end to end."""
+    """Train a model on annotated or labelled slides.
+
+    On features that are encoded once and kept, or with --end-to-end on pixels. Started again, a
+    training that was broken off goes on. Exit codes: 0 done; 2 bad usage; 3 no slide could be
+    used, or the loss was not finite; 5 cannot write.
+    """
     from xt_backend.model import read_card
     from xt_backend.training import TrainSpec
     from xt_backend.training import train as run
@@ -164,7 +188,7 @@ def train(
         say(f"Trained on {n_train} slides; on {n_val} kept back:")
     if result.pixels is not None:
         say(pixels_table(result.pixels, None))
-    unit = "slides" if spec.task == "slide" else "regions"
+    unit = "slide" if spec.task == "slide" else "region"
     say(metrics_table(result.context, result.region_only, unit))
     say(f"Licence of the region encoder: {encoder_licence(read_card(spec.out))}")
     say(f"Model: {spec.out}")

@@ -9,13 +9,15 @@ import typer
 
 from xt_backend.errors import InputNotFoundError, UsageError
 
-from ..app import app
+from ..app import command
 
 
-@app.command()
+@command()
 def view(
-    slide: Annotated[Path, typer.Argument(help="Slide file or DICOM folder.")],
-    run_dir: Annotated[Path | None, typer.Argument(help="Folder that `score` wrote.")] = None,
+    slide: Annotated[Path, typer.Argument(metavar="SLIDE", help="Slide file or DICOM folder.")],
+    run_dir: Annotated[
+        Path | None, typer.Argument(metavar="RUN_DIR", help="Folder that `score` wrote.")
+    ] = None,
 ) -> None:
     """Open napari with a slide and, when given, its results."""
     from importlib import import_module

@@ -1,0 +1,142 @@
+"""Rows of slides.csv for what becomes of a task."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from xt_backend.config import CommonOptions
+from xt_backend.errors import SlideMppError
+from xt_backend.keys import RunMeta, SlideStatus, Stopped
+from xt_backend.outputs import SlideRow, without_folders
+from xt_backend.slides import Slide, open_slide
+from xt_backend.store import ScoreMap
+from xt_backend.wording import counted
+
+if TYPE_CHECKING:
+    from .task import Task
+
+__all__ = ["failed_row", "known_facts", "reason_of", "scored_row", "stopped_row"]
+
+_log = logging.getLogger(__name__)
+
+_STOPPED = {
+    Stopped.INTERRUPTED: "Interrupted before this slide was done",
+    Stopped.NOT_STARTED: "Interrupted before this slide was started",
+}
+
+
+def known_facts(task: Task, options: CommonOptions) -> dict[str, Any]:
+    """What can be said of a slide that failed: size and pixel size, as attributes of `SlideRow`.
+
+    Empty where it does not even open.
+
+    Args:
+        task: The slide.
+        options: Of the batch.
+    """
+    try:
+        with _open(task, task.own_options(options)) as slide:
+            info = slide.info
+    except Exception:
+        # It failed already, for a reason that is told; this may fail again in any way.
+        _log.debug("nothing is known of a failed slide", exc_info=True)
+        return {}
+    facts: dict[str, Any] = {"width_px": info.width_px, "height_px": info.height_px}
+    if info.mpp is not None:
+        facts |= {"slide_mpp": info.mpp.value, "mpp_source": info.mpp.source}
+    return facts
+
+
+def _open(task: Task, options: CommonOptions) -> Slide:
+    path = task.source.path
+    try:
+        return open_slide(
+            path, options.slide_mpp, accept_objective_mpp=options.accept_objective_mpp
+        )
+    except SlideMppError:
+        return open_slide(path)
+
+
+def failed_row(task: Task, reason: str, facts: Mapping[str, Any]) -> SlideRow:
+    """The row of a slide that could not be worked on; no folder is named in it.
+
+    Args:
+        task: The slide.
+        reason: Cause and way out.
+        facts: Of `known_facts`.
+    """
+    return SlideRow(
+        row=task.source.row,
+        slide=task.name,
+        id=task.slide_id,
+        status=SlideStatus.FAILED,
+        reason=without_folders(reason, [task.source.path]),
+        **facts,
+    )
+
+
+def stopped_row(task: Task, how: Stopped) -> SlideRow:
+    """The row of a slide that was not done before the batch was interrupted."""
+    return failed_row(task, f"{_STOPPED[how]}. Run the same command again to go on.", {})
+
+
+def scored_row(
+    task: Task, score_map: ScoreMap, seconds: Mapping[str, float], encoded: int, cache: str
+) -> SlideRow:
+    """The row of a slide that was scored.
+
+    Args:
+        task: The slide.
+        score_map: Its result.
+        seconds: By stage; missing ones are 0.
+        encoded: Regions that went through the region encoder.
+        cache: ``hit``, ``partial`` or ``miss``.
+    """
+    meta = score_map.run_meta
+    return SlideRow.from_score_map(
+        score_map,
+        task.source.row,
+        reason=reason_of(
+            len(score_map),
+            notes=[str(note) for note in meta.get(RunMeta.NOTES, ())],
+            warnings=[str(warning) for warning in meta.get(RunMeta.WARNINGS, ())],
+            n_failed=score_map.n_failed,
+            n_nan=score_map.n_nan,
+        ),
+        seconds_read=seconds.get("read", 0.0),
+        seconds_encode=seconds.get("encode", 0.0),
+        seconds_context=seconds.get("context", 0.0),
+        seconds_total=seconds.get("total", 0.0),
+        encoded_regions=encoded,
+        cache=str(cache),
+    )
+
+
+def reason_of(
+    n_regions: int,
+    *,
+    notes: list[str],
+    warnings: list[str],
+    n_failed: int,
+    n_nan: int = 0,
+) -> str:
+    """What the row of a slide that is done, or empty, says about it.
+
+    Args:
+        n_regions: Selected regions; without any, the notes say why.
+        notes: What the user should know.
+        warnings: Those of the notes that put the result in doubt.
+        n_failed: Regions that could not be read.
+        n_nan: Regions that were encoded but have no number.
+    """
+    if not n_regions:
+        return "; ".join(notes) or "no tissue was found"
+    said = list(warnings)
+    if n_failed:
+        said.append(f"{counted(n_failed, 'region')} could not be read")
+    if n_nan:
+        verb = "has" if n_nan == 1 else "have"
+        said.append(f"{counted(n_nan, 'region')} {verb} no number (NaN)")
+    return "; ".join(said)

@@ -1,0 +1,34 @@
+"""Words that messages share."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from xt_backend.wording import counted
+
+
+@pytest.mark.parametrize(
+    ("n", "said"),
+    [(0, "0 regions"), (1, "1 region"), (2, "2 regions"), (12345, "12,345 regions")],
+)
+def test_one_is_no_plural(n: int, said: str) -> None:
+    assert counted(n, "region") == said
+
+
+def test_some_plurals_are_not_made_by_an_s() -> None:
+    assert [counted(n, "class", "classes") for n in (1, 2)] == ["1 class", "2 classes"]
+
+
+def test_no_message_leaves_the_plural_to_the_reader(checkout: Path) -> None:
+    plural = re.compile(r"\w\((?:s|es)\)[^(]*[\"']")
+    found = [
+        f"{path.name}: {line.strip()}"
+        for package in ("napari_xt", "src_backend")
+        for path in (checkout / package).rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if plural.search(line)
+    ]
+    assert found == []
