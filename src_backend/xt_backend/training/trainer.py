@@ -26,6 +26,7 @@ from .examples import Examples, Split
 from .fields import FieldLoader
 from .fit import Fitter
 from .judging import Judged, judge
+from .labels import LabelledSlide
 from .learner import Learner
 from .loader import Loader
 from .pixel_judging import PixelJudged, judge_pixels
@@ -111,6 +112,8 @@ class Trainer:
             UsageError: Another training left its checkpoint here.
         """
         spec = self.spec
+        if labels := {one.label for one in split.train if isinstance(one, LabelledSlide)}:
+            self._check_classes(sorted(labels), tag)  # before hours of encoding
         model = self._model()
         encoder = BatchEncoder(model.region_encoder, self.device)
         n_slides = len(split.train) + len(split.val)
@@ -240,14 +243,7 @@ class Trainer:
 
     def _check_counts(self, counts: Sequence[ExampleCounts], tag: str) -> None:
         """Tell how many examples of each class there are, and refuse to learn a single class."""
-        first = counts[0]
-        present = [name for name, count in first.train.items() if count]
-        least = 1 if self.spec.task == "detection" else 2  # objects stand against the background
-        if len(present) < least:
-            raise AnnotationError(
-                f"The training slides teach only {', '.join(present) or 'nothing'}",
-                "Add slides of the other classes, or choose the validation slides with --val",
-            )
+        self._check_classes([name for name, count in counts[0].train.items() if count], tag)
         warnings = [text for one in counts for text in one.warnings()]
         self.notes += [f"{tag}: {text}" if tag else text for text in warnings]
         lines = [line for one in counts for line in one.lines()]
@@ -255,6 +251,15 @@ class Trainer:
         if self.processes.is_main:
             told = (*([tag] if tag else []), *lines, *(f"Warning: {text}" for text in warnings))
             self.progress(Progress("examples", 0, 0, lines=told))
+
+    def _check_classes(self, present: Sequence[str], tag: str) -> None:
+        least = 1 if self.spec.task == "detection" else 2  # objects stand against the background
+        if len(present) < least:
+            part = f" of {tag}" if tag else ""
+            raise AnnotationError(
+                f"The training slides{part} teach only {', '.join(present) or 'nothing'}",
+                "Add slides of the other classes, or choose the validation slides with --val",
+            )
 
     def _keep_best(self, fitter: Fitter, path: Path) -> str | None:
         """Save the best epoch so far; its name, or None where there is none."""
