@@ -303,6 +303,18 @@ def test_help_names_arguments_as_words_and_says_what_is_left_out(
     assert "..." not in listed.partition("Commands:")[2]
 
 
+def test_ctrl_c_is_answered(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    from xt_backend.cli.commands import doctor
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(doctor, "_CHECKS", (interrupted,))
+    done = call("doctor")
+    assert done.returncode == 130
+    assert done.stderr == "Error: Interrupted. Run the same command again to go on.\n"
+
+
 def test_a_missing_argument_is_named(call: Call) -> None:
     done = call("sample")
     assert done.returncode == 2

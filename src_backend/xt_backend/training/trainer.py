@@ -247,7 +247,6 @@ class Trainer:
         warnings = [text for one in counts for text in one.warnings()]
         self.notes += [f"{tag}: {text}" if tag else text for text in warnings]
         lines = [line for one in counts for line in one.lines()]
-        self.log({"event": "examples", "part": tag, "counts": [one.to_dict() for one in counts]})
         if self.processes.is_main:
             told = (*([tag] if tag else []), *lines, *(f"Warning: {text}" for text in warnings))
             self.progress(Progress("examples", 0, 0, lines=told))
