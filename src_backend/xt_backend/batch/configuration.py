@@ -11,6 +11,7 @@ from typing import Any
 
 from xt_backend.config import CommonOptions, ScoreOptions
 from xt_backend.errors import InputNotFoundError, UsageError
+from xt_backend.slides import read_area
 
 __all__ = ["digest", "plain_options", "score_configuration", "versions"]
 
@@ -59,6 +60,7 @@ def plain_options(options: CommonOptions) -> dict[str, Any]:
 def _content(path: Path, flag: str) -> str:
     if not path.is_file():
         raise InputNotFoundError(f"There is no file {path}", f"Check {flag}")
+    read_area(path)  # what no slide can use is refused before the first one
     try:
         content = path.read_bytes()
     except OSError as error:
