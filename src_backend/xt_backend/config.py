@@ -198,7 +198,8 @@ def load_yaml(path: Path, known: set[str]) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UsageError(
-            f"{path.name} is not plain YAML: {line}", "See the docs page on options"
+            f"{path.name} is not plain YAML: {line}",
+            "Write one option a line, such as `batch_size: 8`",
         ) from error
     if loaded is None:
         return {}

@@ -50,6 +50,9 @@ def test_features_are_written_per_slide_and_repeat_to_the_byte(
         assert first.read_bytes() == second.read_bytes()
     table = pd.read_csv(tmp_path / "a" / "slides.csv")
     assert list(table["status"]) == ["done", "empty", "failed"]
+    done = call("export", tmp_path / "a", "--to", "geojson")
+    assert done.returncode == 2
+    assert "was written by `features`" in " ".join(done.stderr.split())
 
 
 def test_export_makes_files_from_a_run_without_the_slide(
