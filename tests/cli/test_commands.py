@@ -154,7 +154,13 @@ def test_info_ends_with_3_for_what_cannot_be_used(
     assert "lacks 3 of the 25 files" in shown.stdout
     text = tmp_path / "text.svs"
     text.write_text("no slide")
-    assert call("info", text).returncode == 3
+    done = call("info", text)
+    assert done.returncode == 3
+    assert "the name ends like a slide's" in done.stderr
+    outlines = text.rename(tmp_path / "outlines.geojson")
+    done = call("info", outlines)
+    assert done.returncode == 3
+    assert done.stderr.endswith("Give the slide itself.\n")
 
 
 def test_info_leaves_out_what_there_is_not_to_say(call: Call, tissue_slide: Path) -> None:
@@ -330,6 +336,7 @@ def test_a_missing_argument_is_named(call: Call) -> None:
     [
         ("--device", "gpu", "device is 'gpu'. It should be auto, cpu, cuda, cuda:N or mps."),
         ("--precision", "int8", "precision is 'int8'. It should be 'auto', 'fp32', 'bf16' or"),
+        ("--layouts", "docx", "layouts is 'docx'. It should be 'parquet'."),
         ("--batch-size", "0", "batch_size is 0. It should be greater than or equal to 1."),
     ],
 )
