@@ -50,6 +50,7 @@ def test_features_are_written_per_slide_and_repeat_to_the_byte(
         assert first.read_bytes() == second.read_bytes()
     table = pd.read_csv(tmp_path / "a" / "slides.csv")
     assert list(table["status"]) == ["done", "empty", "failed"]
+    assert list(table["width_px"]) == [1024, 1024, 1024]
     done = call("export", tmp_path / "a", "--to", "geojson")
     assert done.returncode == 2
     assert "was written by `features`" in " ".join(done.stderr.split())
