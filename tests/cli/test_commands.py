@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,25 @@ def test_info_finds_the_tissue_that_a_run_finds(
         "score", slide, "--model", tiny_model, "--out", tmp_path / "run", "--dry-run", "--json"
     )
     assert reads[0]["n_regions"] == json.loads(plan.stdout)["slides"][0]["n_regions"]
+
+
+def test_info_and_doctor_say_who_reads(
+    call: Call, tissue_slide: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = "levels 0, 1, 2 by OpenSlide: its tiles are deflate"
+    assert json.loads(call("info", tissue_slide, "--json").stdout)["reader"] == expected
+    assert expected in call("info", tissue_slide).stdout
+
+    def doctors() -> dict[str, str]:
+        findings = json.loads(call("doctor", "--json").stdout)["findings"]
+        return next(item for item in findings if item["topic"] == "reader")
+
+    assert doctors()["state"] == "ok"
+    monkeypatch.setenv("NAPARI_XT_READER", "openslide")
+    assert doctors()["state"] == "warning"
+    monkeypatch.delenv("NAPARI_XT_READER")
+    monkeypatch.setitem(sys.modules, "simplejpeg", None)
+    assert "simplejpeg is not installed" in doctors()["text"]
 
 
 def test_info_refuses_a_pixel_size_that_makes_no_sense(call: Call, tissue_slide: Path) -> None:

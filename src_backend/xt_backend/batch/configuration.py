@@ -25,6 +25,7 @@ _PACKAGES = (
     "numpy",
     "openslide-python",
     "openslide-bin",
+    "simplejpeg",
     "pillow",
     "scikit-image",
     "h5py",

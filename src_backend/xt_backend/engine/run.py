@@ -261,6 +261,7 @@ class _Run:
             cache=str(Encoding.of(reused, encoded)),
             points=None if dense is None else dense.points(),
             problems=tuple(store.problems) if store else (),
+            reader=str(prepared.slide.reading),
         )
 
     def _decode(self, dense: DensePass, rows: Rows) -> Iterator[Event]:
