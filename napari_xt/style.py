@@ -23,7 +23,7 @@ _NOTE_STRENGTH = 0.72
 
 
 def panel_style(theme: str) -> str:
-    """Style sheet of the panel: notes are small and paler than text, but legible.
+    """Style sheet of the panel: notes, and what can't be changed, are paler than text but legible.
 
     Args:
         theme: Name of napari's theme.
@@ -36,7 +36,10 @@ def panel_style(theme: str) -> str:
         round(_NOTE_STRENGTH * ink + (1 - _NOTE_STRENGTH) * paper)
         for ink, paper in zip(text, ground, strict=True)
     )
-    return f'QLabel[{_NOTE}="true"] {{ color: rgb({red}, {green}, {blue}); font-size: 11px; }}'
+    pale = f"color: rgb({red}, {green}, {blue});"
+    return (
+        f'QLabel[{_NOTE}="true"] {{ {pale} font-size: 11px; }}QDoubleSpinBox:disabled {{ {pale} }}'
+    )
 
 
 def note_label() -> QLabel:

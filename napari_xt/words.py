@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SO_FAR",
     "about_slide",
+    "as_sentences",
     "decoded_words",
     "device_words",
     "duration",
@@ -36,11 +37,17 @@ def about_slide(info: SlideInfo) -> str:
     if info.mpp is not None:
         width_mm, height_mm = info.width_px * info.mpp.x / 1000, info.height_px * info.mpp.y / 1000
         return f"{size}, {width_mm:.1f} × {height_mm:.1f} mm"
-    words = f"{size}; {info.mpp_problem}."
+    words = as_sentences(f"{size}; {info.mpp_problem}")
     if info.objective_power:
         usual = 10 / info.objective_power
         words += f" A {info.objective_power:g}x objective usually means {usual:g} µm per pixel."
     return words
+
+
+def as_sentences(*notes: str) -> str:
+    """Notes as sentences, each with a capital and a full stop."""
+    ended = (note if note.endswith((".", "?", "!")) else f"{note}." for note in notes)
+    return " ".join(note[:1].upper() + note[1:] for note in ended)
 
 
 def device_words(name: str, reason: str) -> str:
