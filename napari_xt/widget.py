@@ -291,6 +291,7 @@ class RunXT(QWidget):
     def _end(self, event: RunFinished | None) -> None:
         if self._at_work is not None:
             self._at_work.end(event)
+            self._show_shares()
         self._at_work = None
         self.setup.end_run()
         self._show_idle()
