@@ -157,6 +157,7 @@ class RunSetup(QObject):
             self.form.slide_note.setText(about_slide(pyramid_of(layer).info))
         self.show_mpp()
         self._list_models()
+        self._plan.say("")  # what is said is of another slide
         self.slide_changed.emit()
         self._on_form_changed()
 
