@@ -40,7 +40,13 @@ def run_to_end(qtbot: Any, panel: Any) -> Any:
     with qtbot.waitSignal(panel.session.finished, timeout=PATIENCE_MS) as waited:
         click(qtbot, panel, "Run xT")
         assert panel.session.running
+    wait_for_layers(qtbot, panel)
     return waited.args[0]
+
+
+def wait_for_layers(qtbot: Any, panel: Any) -> None:
+    """Until all layers of the result are there; they are made one by one."""
+    qtbot.waitUntil(lambda: panel.overlay is None or panel.overlay.complete, timeout=PATIENCE_MS)
 
 
 def layer(viewer: Any, start: str) -> Any:
