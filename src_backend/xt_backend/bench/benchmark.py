@@ -59,6 +59,8 @@ class Benchmark(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
+    by_name_only: ClassVar[bool] = False
+    """Left out unless it is named: it takes hours."""
 
     @abstractmethod
     def recipe(self, quick: bool) -> dict[str, Any]:

@@ -132,7 +132,7 @@ def _regions(pixels: npt.NDArray[np.uint8], side: int) -> tuple[npt.NDArray[np.u
     """(N, side, side, channels) in raster order, without what is left at the ends; columns."""
     rows, cols = pixels.shape[0] // side, pixels.shape[1] // side
     cut = pixels[: rows * side, : cols * side].reshape(rows, side, cols, side, -1)
-    return np.ascontiguousarray(cut.swapaxes(1, 2).reshape(rows * cols, side, side, -1)), cols
+    return np.array(cut.swapaxes(1, 2).reshape(rows * cols, side, side, -1)), cols
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -69,10 +69,11 @@ def describe_machines(machines: Sequence[Mapping[str, Any]]) -> str:
 
 def _words(machine: Mapping[str, Any]) -> str:
     device = f", {machine['gpu']}" if machine["gpu"] else ", no GPU"
+    threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
     memory = f", {machine['memory_gib']:g} GiB" if machine["memory_gib"] else ""
     return (
         f"{machine['cores']} cores ({machine['processor']}{memory}{device}), "
-        f"{machine['threads']} threads, {machine['system']}, Python {machine['python']}, "
+        f"{threads}, {machine['system']}, Python {machine['python']}, "
         f"torch {machine['torch']}, timm {machine['timm']}, {PRODUCT} {machine[PRODUCT]}"
     )
 

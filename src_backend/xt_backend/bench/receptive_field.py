@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -205,9 +206,11 @@ def _draw(found: dict[str, tuple[Map, float]]) -> Figure:
     from xt_backend.training.plots import new_figure
 
     figure = new_figure(13, 6.4, "Benchmarks")
-    panels = figure.subplots(2, 4).ravel()
+    grid = figure.add_gridspec(2, 4)
+    panels = []
     image = None
-    for axes, (title, (values, region_um)) in zip(panels, found.items(), strict=False):
+    for place, (title, (values, region_um)) in enumerate(found.items()):
+        axes = figure.add_subplot(grid[divmod(place, 4)])
         reach = values.shape[0] / 2 * region_um
         image = axes.imshow(
             np.maximum(values, FAINTEST),
@@ -217,20 +220,22 @@ def _draw(found: dict[str, tuple[Map, float]]) -> Figure:
         )
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("um")
-    last = panels[len(panels) - 1]
-    for (title, (values, region_um)), color in zip(found.items(), DEFAULT_COLORS, strict=False):
+        panels.append(axes)
+    if image is not None:
+        figure.colorbar(image, ax=panels, shrink=0.6, label="gradient, of the largest")
+    last = figure.add_subplot(grid[1, 2:])
+    styles = zip(found.items(), DEFAULT_COLORS, itertools.cycle(("-", "--")), strict=False)
+    for (title, (values, region_um)), color, dashes in styles:
         rings = np.round(_distances(values)).astype(int)
         sums = np.bincount(rings.ravel(), weights=values.ravel())
         means = (sums / np.bincount(rings.ravel()))[: values.shape[0] // 2 + 1]
-        last.plot(np.arange(len(means)) * region_um, means, color=color, label=title)
+        last.plot(
+            np.arange(len(means)) * region_um, means, color=color, linestyle=dashes, label=title
+        )
     last.set_yscale("log")
     last.set_ylim(FAINTEST, 1.5)
     last.set_xlabel("distance, um")
     last.set_title("mean by distance", fontsize=10)
-    last.legend(frameon=False, fontsize=7)
-    for axes in panels[len(found) : -1]:
-        axes.set_visible(False)
-    if image is not None:
-        shown = [axes for axes in panels[:-1] if axes.get_visible()]
-        figure.colorbar(image, ax=shown, shrink=0.6, label="gradient, of the largest")
+    last.spines[["top", "right"]].set_visible(False)
+    last.legend(frameon=False, fontsize=8)
     return figure

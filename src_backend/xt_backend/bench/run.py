@@ -71,7 +71,8 @@ def run_benchmarks(spec: BenchSpec, tick: TickCallback = ignore) -> BenchReport:
         XTError: What a benchmark itself came upon.
     """
     require_matplotlib("Benchmarks")
-    wanted = [get_benchmark(name) for name in dict.fromkeys(spec.names or list_benchmarks())]
+    every = [get_benchmark(name) for name in dict.fromkeys(spec.names or list_benchmarks())]
+    wanted = [one for one in every if spec.names or not one.by_name_only]
     records = Records(spec.out)
     report = BenchReport(spec.out / PAGE)
     shared: dict[str, Any] = {}

@@ -16,7 +16,7 @@ class BenchSpec(BaseModel):
     """One run of benchmarks.
 
     Attributes:
-        names: Benchmarks, in this order; all when empty.
+        names: Benchmarks, in this order; when empty all but those that take hours.
         out: Folder of the page, its pictures and the measurements.
         quick: Sizes that only show that everything works.
         seeds: Trainings of each kind, with seeds from 0.
