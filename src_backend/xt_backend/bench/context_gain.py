@@ -165,7 +165,7 @@ def in_words(recipe: dict[str, Any]) -> str:
     )
     return (
         f"{train} training, {val} validation and {test} test slides of {side} x {side} px. "
-        f"`napari-xt train` with {training['layers']} layers, {k} x {k} tokens a region and at most "
+        f"`napari-xt train` with {training['layers']} layers, {k} x {k} tokens a region, at most "
         f"{training['epochs']} epochs{small}."
     )
 

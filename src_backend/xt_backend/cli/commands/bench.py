@@ -15,7 +15,7 @@ from ..options import Json
 @app.command()
 def bench(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Benchmarks, see --list [default: all].")
+        list[str] | None, typer.Argument(help="See --list [default: all but those of hours].")
     ] = None,
     out: Annotated[
         Path, typer.Option(help="Folder of benchmarks.md, its pictures and results.json.")
