@@ -10,7 +10,7 @@ import pytest
 from xt_backend.bench import BenchSpec, Tick, run_benchmarks
 from xt_backend.bench.context_cost import exponent, short
 from xt_backend.bench.labelled_images import SETS, encode, find_sets
-from xt_backend.bench.machine import describe_machines, this_machine
+from xt_backend.bench.machine import describe_conditions, describe_machines, this_machine
 from xt_backend.bench.receptive_field import own_share, reach_um
 from xt_backend.bench.records import Records
 from xt_backend.bench.section import Table, number, spread
@@ -68,14 +68,14 @@ def test_numbers_for_tables() -> None:
 
 
 def test_a_shared_machine_says_so() -> None:
-    quiet = {**this_machine(), "cores": 4, "load": [1.0, 4.1]}
-    busy = {**quiet, "load": [3.0, 9.0]}
-    assert "shared" not in describe_machines([quiet])
-    told = describe_machines([quiet, busy])
-    assert "shared with other work" in told
-    assert "1.0 to 9.0" in told
-    assert told.count("4 cores") == 1
-    assert "shared" not in describe_machines([{**quiet, "load": [None, None]}])
+    quiet = {**this_machine(), "cores": 4, "threads": 2, "load": [1.0, 4.1]}
+    busy = {**quiet, "threads": 4, "load": [3.0, 9.0]}
+    assert describe_machines([quiet, busy]).count("4 cores") == 1
+    assert describe_conditions([quiet]) == "Threads: 2."
+    told = describe_conditions([quiet, busy])
+    assert told.startswith("Threads: 2 or 4. The machine was shared with other work")
+    assert "load average 1.0 to 9.0" in told
+    assert describe_conditions([{**quiet, "load": [None, None]}]) == "Threads: 2."
 
 
 def test_measurements_survive_the_file(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from xt_backend.keys import PRODUCT
 from xt_backend.store.plain import writer_version
 
-__all__ = ["describe_machines", "load", "this_machine"]
+__all__ = ["describe_conditions", "describe_machines", "load", "this_machine"]
 
 _SHARED_ABOVE = 0.5
 """Runnable programs beyond the cores, from which on numbers suffer."""
@@ -46,35 +46,44 @@ def load() -> float | None:
 
 
 def describe_machines(machines: Sequence[Mapping[str, Any]]) -> str:
-    """One paragraph about where measurements were made and whether the machine was shared.
+    """The machines and versions, as one sentence.
+
+    Args:
+        machines: As of `this_machine`.
+    """
+    return f"Measured on {' and on '.join(dict.fromkeys(map(_words, machines)))}."
+
+
+def describe_conditions(machines: Sequence[Mapping[str, Any]]) -> str:
+    """With how many threads, and whether others used the machine meanwhile, in a sentence or two.
 
     Args:
         machines: As of `this_machine`, each with the ``load`` before and after.
     """
-    seen = dict.fromkeys(_words(machine) for machine in machines)
-    parts = [f"Measured on {' and on '.join(seen)}."]
-    beyond = [
-        max(found) - machine["cores"]
+    counts = sorted({machine["threads"] for machine in machines})
+    told = f"Threads: {' or '.join(map(str, counts))}."
+    loads = [
+        (value, value - machine["cores"])
         for machine in machines
-        if (found := [value for value in machine.get("load", ()) if value is not None])
+        for value in machine.get("load", ())
+        if value is not None
     ]
-    if beyond and max(beyond) > _SHARED_ABOVE:
-        loads = [value for machine in machines for value in machine["load"] if value is not None]
-        parts.append(
-            f"The machine was shared with other work meanwhile (load average {min(loads):.1f} to "
-            f"{max(loads):.1f}): trust the ratios, not the seconds."
+    if loads and max(beyond for _, beyond in loads) > _SHARED_ABOVE:
+        least, most = min(loads)[0], max(loads)[0]
+        told += (
+            f" The machine was shared with other work meanwhile (load average {least:.1f} to "
+            f"{most:.1f}): trust the ratios, not the times."
         )
-    return " ".join(parts)
+    return told
 
 
 def _words(machine: Mapping[str, Any]) -> str:
     device = f", {machine['gpu']}" if machine["gpu"] else ", no GPU"
-    threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
     memory = f", {machine['memory_gib']:g} GiB" if machine["memory_gib"] else ""
     return (
-        f"{machine['cores']} cores ({machine['processor']}{memory}{device}), "
-        f"{threads}, {machine['system']}, Python {machine['python']}, "
-        f"torch {machine['torch']}, timm {machine['timm']}, {PRODUCT} {machine[PRODUCT]}"
+        f"{machine['cores']} cores ({machine['processor']}{memory}{device}), {machine['system']}, "
+        f"Python {machine['python']}, torch {machine['torch']}, timm {machine['timm']}, "
+        f"{PRODUCT} {machine[PRODUCT]}"
     )
 
 

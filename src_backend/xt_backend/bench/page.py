@@ -20,7 +20,11 @@ WIDTH = 100
 
 
 def write_page(
-    folder: Path, sections: Mapping[str, Section], machines: Mapping[str, str], quick: bool
+    folder: Path,
+    sections: Mapping[str, Section],
+    machines: Mapping[str, str],
+    conditions: Mapping[str, str],
+    quick: bool,
 ) -> None:
     """Write ``benchmarks.md`` and its pictures, each published atomically.
 
@@ -28,6 +32,7 @@ def write_page(
         folder: Exists.
         sections: By benchmark, in the order of the page.
         machines: By benchmark: where it was measured, in words.
+        conditions: By benchmark: with how many threads and beside what.
         quick: Whether the sizes say nothing.
 
     Raises:
@@ -52,10 +57,12 @@ def write_page(
     if len(shared) == 1:
         parts.append(_paragraph(shared[0]))
     for name, section in sections.items():
-        parts += [f"## {section.title}", f"`napari-xt bench {name}`"]
+        parts.append(f"## {section.title}")
         parts += [_paragraph(text) for text in section.before]
-        if len(shared) > 1:
-            parts.append(_paragraph(machines[name]))
+        place = [machines[name]] if len(shared) > 1 else []
+        parts.append(
+            _paragraph(" ".join([*place, f"By `napari-xt bench {name}`.", conditions[name]]))
+        )
         parts += [table.to_markdown() for table in section.tables]
         for picture in section.pictures:
             make_folder(folder / PICTURES)

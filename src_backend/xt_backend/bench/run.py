@@ -12,7 +12,7 @@ from xt_backend.training.plots import require_matplotlib
 
 from .benchmark import Benchmark, Case, Workplace
 from .events import Tick, TickCallback, ignore
-from .machine import describe_machines, load, this_machine
+from .machine import describe_conditions, describe_machines, load, this_machine
 from .page import PAGE, tables_as_json, to_text, write_page
 from .records import Records
 from .registry import get_benchmark, list_benchmarks
@@ -119,14 +119,17 @@ def _measure(
 def _write(spec: BenchSpec, records: Records) -> dict[str, Section]:
     """The page of all that was measured; nothing where nothing was."""
     sections: dict[str, Section] = {}
-    machines: dict[str, str] = {}
+    where: dict[str, str] = {}
+    conditions: dict[str, str] = {}
     for name in list_benchmarks():
         benchmark = get_benchmark(name)
         recipe = benchmark.recipe(spec.quick)
         if results := records.results(name, recipe):
             sections[name] = benchmark.section(results, spec.quick)
-            machines[name] = describe_machines(records.machines(name, recipe))
+            machines = records.machines(name, recipe)
+            where[name] = describe_machines(machines)
+            conditions[name] = describe_conditions(machines)
     if sections:
         make_folder(spec.out)
-        write_page(spec.out, sections, machines, spec.quick)
+        write_page(spec.out, sections, where, conditions, spec.quick)
     return sections
