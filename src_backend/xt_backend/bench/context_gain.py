@@ -226,6 +226,7 @@ def _draw(by_kind: dict[str, list[dict[str, Any]]]) -> Figure:
             label = ("with context", "region-only head")[offset > 0] if place == 0 else None
             axes.plot([place + offset] * len(values), values, marker, color=color, label=label)
     axes.axhline(LIMIT_F1, color="0.6", linewidth=0.8, linestyle="--")
+    axes.text(len(by_kind) - 0.6, LIMIT_F1 + 0.01, "wanted", color="0.4", fontsize=8)
     axes.set_xticks(range(len(by_kind)), list(by_kind))
     axes.set_ylim(0.0, 1.02)
     axes.set_ylabel("F1 of both stromas")
