@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..app import app
-from ..console import note, print_json, progress_bar, say
+from ..console import print_json, progress_bar, say
 from ..options import Json
 
 
@@ -63,14 +63,9 @@ def bench(
     )
     with progress_bar() as bar:
         task = bar.add_task("bench", total=None)
-        told: set[tuple[str, int]] = set()
 
         def show(tick: Tick) -> None:
             words = f"{tick.benchmark} {tick.message}".strip()
-            if not bar.console.is_terminal and (tick.benchmark, tick.done) not in told:
-                # A log has no bar: one line a case.
-                told.add((tick.benchmark, tick.done))
-                note(f"{tick.done} of {tick.total}, {words}")
             bar.update(task, completed=tick.done, total=tick.total or None, description=words)
 
         report = run_benchmarks(spec, show)
