@@ -98,7 +98,8 @@ class ContextGain(Benchmark):
                 "Every context encoder is trained on the same features with the same seeds; "
                 "`none` has no context at all, and every model also carries a region-only head, "
                 "trained alongside. F1 of both stromas is the mean of the F1 of normal and of "
-                "reactive stroma, over the regions of unseen slides.",
+                "reactive stroma, over the regions of unseen slides. `hyper` is exact up to 4096 "
+                "tokens, so that it equals `attention` on slides of this size.",
                 in_words(recipe),
             ],
             [table],
