@@ -56,12 +56,12 @@ def test_guide_names_every_benchmark(checkout: Path) -> None:
 def test_cost_of_context(bench: Bench, tmp_path: Path) -> None:
     printed = bench("context-cost")
     summary, seconds, memory = map(rows_of, printed["tables"]["context-cost"])
-    assert set(summary) == set(seconds) == set(memory) == set(list_contexts())
+    assert set(seconds) == set(memory) == set(list_contexts())
+    assert set(summary) == set(list_contexts()) - {"none", "attention"}
     exponents = {kind: row["exponent of time, 64 to 512"] for kind, row in summary.items()}
     # Longer fields take longer, though start-up costs still flatten it at these sizes.
-    assert all(-0.5 < float(exponents[kind]) < 3 for kind in ("mamba", "mamba2", "hyper"))
-    assert exponents["attention"] == "-"
-    assert summary["attention"]["x faster than attention at 128"] == "1.0"
+    assert all(-0.5 < float(value) < 3 for value in exponents.values())
+    assert all(float(row["x faster than attention at 128"]) > 0 for row in summary.values())
     (measured,) = results(tmp_path / "out", "context-cost")
     taken = measured["values"]["seconds"]
     assert taken["none"]["512"] < taken["mamba"]["512"]

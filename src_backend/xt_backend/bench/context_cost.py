@@ -93,17 +93,17 @@ class ContextCost(Benchmark):
             for kind, found in values["peak_bytes"].items()
         }
         rows = []
-        for kind in KINDS:
-            limit, longest = LIMITS.get(kind), memory[kind].get(lengths[-1])
+        for kind, limit in LIMITS.items():
+            longest = memory[kind].get(lengths[-1])
             rows.append(
                 [
                     kind,
                     number(exponent(seconds[kind], recipe["exponent_from"], lengths[-1])),
-                    str(LIMIT_EXPONENT) if limit else "",
+                    str(LIMIT_EXPONENT),
                     number(seconds["attention"][at] / seconds[kind][at], 1),
-                    f"{limit}" if limit else "",
+                    str(limit),
                     number(None if longest is None else longest / 1e9),
-                    str(LIMIT_MEMORY_GB) if limit else "",
+                    str(LIMIT_MEMORY_GB),
                 ]
             )
         first, last = short(recipe["exponent_from"]), short(lengths[-1])
@@ -213,7 +213,8 @@ def _draw(seconds: dict[str, dict[int, float]], memory: dict[str, dict[int, int 
 
 
 def _curves(axes: Axes, values: dict[str, dict[int, Any]], scale: Callable[[float], float]) -> None:
-    for kind, color, marker in zip(KINDS, DEFAULT_COLORS, "os^Dvx", strict=False):
+    drawn = [kind for kind in KINDS if kind != "none"]  # its time is nothing on this scale
+    for kind, color, marker in zip(drawn, DEFAULT_COLORS, "os^Dx", strict=False):
         lengths = sorted(values[kind])
         heights = [scale(values[kind][length]) for length in lengths]
         axes.plot(lengths, heights, marker=marker, color=color, label=kind, markersize=4)

@@ -99,8 +99,9 @@ class Records:
 
     def _save(self) -> None:
         make_folder(self._path.parent)
-        document = {"format": FORMAT, "measurements": self._rows}
-        text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        # One line a measurement, so that versions of the file can be compared.
+        lines = [json.dumps(row, allow_nan=False, ensure_ascii=False) for row in self._rows]
+        text = f'{{"format": {FORMAT}, "measurements": [\n' + ",\n".join(lines) + "\n]}\n"
         publish_bytes(self._path, text.encode())
 
 
