@@ -36,7 +36,7 @@ from .processes import Processes
 from .spec import TrainSpec
 from .streamed import StreamedLearner
 
-__all__ = ["Fitted", "Log", "Trainer", "check_processes"]
+__all__ = ["Fitted", "Log", "Trainer", "check_processes", "new_model", "repeatable"]
 
 Log: TypeAlias = Callable[[dict[str, Any]], None]
 
@@ -114,7 +114,7 @@ class Trainer:
         spec = self.spec
         if labels := {one.label for one in split.train if isinstance(one, LabelledSlide)}:
             self._check_classes(sorted(labels), tag)  # before hours of encoding
-        model = self._model()
+        model = new_model(spec, self.examples, self.stain).to(self.device.name)
         encoder = BatchEncoder(model.region_encoder, self.device)
         n_slides = len(split.train) + len(split.val)
         arguments = (model, encoder, spec, self.progress, n_slides, self.notes)
@@ -139,7 +139,7 @@ class Trainer:
         self._check_counts(counts, tag)
         checkpoint = self._checkpoint(learner, tag)
         fitter = Fitter(learner, spec, last_epoch, checkpoint, self.processes)
-        with _repeatable(spec.seed):
+        with repeatable(spec.seed):
             self._run(fitter, tag)
             if spec.end_to_end:
                 # Halves the model file; before anything is measured, so that nothing is lost.
@@ -159,22 +159,6 @@ class Trainer:
         """Remove all checkpoints: the result is safe."""
         for checkpoint in self._checkpoints:
             checkpoint.remove()
-
-    def _model(self) -> XT:
-        spec = self.spec
-        encoder = build_region_encoder(
-            spec.region_encoder,
-            region_px=spec.region_px,
-            input_px=spec.input_px,
-            tokens_per_region=spec.tokens_per_region,
-            pooling=spec.pooling,
-            weights=spec.weights,
-            offline=True if spec.offline else None,
-        )
-        encoder.round_to_half()
-        card = first_card(spec, self.examples.classes, self.examples.colors, encoder, self.stain)
-        generator = torch.Generator().manual_seed(spec.seed)
-        return XT(card, encoder, generator=generator).to(self.device.name)
 
     def _run(self, fitter: Fitter, tag: str) -> None:
         spec = self.spec
@@ -271,8 +255,28 @@ class Trainer:
         return path.name
 
 
+def new_model(spec: TrainSpec, examples: Examples, stain: StainInfo | None = None) -> XT:
+    """A model that has learnt nothing yet.
+
+    Raises:
+        ModelError: Region encoder or context cannot be built.
+    """
+    region_encoder = build_region_encoder(
+        spec.region_encoder,
+        region_px=spec.region_px,
+        input_px=spec.input_px,
+        tokens_per_region=spec.tokens_per_region,
+        pooling=spec.pooling,
+        weights=spec.weights,
+        offline=True if spec.offline else None,
+    )
+    region_encoder.round_to_half()
+    card = first_card(spec, examples.classes, examples.colors, region_encoder, stain)
+    return XT(card, region_encoder, generator=torch.Generator().manual_seed(spec.seed))
+
+
 @contextmanager
-def _repeatable(seed: int) -> Iterator[None]:
+def repeatable(seed: int) -> Iterator[None]:
     """Draw dropout from a seed and use deterministic kernels; put both back afterwards."""
     before = torch.are_deterministic_algorithms_enabled()
     devices = list(range(torch.cuda.device_count()))

@@ -1,8 +1,9 @@
 """One module a command; importing this package registers them all."""
 
-from . import doctor, evaluate, export, features, info, models, sample, score, train, view
+from . import bench, doctor, evaluate, export, features, info, models, sample, score, train, view
 
 __all__ = [
+    "bench",
     "doctor",
     "evaluate",
     "export",
