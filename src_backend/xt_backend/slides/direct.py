@@ -185,7 +185,7 @@ class DirectTiles:
                     self._layouts[level], self._known[level] = layout, set()
                     reasons.append(self._compare(file, level))
                 else:
-                    reasons.append(str(layout))
+                    reasons.append(layout)
         except DecoderError as error:
             return Reading("", (str(error),) * n)
         except OSError as error:

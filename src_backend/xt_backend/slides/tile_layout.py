@@ -61,9 +61,7 @@ class TileLayout:
     counts: npt.NDArray[np.int64]
 
 
-def read_layouts(
-    path: Path, info: SlideInfo, levels: Sequence[Level]
-) -> list[TileLayout | DecoderError]:
+def read_layouts(path: Path, info: SlideInfo, levels: Sequence[Level]) -> list[TileLayout | str]:
     """The layout of each level, or why it has none that can be decoded directly.
 
     Args:
@@ -98,11 +96,11 @@ def _quieten() -> None:
 
 def _layout_or_reason(
     info: SlideInfo, level: Level, pages: Sequence[tifffile.TiffPage]
-) -> TileLayout | DecoderError:
+) -> TileLayout | str:
     try:
         return _layout(info, level, pages)
     except DecoderError as error:
-        return error
+        return str(error)  # the error itself would keep all callers' variables alive
 
 
 def _layout(info: SlideInfo, level: Level, pages: Sequence[tifffile.TiffPage]) -> TileLayout:
