@@ -70,7 +70,6 @@ class Overlay:
         data, options = self._layer_data(n_classes)
         self.classes = ClassMap(data, **options)
         self.classes.editable = False
-        self.labels = self.classes.data
         self.classes.follow(score_map, context=context)
         # The status bar and the layer controls follow the active layer.
         add_over(viewer, self.classes, slide)
@@ -112,6 +111,11 @@ class Overlay:
     def complete(self) -> bool:
         """Whether all layers have been made."""
         return not self._to_make
+
+    @property
+    def shares(self) -> list[float]:
+        """Share of the scored tissue that each class is given, as slides.csv states it."""
+        return list(self.score_map.fractions(region_only=not self.context).values())
 
     @property
     def _made(self) -> list[Layer]:
@@ -176,7 +180,7 @@ class Overlay:
 
     def _show(self) -> None:
         score_map, context = self.score_map, self.context
-        labels = self.labels = lay.class_map(score_map, context=context)
+        labels = lay.class_map(score_map, context=context)
         self.classes.follow(score_map, context=context)
         present = set(map(id, self.layers))
         if id(self.classes) in present:

@@ -322,7 +322,7 @@ class RunXT(QWidget):
 
     def _show_shares(self) -> None:
         if self.overlay is not None:
-            self.results.show_shares(self.overlay.labels, len(self.overlay.score_map.classes))
+            self.results.show_shares(self.overlay.shares)
 
     def _switch_context(self, context: bool) -> None:
         self._slides.set_context(context)

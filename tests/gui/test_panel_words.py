@@ -41,6 +41,8 @@ def test_the_plan_states_the_tissue_not_the_padding(qtbot: Any, panel: Any, tmp_
     panel.session.planned.connect(lambda event: said.append(tissue_mm2(panel)))
     score_map = run_to_end(qtbot, panel).score_map
     assert said == [pytest.approx(area_mm2, rel=0.01)]
+    shares = [f"{share:.1%}" for share in score_map.fractions().values()]
+    assert [label.text() for label in panel.results._shares] == shares
     regions_mm2 = len(score_map) * 0.032**2
     assert regions_mm2 > 1.05 * area_mm2
     # Sentences begin as such.

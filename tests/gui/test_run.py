@@ -341,6 +341,8 @@ def test_context_can_be_switched_off_and_on(qtbot: Any, panel: Any, square_slide
         layer(panel._viewer, "xT classes").data,
         score_map.grid(score_map.labels(region_only=True) + 1, 0),
     )
+    shares = [f"{share:.1%}" for share in score_map.fractions(region_only=True).values()]
+    assert [label.text() for label in panel.results._shares] == shares
     panel.results.context.setChecked(True)
     np.testing.assert_array_equal(tumour.data, with_context)
 
