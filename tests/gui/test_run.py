@@ -161,6 +161,7 @@ def test_cancel_leaves_exactly_the_encoded_regions_and_marks_the_others(
     (event,) = waited.args
     assert event.cancelled
     assert event.score_map.partial
+    wait_for_layers(qtbot, panel)
     viewer = panel._viewer
     classes, status = layer(viewer, "xT classes"), layer(viewer, "xT status")
     done = event.score_map.scored
@@ -320,6 +321,7 @@ def test_taking_the_overlay_away_does_not_disturb_the_run(
     long_run()
     with qtbot.waitSignal(panel.session.progressed, timeout=PATIENCE_MS):
         click(qtbot, panel, "Run xT")
+    wait_for_layers(qtbot, panel)
     with qtbot.waitSignal(panel.session.finished, timeout=PATIENCE_MS) as waited:
         for item in list(panel.overlay.layers):
             panel._viewer.layers.remove(item)
