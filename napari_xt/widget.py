@@ -9,21 +9,14 @@ import napari
 from napari.layers import Image
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import (
-    QApplication,
-    QHBoxLayout,
-    QLabel,
-    QProgressBar,
-    QPushButton,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QApplication, QVBoxLayout, QWidget
 
 from napari_xt import style
 from napari_xt.overlay import prepare_soon
 from napari_xt.plan import Plan
 from napari_xt.preview import planned_words
 from napari_xt.results import Results
+from napari_xt.run_controls import RunControls
 from napari_xt.run_form import RunForm
 from napari_xt.run_session import RunSession
 from napari_xt.run_setup import RunSetup
@@ -94,31 +87,15 @@ class RunXT(QWidget):
 
     def _build(self) -> None:
         self.form = RunForm()
-        self.plan = QLabel()
-        self.plan.setWordWrap(True)
-        self.run_button = QPushButton("Run xT")
-        self.run_button.setToolTip("Score the chosen area. You can go on looking at the slide.")
-        self.run_button.setStyleSheet(style.RUN)
-        self.cancel_button = QPushButton("Cancel")
-        self.cancel_button.setToolTip("Stop now; what is scored so far stays.")
-        self.cancel_button.setStyleSheet(style.CANCEL)
-        self.progress = QProgressBar()
-        self.progress.setTextVisible(False)
-        self.progress.setFixedHeight(8)
-        self.progress.setStyleSheet(style.BAR)
-        self.status = style.note_label()
+        controls = self.controls = RunControls()
+        self.plan, self.progress, self.status = controls.plan, controls.progress, controls.status
+        self.run_button, self.cancel_button = controls.run, controls.cancel
         self.results = Results()
         research = style.note_label()
         research.setText(RESEARCH_USE)
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.run_button, 2)
-        buttons.addWidget(self.cancel_button, 1)
         layout = QVBoxLayout(self)
         layout.setSpacing(8)
-        for part in (self.form, style.line(), self.plan):
-            layout.addWidget(part)
-        layout.addLayout(buttons)
-        for part in (self.progress, self.status, self.results):
+        for part in (self.form, style.line(), controls, self.results):
             layout.addWidget(part)
         layout.addStretch(1)
         layout.addWidget(research)
@@ -309,16 +286,15 @@ class RunXT(QWidget):
         self._show_state()
 
     def _show_state(self) -> None:
-        chosen = self._chosen
-        closed = self.session.running and self._at_work is None
-        self.status.setText(CLOSED if closed else "" if chosen is None else chosen.status)
+        chosen, running = self._chosen, self.session.running
         if chosen is None:
-            self.progress.setRange(0, 1)
-            self.progress.reset()
+            self.controls.say_nothing()
         else:
             self.results.say(chosen.words)
-            self.progress.setRange(0, chosen.total if self.session.running else chosen.total or 1)
-            self.progress.setValue(chosen.done)
+            total = chosen.total if running else chosen.total or 1
+            self.controls.say(chosen.status, chosen.done, total)
+        if running and self._at_work is None:
+            self.status.setText(CLOSED)
 
     def _show_shares(self) -> None:
         if self.overlay is not None:
