@@ -37,7 +37,7 @@ def bench(
     list_: Annotated[bool, typer.Option("--list", help="Name the benchmarks, and stop.")] = False,
     json: Json = False,
 ) -> None:
-    """Measure what the project claims, side by side, and write a page about it.
+    """Measure what the project claims, and write a page about it.
 
     Every measurement is kept at once: the same command goes on where it was broken off.
     """
