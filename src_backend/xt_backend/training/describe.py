@@ -23,7 +23,7 @@ from xt_backend.model import (
 from xt_backend.store.labels import probabilities_of
 from xt_backend.wording import counted
 
-from .calibrate import fit_temperature, fit_threshold
+from .calibrate import fit_temperature, fit_thresholds
 from .fit import Fitter
 from .judging import Judged, measure_heads
 from .metrics import Metrics
@@ -129,13 +129,8 @@ def complete_card(
     logits, soft, true = logits[finite], soft[finite], true[finite]
     temperature = fit_temperature(logits, soft, np.ones(len(soft)))
     probabilities = probabilities_of(logits, temperature)
-    best = probabilities.argmax(axis=1)
-    thresholds = {}
-    for name in spec.fitted_thresholds:
-        column = model.card.class_names.index(name)
-        found = fit_threshold(true == column, probabilities[:, column], best == column)
-        if found is not None:
-            thresholds[name] = found
+    columns = {name: model.card.class_names.index(name) for name in spec.fitted_thresholds}
+    thresholds = fit_thresholds(true, probabilities, columns, spec.threshold_goal)
     card = model.card
     card = card.model_copy(
         update={

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +22,7 @@ from .learner import Learner
 from .metrics import macro_f1
 from .processes import Processes
 from .spec import TrainSpec
+from .splits import draw_order
 
 __all__ = ["Fitter"]
 
@@ -50,6 +51,7 @@ class Fitter:
         last_epoch: Where to end, of the `spec.epochs` that the learning rate is planned for.
         checkpoint: Where the state is kept now and then, and taken from at the start.
         processes: That share the work.
+        patients: Whose each of the learner's slides is; every patient is then drawn equally often.
         position: How far training is.
     """
 
@@ -58,6 +60,7 @@ class Fitter:
     last_epoch: int | None = None
     checkpoint: Checkpoint | None = None
     processes: Processes = field(default_factory=Processes)
+    patients: Sequence[str] = ()
     position: Position = field(default_factory=Position)
     _best: dict[str, Tensor] = field(default_factory=dict)
     _saved: float = 0.0
@@ -119,7 +122,7 @@ class Fitter:
         if not here.order:
             n_classes = len(self.model.card.classes)
             here.epoch += 1
-            here.order = self._rng.permutation(len(learner)).tolist()
+            here.order = draw_order(len(learner), self.patients, self._rng)
             here.first, here.losses = 0, []
             here.confusion = np.zeros((n_classes, n_classes + 1)).tolist()
         self.model.train()

@@ -109,7 +109,11 @@ class StreamedLearner:
         self, slides: Sequence[int], epoch: int, rng: np.random.Generator, backward: Backward
     ) -> StepOutcome | None:
         """See `Learner`; slides draw from generators of their own, whatever process they go to."""
-        drawn = [Draw.of(self.train[index], self.spec, (epoch, index)) for index in slides]
+        keys = rng.integers(2**32, size=len(slides)).tolist()
+        drawn = [
+            Draw.of(self.train[index], self.spec, (epoch, index, key))
+            for index, key in zip(slides, keys, strict=True)
+        ]
         total = sum(one.weight for one in drawn)
         # Heat maps without any object teach, too.
         pixel_total = max(1.0, sum(one.pixel_weight for one in drawn))
@@ -217,7 +221,11 @@ class StreamedLearner:
     ) -> StepOutcome | None:
         spec, model, rng = self.spec, self.model, drawn.rng
         look = Appearance.draw(
-            rng, turns=spec.turns, colour=spec.colour_jitter, stain=spec.stain_jitter
+            rng,
+            turns=spec.turns,
+            colour=spec.colour_jitter,
+            stain=spec.stain_jitter,
+            blur=spec.blur,
         )
         with drawn.field.open(spec) as slide:
             regions = self._stream(slide, drawn.field, drawn.rows, look)

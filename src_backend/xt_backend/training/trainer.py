@@ -124,6 +124,7 @@ class Trainer:
             val = pixels.load(split.val, "validation") if split.val else []
             pixels.fit_whitening(train)
             names = [[one.name for one in part] for part in (train, val)]
+            sources = [one.source for one in train]
             learner = StreamedLearner(model, train, val, spec, self.device, self.processes)
             pixel_fields = train, val
         else:
@@ -131,11 +132,13 @@ class Trainer:
             fields = cached.load_training(split.train)
             seen = cached.load_validation(split.val) if split.val else []
             names = [[one.name for one in part] for part in (fields, seen)]
+            sources = [one.source for one in fields]
             learner = CachedLearner(model, fields, seen, spec, loader.pitch_um)
         counts = count_examples(model.card, learner, *pixel_fields)
         self._check_counts(counts, tag)
         checkpoint = self._checkpoint(learner, tag)
-        fitter = Fitter(learner, spec, last_epoch, checkpoint, self.processes)
+        patients = self.examples.patients_of(sources) if spec.even_patients else ()
+        fitter = Fitter(learner, spec, last_epoch, checkpoint, self.processes, patients)
         with _repeatable(spec.seed):
             self._run(fitter, tag)
             if spec.end_to_end:
