@@ -99,7 +99,7 @@ class Areas:
         """As of `area_fractions`."""
         covered = np.zeros((len(boxes_px), self._n_classes))
         inside = _clip_to_extent(np.asarray(boxes_px, np.float64), extent_px)
-        boxes = shapely.box(*inside.T)
+        boxes = np.asarray(shapely.box(*inside.T), dtype=object)
         rows, pieces = self._tree.query(boxes)
         shared = shapely.area(shapely.intersection(boxes[rows], self._pieces[pieces]))
         np.add.at(covered, (rows, self._columns[pieces]), shared)
