@@ -53,7 +53,8 @@ class TrainSpec(CommonOptions):
         pooling: ``map``, or ``cls`` or ``cls+mean`` for encoders with a class token.
         stain: Every slide's stain is brought to that of an average training slide, by the method
             of Macenko or of Reinhard; the model file records it.
-        components: Whitened principal components of the features that the model sees.
+        components: Whitened principal components of the features that the model sees; 0 gives it
+            all features, each token normalised.
         context: Kind of context encoder, as in `list_contexts`.
         layers: Layers of the context encoder.
         dim: Width of the context encoder.
@@ -120,7 +121,7 @@ class TrainSpec(CommonOptions):
     pooling: Literal["map", "cls", "cls+mean"] = "map"
 
     stain: Literal["macenko", "reinhard"] | None = None
-    components: Annotated[int, Field(ge=1)] = 32
+    components: Annotated[int, Field(ge=0)] = 32
     context: str = "mamba2"
     layers: Annotated[int, Field(ge=1, le=64)] = 8
     dim: Annotated[int, Field(ge=8, le=4096)] = 64
