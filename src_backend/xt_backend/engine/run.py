@@ -28,6 +28,7 @@ from .device import Device, choose_device, is_out_of_memory
 from .encoder import BatchEncoder
 from .events import Event, RegionsScored, RunFailed, RunFinished, RunPlanned
 from .extraction import READ_BATCH, extract, open_store
+from .familiarity import unfamiliar
 from .preparation import Overview, Prepared, prepare
 from .rows import Rows
 from .spec import RunSpec
@@ -279,6 +280,9 @@ class _Run:
         if rows.tokens is None or not scored.any():
             return
         start = time.perf_counter()
+        warning = unfamiliar(self._model.card, rows.tokens[torch.from_numpy(scored)])
+        if warning:
+            rows.warn(warning)
         positions = rows.blank.lattice.centres_um(rows.blank.cells[scored])
         with torch.inference_mode():
             prediction = self._model.predict_reduced(

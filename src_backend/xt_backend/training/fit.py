@@ -26,9 +26,6 @@ from .splits import draw_order
 
 __all__ = ["Fitter"]
 
-WARM_UP = 0.05
-"""Share of all steps in which the learning rate rises."""
-
 CLIP_NORM = 1.0
 
 CHECKPOINT_S = 20.0
@@ -134,7 +131,7 @@ class Fitter:
                 self._keep()
         row = {
             "epoch": here.epoch,
-            "lr": spec.lr * _rate(here.step, self._n_steps),
+            "lr": spec.lr * self._rate(),
             "loss": float(np.mean(here.losses)) if here.losses else 0.0,
             "train_f1": macro_f1(np.array(here.confusion)),
             **learner.validate(),
@@ -170,7 +167,7 @@ class Fitter:
                 f"The {what} became {value} in epoch {here.epoch}, step {here.step + 1}",
                 "Use a smaller learning rate, and check the slides for odd regions",
             )
-        rate = _rate(here.step, self._n_steps)
+        rate = self._rate()
         for group in self._optimizer.param_groups:
             group["lr"] = group["largest_lr"] * rate
         self._scaler.step(self._optimizer)
@@ -178,6 +175,9 @@ class Fitter:
         here.step += 1
         here.losses.append(outcome.loss)
         here.confusion = (np.array(here.confusion) + outcome.confusion).tolist()
+
+    def _rate(self) -> float:
+        return _rate(self.position.step, self._n_steps, self.spec.warm_up)
 
     def _backward(self, loss: Tensor, *, retain_graph: bool = False) -> None:
         self._scaler.scale(loss).backward(  # type: ignore[no-untyped-call]
@@ -262,9 +262,9 @@ class Fitter:
             torch.set_num_threads(before)
 
 
-def _rate(step: int, steps: int) -> float:
+def _rate(step: int, steps: int, warm_up: float) -> float:
     """Learning rate over its largest: a linear rise, then half a cosine down to 0."""
-    warm = max(1, round(steps * WARM_UP))
+    warm = max(1, round(steps * warm_up))
     if step < warm:
         return (step + 1) / warm
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, steps - warm))))

@@ -69,6 +69,7 @@ class TrainSpec(CommonOptions):
         patience: Epochs without a better validation loss after which training ends.
         slides_per_step: Slides that one step learns from.
         lr: Largest learning rate.
+        warm_up: Share of all steps in which the learning rates rise; then they fall to 0.
         weight_decay: Of AdamW, on weight matrices only.
         class_balance: 0 counts all regions alike, 1 gives every class the same total weight.
         label_smoothing: Share of the label that is spread over all classes.
@@ -136,6 +137,7 @@ class TrainSpec(CommonOptions):
     patience: Annotated[int, Field(ge=1)] = 60
     slides_per_step: Annotated[int, Field(ge=1)] = 4
     lr: Annotated[float, Field(gt=0.0)] = 2e-3
+    warm_up: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.05
     class_balance: Share = 0.0
     label_smoothing: Share = 0.0

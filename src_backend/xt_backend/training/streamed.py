@@ -180,7 +180,7 @@ class StreamedLearner:
             tokens.append(white_view(self.model, self._loaded(self.train[index])).view.tokens)
             if sum(part.shape[0] * part.shape[1] for part in tokens) >= WHITENING_TOKENS:
                 break
-        return stats_of(np.concatenate(tokens))
+        return stats_of(tokens)
 
     def _loaded(self, one: PixelField) -> SlideField:
         return load_field(one.source, self.model.card, self._encoder, self._reading)
