@@ -5,11 +5,48 @@ from __future__ import annotations
 import torch
 
 from xt_backend.model import ModelCard
+from xt_backend.slides import COLOUR_NUMBERS, Thumbnail, stained_colours
 
-__all__ = ["unfamiliar"]
+__all__ = ["unfamiliar_colours", "unfamiliar_regions"]
+
+_FURTHER = 0.2
+"""By how much (natural logarithm, about a fifth) colours may lie outside the training's range."""
+
+# Of light that is taken away: below the range, above it.
+_WORDS = {
+    "red": ("redder", "bluer"),
+    "blue": ("more violet", "more yellow"),
+    "strength": ("paler", "darker"),
+}
 
 
-def unfamiliar(card: ModelCard, tokens: torch.Tensor) -> str | None:
+def unfamiliar_colours(card: ModelCard, thumbnail: Thumbnail) -> str | None:
+    """A warning where a slide is stained unlike the training slides.
+
+    Args:
+        card: Holds the range of their colours.
+        thumbnail: Of the whole slide.
+
+    Returns:
+        None where the colours are alike, or where there is nothing to compare.
+    """
+    colours = stained_colours(thumbnail) if card.colour_range else None
+    if colours is None:
+        return None
+    unlike = []
+    for name, value in zip(COLOUR_NUMBERS, colours, strict=True):
+        low, high = card.colour_range.get(name, (value, value))
+        if not low - _FURTHER <= value <= high + _FURTHER:
+            unlike.append(_WORDS[name][value > high])
+    if not unlike:
+        return None
+    return (
+        f"out of distribution: the slide is {' and '.join(unlike)} than those that {card.name} was "
+        "trained on, so that its predictions may mean nothing"
+    )
+
+
+def unfamiliar_regions(card: ModelCard, tokens: torch.Tensor) -> str | None:
     """A warning where the regions of a slide are out of the training's distribution.
 
     Args:

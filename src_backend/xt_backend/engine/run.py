@@ -28,7 +28,7 @@ from .device import Device, choose_device, is_out_of_memory
 from .encoder import BatchEncoder
 from .events import Event, RegionsScored, RunFailed, RunFinished, RunPlanned
 from .extraction import READ_BATCH, extract, open_store
-from .familiarity import unfamiliar
+from .familiarity import unfamiliar_colours, unfamiliar_regions
 from .preparation import Overview, Prepared, prepare
 from .rows import Rows
 from .spec import RunSpec
@@ -138,6 +138,8 @@ class _Run:
             )
         model_mpp = card.mpp(spec.model_mpp)
         prepared = prepare(spec.slide, model_mpp, card.scored_px, spec, card.stain)
+        if warning := unfamiliar_colours(card, prepared.thumbnail):
+            prepared.warn(warning)
         self._on_overview(prepared.overview)
         with prepared.slide:
             encoder = BatchEncoder(self._model.region_encoder, device)
@@ -280,7 +282,7 @@ class _Run:
         if rows.tokens is None or not scored.any():
             return
         start = time.perf_counter()
-        warning = unfamiliar(self._model.card, rows.tokens[torch.from_numpy(scored)])
+        warning = unfamiliar_regions(self._model.card, rows.tokens[torch.from_numpy(scored)])
         if warning:
             rows.warn(warning)
         positions = rows.blank.lattice.centres_um(rows.blank.cells[scored])

@@ -153,6 +153,9 @@ class ModelCard(_Card):
         stain: How the stain is normalised; None leaves it.
         temperature: Divides the logits before softmax.
         thresholds: Class name to the probability from which on that class is the label.
+        feature_stats: Of the training regions; None where nobody measured them.
+        colour_range: Smallest and largest of each of `COLOUR_NUMBERS` among the training slides;
+            empty where nobody measured them.
         state_sha256: `state_sha256` of the whole model, filled in by `save_model`.
     """
 
@@ -184,6 +187,7 @@ class ModelCard(_Card):
     temperature: float = Field(default=1.0, gt=0.0)
     thresholds: dict[str, Fraction] = {}
     feature_stats: FeatureStats | None = None
+    colour_range: dict[str, tuple[float, float]] = {}
     state_sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
 
     @model_validator(mode="after")

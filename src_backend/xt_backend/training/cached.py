@@ -125,6 +125,10 @@ class CachedLearner:
         """See `Learner`; there are no pixels here."""
         return []
 
+    def colours(self) -> list[tuple[float, float, float]]:
+        """See `Learner`."""
+        return [one.colours for one in self.train if one.colours is not None]
+
     def feature_stats(self) -> FeatureStats:
         """See `Learner`."""
         return stats_of([one.view.tokens for one in self.train])

@@ -61,6 +61,7 @@ def fit_thresholds(
     probabilities: npt.NDArray[np.floating],
     classes: Mapping[str, int],
     goal: Goal = "f1",
+    weights: npt.NDArray[np.floating] | None = None,
 ) -> dict[str, float]:
     """Fit the thresholds of several classes, each on its own.
 
@@ -72,6 +73,7 @@ def fit_thresholds(
         probabilities: (n, C).
         classes: Column by name of those wanted.
         goal: As of `fit_threshold`.
+        weights: As of `fit_threshold`.
 
     Returns:
         By name; classes for which no threshold is better than none are left out.
@@ -79,7 +81,7 @@ def fit_thresholds(
     best = probabilities.argmax(axis=1)
     found = {}
     for name, column in classes.items():
-        cut = _best_cut(true == column, probabilities[:, column], best == column, goal)
+        cut = _best_cut(true == column, probabilities[:, column], best == column, goal, weights)
         if cut is not None:
             found[name] = cut
     if probabilities.shape[1] == 2 and len(found) == 2:
@@ -93,6 +95,7 @@ def fit_threshold(
     probability: npt.NDArray[np.floating],
     most_probable: npt.NDArray[np.bool_],
     goal: Goal = "f1",
+    weights: npt.NDArray[np.floating] | None = None,
 ) -> float | None:
     """Find the probability from which on calling a region positive is best.
 
@@ -105,11 +108,12 @@ def fit_threshold(
         most_probable: (n,) whether the class is the most probable one.
         goal: What is to be as large as possible: F1 of the class, or ``balanced-accuracy``, the
             mean of the shares of positive and of negative regions that are called right.
+        weights: (n,) what each region counts; 1 when None.
 
     Returns:
         Half way to the next lower probability; None when no threshold is better than none.
     """
-    cut = _best_cut(positive, probability, most_probable, goal)
+    cut = _best_cut(positive, probability, most_probable, goal, weights)
     return None if cut is None else cut[0]
 
 
@@ -118,19 +122,23 @@ def _best_cut(
     probability: npt.NDArray[np.floating],
     most_probable: npt.NDArray[np.bool_],
     goal: Goal,
+    weights: npt.NDArray[np.floating] | None,
 ) -> tuple[float, float] | None:
     """The threshold of `fit_threshold`, and by how much the goal is better with it."""
     others = np.flatnonzero(~most_probable)
     order = others[np.argsort(-probability[others], kind="stable")]
     ranked = probability[order].astype(np.float64)
-    hits = positive[most_probable].sum() + np.cumsum(np.append(0, positive[order]))
-    called = most_probable.sum() + np.arange(len(order) + 1)
-    n_positive, n = int(positive.sum()), len(positive)
+    counts = np.ones(len(positive)) if weights is None else np.asarray(weights, np.float64)
+    right = counts * positive
+    hits = right[most_probable].sum() + np.cumsum(np.append(0.0, right[order]))
+    called = counts[most_probable].sum() + np.cumsum(np.append(0.0, counts[order]))
+    positives, negatives = right.sum(), (counts * ~positive).sum()
+    least = np.finfo(np.float64).tiny
     if goal == "f1":
-        score = 2 * hits / np.maximum(called + n_positive, 1)
+        score = 2 * hits / np.maximum(called + positives, least)
     else:
-        right_negative = (n - n_positive) - (called - hits)
-        score = (hits / max(n_positive, 1) + right_negative / max(n - n_positive, 1)) / 2
+        spared = negatives - (called - hits)
+        score = (hits / max(positives, least) + spared / max(negatives, least)) / 2
     # A cut between equal probabilities cannot be made.
     possible = np.concatenate([[True], ranked[1:] != ranked[:-1], [True]])[: len(score)]
     best = int(np.argmax(np.where(possible, score, -1.0)))

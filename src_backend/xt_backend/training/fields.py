@@ -35,6 +35,7 @@ class LabelledField:
     source: Source
     view: View
     true: npt.NDArray[np.int64]
+    colours: tuple[float, float, float] | None = None
 
     @property
     def name(self) -> str:
@@ -127,4 +128,5 @@ def white_view(model: XT, loaded: SlideField) -> LabelledField:
         tokens = model.reduce.whiten(features).cpu().numpy()
     truth = loaded.truth if model.card.task == "slide" else loaded.truth[rows]
     view = View(tokens, loaded.positions_um[rows], truth.soft, truth.weights)
-    return LabelledField(source=loaded.pixels.source, view=view, true=truth.true)
+    pixels = loaded.pixels
+    return LabelledField(pixels.source, view, truth.true, pixels.colours)

@@ -11,7 +11,14 @@ import numpy.typing as npt
 from xt_backend.config import CommonOptions
 from xt_backend.engine import Prepared
 from xt_backend.keys import RegionStatus
-from xt_backend.slides import Lattice, Reader, Slide, StainNormaliser, open_slide
+from xt_backend.slides import (
+    Lattice,
+    Reader,
+    Slide,
+    StainNormaliser,
+    open_slide,
+    stained_colours,
+)
 
 from .pixel_targets import PixelTargets
 from .truth import Known, RegionLabels, Source, Truth
@@ -42,6 +49,7 @@ class PixelField:
         normaliser: Of the slide's stain, or None.
         targets: What a decoder shall say of the regions' pixels; None for other tasks.
         labels: Labels for regions elsewhere on the slide; None where regions have none.
+        colours: As of `stained_colours`.
     """
 
     source: Source
@@ -52,6 +60,7 @@ class PixelField:
     normaliser: StainNormaliser | None
     targets: PixelTargets | None
     labels: RegionLabels | None
+    colours: tuple[float, float, float] | None
 
     @classmethod
     def of(cls, source: Source, prepared: Prepared, known: Known) -> PixelField:
@@ -65,6 +74,7 @@ class PixelField:
             prepared.normaliser,
             known.pixels,
             known.labels,
+            stained_colours(prepared.thumbnail),
         )
 
     @property
@@ -99,6 +109,24 @@ class PixelField:
         corner = anchor - rng.integers(side, size=2)
         inside = (self.cells >= corner) & (self.cells < corner + side)
         return np.flatnonzero(inside.all(axis=1))
+
+    def parts(self, rows: Rows, k: int) -> Truth:
+        """What is known about each of the k x k equal parts of some regions.
+
+        Args:
+            rows: (n,) places in `cells`.
+            k: Parts along a side.
+
+        Returns:
+            Of n * k * k parts, region by region, those of a region in raster order.
+        """
+        if self.labels is None:
+            raise TypeError("nothing is known about parts of these regions")
+        side, (row, col) = self.lattice.region_px // k, np.indices((k, k))
+        lattice = replace(self.lattice, region_px=side, stride_px=side)
+        offsets = np.stack([col.ravel(), row.ravel()], axis=1)
+        cells = (self.cells[rows][:, None] * k + offsets).reshape(-1, 2).astype(np.int32)
+        return self.labels.truth(self.labels.targets(lattice, cells))
 
     def moved(self, rows: Rows, shift: tuple[float, float], zoom: float) -> PixelField:
         """The part of the slide that some regions cover, cut into regions elsewhere.

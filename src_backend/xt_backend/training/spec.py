@@ -76,6 +76,10 @@ class TrainSpec(CommonOptions):
         token_dropout: Share of tokens blanked in a step.
         token_noise: Standard deviation added to the whitened components.
         region_only_weight: Weight of the region-only head's loss beside the context head's.
+        parts: The region-only head also learns from g x g parts of every region, each by what it
+            shows itself: for `end_to_end` on annotated areas, where small things make up a
+            region. A multiple of `tokens_per_region`; 0 leaves it out.
+        parts_weight: Weight of their loss.
         end_to_end: Train the region encoder too, from pixels; its weights go into the model file.
         encoder_lr: Largest learning rate of the region encoder.
         grad_ratio: Share of a field's regions, drawn anew for every step, that the region encoder
@@ -144,6 +148,9 @@ class TrainSpec(CommonOptions):
     token_dropout: Share = 0.0
     token_noise: Annotated[float, Field(ge=0.0)] = 0.6
     region_only_weight: Annotated[float, Field(gt=0.0)] = 0.5
+
+    parts: Annotated[int, Field(ge=0, le=64)] = 0
+    parts_weight: Annotated[float, Field(gt=0.0)] = 1.0
 
     end_to_end: bool = False
     encoder_lr: Annotated[float, Field(gt=0.0)] = 1e-4
@@ -222,6 +229,10 @@ class TrainSpec(CommonOptions):
             raise ValueError("without validation slides (val_fraction 0) it needs folds")
         if self.moves and (not self.end_to_end or self.task in ("dense", "detection")):
             raise ValueError("zoom and shift are for end_to_end with tasks region and slide")
+        if self.parts and not (self.end_to_end and self.task in ("region", "dense")):
+            raise ValueError("parts are for end_to_end with tasks region and dense")
+        if self.parts and self.pooling != "map":
+            raise ValueError("a class token has no parts: leave out pooling or parts")
         if self.task == "slide" and self.field_regions:
             raise ValueError("the label of a slide is not that of a crop: leave out field_regions")
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -222,7 +222,8 @@ class Trainer:
             if model.dense_head is not None:
                 decoder = BatchDecoder(model, self.device)
                 pixels = judge_pixels(model, decoder, loaded, options)
-            yield judge(model, loaded), pixels
+            patient = self.examples.patients_of([source])[0]
+            yield replace(judge(model, loaded), patient=patient), pixels
 
     def _checkpoint(self, learner: Learner, tag: str) -> Checkpoint:
         suffix = f".{tag.replace(' ', '-')}" if tag else ""
