@@ -110,7 +110,8 @@ def summary(event: RunFinished) -> str:
         words.append(f", {counted(len(event.points), 'point')}")
     if score_map.n_failed:
         words.append(f"; {score_map.n_failed:,} could not be read and are marked")
-    return " ".join(words).replace(" ,", ",").replace(" ;", ";") + "."
+    done = " ".join(words).replace(" ,", ",").replace(" ;", ";")
+    return ". ".join([done, *(f"Warning: {text}" for text in score_map.warnings)]) + "."
 
 
 def partial_words(score_map: ScoreMap, why: str) -> str:

@@ -62,3 +62,18 @@ def test_colours_change_as_their_names_say() -> None:
     flat = Appearance(contrast=0.0)(pixels)
     assert set(flat.ravel().tolist()) == {128}
     assert Appearance(brightness=2.0)(pixels)[0, 0, 0].tolist() == [255, 200, 120]
+
+
+def test_blur_spreads_light_within_a_region_only() -> None:
+    pixels = np.zeros((2, 9, 9, 3), np.uint8)
+    pixels[0, 4, 4] = 200
+    blurred = Appearance(blur=1.0)(pixels)
+    assert 10 < blurred[0, 4, 4, 0] < 60
+    assert blurred[0, 4, 5, 0] > blurred[0, 4, 6, 0] > 0
+    assert not blurred[1].any()
+    rng = np.random.default_rng(0)
+    looks = [
+        Appearance.draw(rng, turns=False, colour=0, stain=0, blur=2.0).blur for _ in range(200)
+    ]
+    assert 60 < sum(blur == 0 for blur in looks) < 140
+    assert 1.8 < max(looks) <= 2.0

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xt_backend.store.labels import probabilities_of
-from xt_backend.training.calibrate import fit_temperature, fit_threshold
+from xt_backend.store.labels import probabilities_of, winners
+from xt_backend.training.calibrate import fit_temperature, fit_threshold, fit_thresholds
 
 
 @pytest.mark.parametrize("factor", [0.4, 1.0, 3.0, 10.0])
@@ -53,3 +53,22 @@ def test_no_threshold_where_it_would_not_help() -> None:
     assert fit_threshold(np.zeros(4, bool), probability, probability > 0.5) is None
     assert fit_threshold(positive, probability, np.zeros(4, bool)) == pytest.approx(0.55)
     assert fit_threshold(np.zeros(0, bool), np.zeros(0), np.zeros(0, bool)) is None
+
+
+@pytest.mark.parametrize(("offset", "kept"), [(-0.15, "b"), (0.15, "a")])
+def test_of_two_classes_one_gets_the_threshold_that_balances_both(offset: float, kept: str) -> None:
+    """Whichever class is called too rarely; the rule of the labels then gives what was fitted."""
+    rng = np.random.default_rng(3)
+    true = (rng.random(600) < 0.3).astype(int)
+    b = np.clip(rng.normal(0.4, 0.1, 600) + 0.2 * true + offset, 0.01, 0.99).astype(np.float32)
+    probabilities = np.stack([1 - b, b], axis=1)
+
+    def balanced(called: np.ndarray) -> float:
+        return ((called[true == 1] == 1).mean() + (called[true == 0] == 0).mean()) / 2
+
+    found = fit_thresholds(true, probabilities, {"a": 0, "b": 1}, "balanced-accuracy")
+    assert list(found) == [kept]
+    thresholds = np.array([found.get(name, np.nan) for name in "ab"], np.float32)
+    best = max(balanced((b >= cut).astype(int)) for cut in np.linspace(0, 1, 2001))
+    assert balanced(winners(probabilities, thresholds)) == pytest.approx(best, abs=1e-6)
+    assert best > balanced(probabilities.argmax(axis=1)) + 0.05

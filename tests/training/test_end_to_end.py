@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from support.training import tiny_training
 
 from xt_backend.engine import BatchEncoder, Device
@@ -17,6 +18,7 @@ from xt_backend.training import EvaluateSpec, TrainSpec, evaluate, train
 from xt_backend.training.augment import View, shift
 from xt_backend.training.batch import Batch, decode
 from xt_backend.training.describe import first_card
+from xt_backend.training.draw import Draw
 from xt_backend.training.examples import read_examples
 from xt_backend.training.losses import heads_loss
 from xt_backend.training.pixel_loader import PixelLoader
@@ -62,6 +64,12 @@ def gradients(model: XT) -> dict[str, torch.Tensor]:
     }
 
 
+def keys(n_slides: int) -> list[int]:
+    """What a step of n slides draws first from a generator of seed 0."""
+    drawn: list[int] = np.random.default_rng(0).integers(2**32, size=n_slides).tolist()
+    return drawn
+
+
 def backward(loss: torch.Tensor) -> None:
     loss.backward()
 
@@ -75,16 +83,16 @@ PLAIN = {
 }
 
 
-def plain_backward(learner: StreamedLearner, index: int, epoch: int) -> torch.Tensor:
-    """The same loss in one graph, all regions at once."""
+def plain_backward(learner: StreamedLearner, index: int, epoch: int, key: int) -> torch.Tensor:
+    """The same loss in one graph, all regions at once; `key` is what the step drew."""
     spec, model, one = learner.spec, learner.model, learner.train[index]
     with one.open(spec) as slide:
         boxes = one.lattice.boxes(one.cells)
         pixels = np.stack([slide.read(x, y, 64, 64, 1.0) for x, y, *_ in boxes])
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
     white = model.reduce.whiten(model.region_encoder(images))
-    rng = np.random.default_rng([spec.seed, epoch, index])
-    rng.integers(8), rng.uniform(-1.0, 1.0, 6)  # what the looks draw
+    rng = np.random.default_rng([spec.seed, epoch, index, key])
+    rng.integers(8), rng.uniform(-1.0, 1.0, 7)  # what the looks draw
     places_um = one.lattice.centres_um(one.cells)
     empty = np.zeros((len(places_um), 1, 0), np.float32)
     view = shift(View(empty, places_um, one.truth.soft, one.truth.weights), rng)
@@ -128,7 +136,7 @@ def test_gradients_at_grad_ratio_1_are_those_of_plain_backpropagation(
     outcome = learner.step([1], 1, np.random.default_rng(0), backward)
     streamed = gradients(model)
     model.zero_grad()
-    loss = plain_backward(learner, 1, 1)
+    loss = plain_backward(learner, 1, 1, keys(1)[0])
     expected = gradients(model)
     assert outcome is not None
     assert outcome.loss == pytest.approx(loss.item(), abs=1e-5)
@@ -149,9 +157,9 @@ def test_two_slides_of_a_step_add_up(spec: TrainSpec) -> None:
     model.zero_grad()
     shares = [float(learner.train[index].truth.weights.sum()) for index in (0, 2)]
     alone = []
-    for index in (0, 2):
+    for index, key in zip((0, 2), keys(2), strict=True):
         model.zero_grad()
-        plain_backward(learner, index, 1)
+        plain_backward(learner, index, 1, key)
         alone.append(gradients(model))
     for name, gradient in together.items():
         parts = [share / sum(shares) * one[name] for share, one in zip(shares, alone, strict=True)]
@@ -182,7 +190,7 @@ def test_regions_keep_their_places_at_any_grad_ratio(
     outcome = learner.step([1], 1, np.random.default_rng(0), backward)
     found = gradients(model)
     model.zero_grad()
-    loss = plain_backward(learner, 1, 1)
+    loss = plain_backward(learner, 1, 1, keys(1)[0])
     assert outcome is not None
     assert outcome.loss == pytest.approx(loss.item(), abs=1e-5)
     for name, gradient in gradients(model).items():
@@ -250,6 +258,62 @@ def test_crops_of_a_field(spec: TrainSpec) -> None:
     assert len(seen) == len(one.cells)
     train(spec.model_copy(update={"field_regions": 3, "epochs": 1}))
     assert spec.out.exists()
+
+
+def test_moved_regions_have_the_labels_of_where_they_lie(spec: TrainSpec) -> None:
+    """The border between the two classes is at x = 192 px; pixels are 1 um."""
+    one = make_learner(spec, zoom=1.5, shift=1.0).train[1]
+    everything = np.arange(len(one.cells))
+    moved = one.moved(everything, (0.5, 0.25), 1.5)
+    boxes = moved.lattice.boxes(moved.cells)
+    assert boxes[0].tolist() == [48, 24, 144, 120]
+    covered = np.clip(192 - boxes[:, 0], 0, boxes[:, 2] - boxes[:, 0])
+    inside = np.minimum(boxes[:, 2], 512) - boxes[:, 0]
+    assert moved.truth.soft[:, 0] == pytest.approx(covered / inside, abs=1e-6)
+    assert 0.1 < moved.truth.soft[:, 0].mean() < 0.9
+    corner = np.flatnonzero((one.cells < 2).all(axis=1))
+    part = one.moved(corner, (0.0, 0.0), 0.5)
+    assert len(part.cells) == 16
+    assert part.lattice.boxes(part.cells)[:, 2:].max() == 128
+    assert not len(one.moved(corner[:1], (0.9, 0.9), 4.0).cells)
+
+
+def test_views_at_other_places_and_sizes(spec: TrainSpec) -> None:
+    learner = make_learner(spec, zoom=1.5, shift=1.0, field_regions=3)
+    drawn = [Draw.of(learner.train[0], learner.spec, (1, 0, key)) for key in range(20)]
+    mpps = [one.field.lattice.model_mpp for one in drawn]
+    assert 1 / 1.5 <= min(mpps) < 0.9
+    assert 1.1 < max(mpps) <= 1.5
+    assert len({one.field.lattice.origin_px for one in drawn}) > 15
+    assert min(one.weight for one in drawn) > 0
+    train(spec.model_copy(update={"zoom": 1.5, "shift": 1.0, "field_regions": 3, "epochs": 1}))
+    # The model itself is one of the pixel size asked for.
+    assert load_model(spec.out).card.model_mpp == 1.0
+
+
+@pytest.mark.parametrize("changes", [{"end_to_end": False}, {"task": "dense"}])
+def test_views_elsewhere_need_pixels_and_labels_there(
+    slides_folder: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    options = {"end_to_end": True, "shift": 0.5, **changes}
+    with pytest.raises(ValidationError, match="zoom and shift"):
+        tiny_training(slides_folder, tmp_path / "m.safetensors", **options)
+
+
+def test_folds_without_validation_take_the_last_epoch(
+    spec: TrainSpec, slides_folder: Path, tmp_path: Path
+) -> None:
+    """Two patients suffice then: each fold learns from one and is judged on the other."""
+    patients = tmp_path / "patients.csv"
+    rows = [f"s{index},{'ab'[index > 0]}" for index in range(5)]
+    patients.write_text("\n".join(["slide,patient", *rows]), encoding="utf-8")
+    changes = {"patients": patients, "folds": 2, "val_fraction": 0.0, "even_patients": True}
+    result = train(spec.model_copy(update=changes))
+    assert result.best_epoch == 2
+    assert (len(result.train_slides), len(result.val_slides)) == (5, 0)
+    assert "cross_validation" in result.card.metrics
+    with pytest.raises(ValidationError, match="needs folds"):
+        tiny_training(slides_folder, spec.out, val_fraction=0.0)
 
 
 def test_slide_labels_end_to_end(spec: TrainSpec, slides_folder: Path, tmp_path: Path) -> None:

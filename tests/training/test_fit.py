@@ -14,6 +14,7 @@ from xt_backend.training.batch import Batch, decode, packed
 from xt_backend.training.cached import CachedLearner, judge_fields
 from xt_backend.training.fields import LabelledField
 from xt_backend.training.fit import Fitter
+from xt_backend.training.labels import LabelledSlide
 from xt_backend.training.metrics import confusion_matrix, f1_scores
 
 from .lobules import CLASSES, REGION_UM, Simulated, simulate
@@ -68,8 +69,12 @@ def make(slides: list[Simulated], spec: TrainSpec) -> tuple[XT, list[LabelledFie
             slide.shares,
             np.ones(len(rows), np.float32),
         )
-        fields.append(LabelledField(f"{index}", view, slide.shares.argmax(axis=1)))
+        fields.append(LabelledField(source(index), view, slide.shares.argmax(axis=1)))
     return model, fields
+
+
+def source(number: int) -> LabelledSlide:
+    return LabelledSlide(Path(f"{number}.tiff"), "")
 
 
 def fitted(slides: list[Simulated], spec: TrainSpec) -> Fitter:
@@ -171,7 +176,7 @@ def test_decode_is_the_models_own(slides: list[Simulated]) -> None:
     expected = model.predict(features, places)
     tokens = model.reduce.whiten(features).numpy()
     some = View(tokens, places.numpy(), np.ones((30, 4), np.float32), np.ones(30, np.float32))
-    one = LabelledField("one", some, np.zeros(30, np.int64))
+    one = LabelledField(source(0), some, np.zeros(30, np.int64))
     judged = judge_fields(model, [one])[0]
     logits, alone = judged.logits, judged.region_only_logits
     assert logits == pytest.approx(expected.logits.numpy(), abs=1e-4)

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from xt_backend.errors import AnnotationError, InputNotFoundError
-from xt_backend.training.splits import read_patients, split_slides
+from xt_backend.training.splits import draw_order, fold_slides, read_patients, split_slides
 
 SLIDES = [f"slide-{index}" for index in range(12)]
 
@@ -57,3 +58,30 @@ def test_patients_table(tmp_path: Path) -> None:
         read_patients(path)
     with pytest.raises(InputNotFoundError):
         read_patients(tmp_path / "none.csv")
+
+
+def test_folds_need_fewer_patients_without_validation() -> None:
+    slides = ["a1", "a2", "b1"]
+    patients = {"a1": "a", "a2": "a", "b1": "b"}
+    with pytest.raises(AnnotationError, match="two patients outside"):
+        fold_slides(slides, patients, 2, 0)
+    folds = fold_slides(slides, patients, 2, 0, validates=False)
+    assert sorted(folds) == [["a1", "a2"], ["b1"]]
+    with pytest.raises(AnnotationError, match="with a patient outside"):
+        fold_slides(slides[:2], patients, 2, 0, validates=False)
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.integers(0, 1000))
+def test_patients_are_drawn_evenly(owners: list[int], seed: int) -> None:
+    """As many slides as there are; of one patient all alike before any comes again."""
+    patients = [f"p{owner}" for owner in owners]
+    order = draw_order(len(owners), patients, np.random.default_rng(seed))
+    assert len(order) == len(owners)
+    drawn = {name: [i for i in order if patients[i] == name] for name in set(patients)}
+    counts = [len(found) for found in drawn.values()]
+    assert max(counts) - min(counts) <= 1
+    for name, found in drawn.items():
+        times = [found.count(index) for index, owner in enumerate(patients) if owner == name]
+        assert max(times) - min(times) <= 1
+    plain = draw_order(len(owners), (), np.random.default_rng(seed))
+    assert sorted(plain) == list(range(len(owners)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from xt_backend.training.augment import View
 from xt_backend.training.fields import LabelledField
+from xt_backend.training.labels import LabelledSlide
 
 from .benchmark import Benchmark, Case, Result, Workplace
 from .context_gain import in_words, sample_recipe, shared_samples
@@ -160,4 +162,5 @@ def _crops(one: LabelledField, pitch_um: float, recipe: dict[str, Any]) -> Itera
             crop = View(
                 view.tokens[inside], view.positions_um[inside], soft, np.ones(1, np.float32)
             )
-            yield LabelledField(f"{one.name} {col},{row}", crop, true)
+            slide = LabelledSlide(Path(f"{one.name} {col},{row}"), STROMA[true[0]])
+            yield LabelledField(slide, crop, true)

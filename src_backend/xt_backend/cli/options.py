@@ -167,7 +167,7 @@ def _by_field(values: dict[str, Any], where: str = "flags") -> dict[str, Any]:
     return named
 
 
-def check_slide_mpp(given: float | None) -> None:
+def check_slide_mpp(given: float | None, flag: str = "--slide-mpp") -> None:
     """A bad pixel size given by flag is bad usage, not a failed row.
 
     Raises:
@@ -181,7 +181,7 @@ def check_slide_mpp(given: float | None) -> None:
     try:
         check_mpp(given, given)
     except SlideMppError as error:
-        raise UsageError(f"--slide-mpp: {error.cause}", error.way_out) from error
+        raise UsageError(f"{flag}: {error.cause}", error.way_out) from error
 
 
 def on_off(flag: str, value: str) -> bool:

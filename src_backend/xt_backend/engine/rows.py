@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from xt_backend.keys import RunMeta
 from xt_backend.model import XT, ReferenceXT
 from xt_backend.store import ScoreMap
 
@@ -56,6 +57,12 @@ class Rows:
         shape = (len(self.blank), tokens.shape[1])
         self.context_tokens = np.full(shape, np.nan, np.float32)
         self.context_tokens[which] = tokens.cpu().numpy()
+
+    def warn(self, text: str) -> None:
+        """Take a warning about the slide as a whole."""
+        meta = self.blank.run_meta
+        more = {key: [*meta.get(key, ()), text] for key in (RunMeta.NOTES, RunMeta.WARNINGS)}
+        self.blank = replace(self.blank, run_meta={**meta, **more})
 
     def map(self, partial: bool = True) -> ScoreMap:
         """The rows as they stand."""

@@ -29,6 +29,7 @@ from .device import Device, choose_device, is_out_of_memory
 from .encoder import BatchEncoder
 from .events import Event, RegionsScored, RunFailed, RunFinished, RunPlanned
 from .extraction import READ_BATCH, extract, open_store
+from .familiarity import unfamiliar_colours, unfamiliar_regions
 from .preparation import Overview, Prepared, prepare
 from .rows import Rows
 from .spec import RunSpec
@@ -131,6 +132,8 @@ class _Run:
         spec = self._spec
         device = choose_device(spec.device, spec.precision)
         prepared = self._load(device)
+        if warning := unfamiliar_colours(self._model.card, prepared.thumbnail):
+            prepared.warn(warning)
         self._on_overview(prepared.overview)
         with prepared.slide:
             encoder = BatchEncoder(self._model.region_encoder, device)
@@ -298,6 +301,9 @@ class _Run:
         if rows.tokens is None or not scored.any():
             return
         start = time.perf_counter()
+        warning = unfamiliar_regions(self._model.card, rows.tokens[torch.from_numpy(scored)])
+        if warning:
+            rows.warn(warning)
         positions = rows.blank.lattice.centres_um(rows.blank.cells[scored])
         with torch.inference_mode():
             prediction = self._model.predict_reduced(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, Field, JsonValue, ValidationError, model_validator
@@ -104,10 +106,28 @@ class FeatureStats(_Card):
     Attributes:
         mean: One value per component.
         std: One value per component.
+        limit: `distance` from which on a slide counts as unlike those of the training; None where
+            nobody measured it.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    limit: float | None = Field(default=None, gt=0.0)
+
+    def distance(self, means: Sequence[float]) -> float:
+        """How far the mean of a slide's components is from that of the training.
+
+        Args:
+            means: One value per component.
+
+        Returns:
+            Root mean square over the components, in standard deviations of the training regions.
+        """
+        offsets = [
+            (value - mean) / max(std, 1e-6)
+            for value, mean, std in zip(means, self.mean, self.std, strict=True)
+        ]
+        return math.sqrt(sum(offset**2 for offset in offsets) / len(offsets))
 
 
 class ModelCard(_Card):
@@ -133,6 +153,9 @@ class ModelCard(_Card):
         stain: How the stain is normalised; None leaves it.
         temperature: Divides the logits before softmax.
         thresholds: Class name to the probability from which on that class is the label.
+        feature_stats: Of the training regions; None where nobody measured them.
+        colour_range: Smallest and largest of each of `COLOUR_NUMBERS` among the training slides;
+            empty where nobody measured them.
         state_sha256: `state_sha256` of the whole model, filled in by `save_model`.
     """
 
@@ -164,6 +187,7 @@ class ModelCard(_Card):
     temperature: float = Field(default=1.0, gt=0.0)
     thresholds: dict[str, Fraction] = {}
     feature_stats: FeatureStats | None = None
+    colour_range: dict[str, tuple[float, float]] = {}
     state_sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
 
     @model_validator(mode="after")

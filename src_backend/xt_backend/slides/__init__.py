@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .colour import COLOUR_NUMBERS, stained_colours
     from .discover import Discovery, find_slides
     from .info import SlideInfo
     from .lattice import Lattice
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .tissue_by_hand import everything, tissue_from_mask, tissue_from_shapes
 
 _HOMES = {
+    "COLOUR_NUMBERS": "colour",
     "Discovery": "discover",
     "Evidence": "stain",
     "Lattice": "lattice",
@@ -57,6 +59,7 @@ _HOMES = {
     "read_shapes": "shapes",
     "repair": "shapes",
     "sample_stained": "normaliser",
+    "stained_colours": "colour",
     "tissue_at": "tissue",
     "tissue_from_mask": "tissue_by_hand",
     "tissue_from_shapes": "tissue_by_hand",
@@ -64,6 +67,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "COLOUR_NUMBERS",
     "Discovery",
     "Evidence",
     "Lattice",
@@ -91,6 +95,7 @@ __all__ = [
     "read_shapes",
     "repair",
     "sample_stained",
+    "stained_colours",
     "tissue_at",
     "tissue_from_mask",
     "tissue_from_shapes",

@@ -201,6 +201,11 @@ class ScoreMap:
         """Number of regions that could not be read."""
         return self.status_counts()[RegionStatus.READ_ERROR]
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What speaks against the result as a whole."""
+        return tuple(str(text) for text in self.run_meta.get(RunMeta.WARNINGS, ()))
+
     def status_counts(self) -> dict[RegionStatus, int]:
         """Number of regions by status; every status is there."""
         return {status: int((self.status == status).sum()) for status in RegionStatus}

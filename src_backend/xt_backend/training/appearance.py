@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import gaussian_filter
 
 __all__ = ["Appearance", "turn_maps", "turn_pixels"]
 
@@ -29,6 +30,7 @@ class Appearance:
         contrast: Factor of the distance to mid-grey.
         saturation: Factor of the distance to the pixel's own grey.
         stains: Factors of haematoxylin, eosin and DAB.
+        blur: Standard deviation of the blur, px.
     """
 
     way: int = 0
@@ -36,10 +38,17 @@ class Appearance:
     contrast: float = 1.0
     saturation: float = 1.0
     stains: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    blur: float = 0.0
 
     @classmethod
     def draw(
-        cls, rng: np.random.Generator, *, turns: bool, colour: float, stain: float
+        cls,
+        rng: np.random.Generator,
+        *,
+        turns: bool,
+        colour: float,
+        stain: float,
+        blur: float = 0.0,
     ) -> Appearance:
         """Draw one.
 
@@ -48,16 +57,22 @@ class Appearance:
             turns: Whether to flip and turn.
             colour: Largest change of brightness, contrast and saturation, as a share.
             stain: Largest change of each stain, as a share.
+            blur: Largest standard deviation of the blur, px; every other slide stays sharp.
         """
         way = int(rng.integers(8))
         changes = rng.uniform(-1.0, 1.0, 6)
+        blurred = max(0.0, rng.uniform(-1.0, 1.0)) * blur
         brightness, contrast, saturation = (1.0 + colour * changes[:3]).tolist()
         h, e, d = (1.0 + stain * changes[3:]).tolist()
-        return cls(way if turns else 0, brightness, contrast, saturation, (h, e, d))
+        return cls(way if turns else 0, brightness, contrast, saturation, (h, e, d), blurred)
 
     def __call__(self, pixels: Pixels) -> Pixels:
         """Change (n, R, R, 3) uint8 RGB."""
         pixels = turn_pixels(pixels, self.way)
+        if self.blur:
+            pixels = _bytes(
+                gaussian_filter(pixels.astype(np.float32), (0, self.blur, self.blur, 0))
+            )
         if self.stains != (1.0, 1.0, 1.0) and pixels.size:
             from skimage.color import hed2rgb, rgb2hed
 

@@ -28,6 +28,12 @@ __all__ = ["CachedLearner", "Tally", "judge_fields", "stats_of"]
 SMALL_FIELD = 500_000
 """Tokens times width of the longest field, below which one thread is fastest."""
 
+FURTHER = 1.5
+"""How much further from the training's mean than any training slide a slide may be."""
+
+LEAST_LIMIT = 0.5
+"""The same in standard deviations, for training slides that are all alike."""
+
 JOIN_SHARE = 0.5
 """How often a slide is laid beside the one before it, where regions are predicted."""
 
@@ -119,9 +125,13 @@ class CachedLearner:
         """See `Learner`; there are no pixels here."""
         return []
 
+    def colours(self) -> list[tuple[float, float, float]]:
+        """See `Learner`."""
+        return [one.colours for one in self.train if one.colours is not None]
+
     def feature_stats(self) -> FeatureStats:
         """See `Learner`."""
-        return stats_of(np.concatenate([one.view.tokens for one in self.train]))
+        return stats_of([one.view.tokens for one in self.train])
 
     def _batches(self, fields: Sequence[LabelledField], rng: np.random.Generator) -> list[Batch]:
         """Draw a view of every slide, lay some side by side, and put them on the device."""
@@ -194,10 +204,17 @@ def judge_fields(model: XT, fields: Sequence[LabelledField]) -> list[Judged]:
     return judged
 
 
-def stats_of(tokens: npt.NDArray[np.float32]) -> FeatureStats:
-    """Statistics of whitened tokens (.., P)."""
-    rows = tokens.reshape(-1, tokens.shape[-1])
-    return FeatureStats(
-        mean=tuple(float(value) for value in rows.mean(axis=0, dtype=np.float64)),
-        std=tuple(float(value) for value in rows.std(axis=0, dtype=np.float64)),
+def stats_of(slides: Sequence[npt.NDArray[np.float32]]) -> FeatureStats:
+    """Statistics of the whitened tokens (.., P) of training slides.
+
+    Slides that were never seen lie further away than the furthest training slide.
+    """
+    parts = [tokens.reshape(-1, tokens.shape[-1]) for tokens in slides]
+    rows = np.concatenate(parts)
+    stats = FeatureStats(
+        mean=tuple(rows.mean(axis=0, dtype=np.float64).tolist()),
+        std=tuple(rows.std(axis=0, dtype=np.float64).tolist()),
     )
+    means = [part.mean(axis=0, dtype=np.float64).tolist() for part in parts if len(part)]
+    furthest = max(stats.distance(one) for one in means)
+    return stats.model_copy(update={"limit": max(LEAST_LIMIT, FURTHER * furthest)})

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
+
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["fit_temperature", "fit_threshold"]
+__all__ = ["Goal", "fit_temperature", "fit_threshold", "fit_thresholds"]
 
 TEMPERATURES = (0.25, 20.0)
 """Where the temperature is looked for. A few validation slides without a mistake would ask for 0,
@@ -14,6 +17,7 @@ that is for certainty, which they cannot prove."""
 _STEPS = 60
 
 Floats = npt.NDArray[np.float64]
+Goal: TypeAlias = Literal["f1", "balanced-accuracy"]
 
 
 def fit_temperature(
@@ -52,12 +56,48 @@ def fit_temperature(
     return float(np.exp(-(low + high) / 2))
 
 
+def fit_thresholds(
+    true: npt.NDArray[np.int64],
+    probabilities: npt.NDArray[np.floating],
+    classes: Mapping[str, int],
+    goal: Goal = "f1",
+    weights: npt.NDArray[np.floating] | None = None,
+) -> dict[str, float]:
+    """Fit the thresholds of several classes, each on its own.
+
+    Of two classes only one gets a threshold, the one for which it is worth more: the thresholds
+    of both would contradict each other.
+
+    Args:
+        true: (n,) labels.
+        probabilities: (n, C).
+        classes: Column by name of those wanted.
+        goal: As of `fit_threshold`.
+        weights: As of `fit_threshold`.
+
+    Returns:
+        By name; classes for which no threshold is better than none are left out.
+    """
+    best = probabilities.argmax(axis=1)
+    found = {}
+    for name, column in classes.items():
+        cut = _best_cut(true == column, probabilities[:, column], best == column, goal, weights)
+        if cut is not None:
+            found[name] = cut
+    if probabilities.shape[1] == 2 and len(found) == 2:
+        name = max(found, key=lambda one: found[one][1])
+        found = {name: found[name]}
+    return {name: threshold for name, (threshold, _) in found.items()}
+
+
 def fit_threshold(
     positive: npt.NDArray[np.bool_],
     probability: npt.NDArray[np.floating],
     most_probable: npt.NDArray[np.bool_],
+    goal: Goal = "f1",
+    weights: npt.NDArray[np.floating] | None = None,
 ) -> float | None:
-    """Find the probability from which on calling a region positive gives the best F1.
+    """Find the probability from which on calling a region positive is best.
 
     Regions whose most probable class it is are called positive in any case (see
     `xt_backend.store.labels.winners`): a threshold can only add regions.
@@ -66,20 +106,43 @@ def fit_threshold(
         positive: (n,) whether the region is of the class.
         probability: (n,) of the class.
         most_probable: (n,) whether the class is the most probable one.
+        goal: What is to be as large as possible: F1 of the class, or ``balanced-accuracy``, the
+            mean of the shares of positive and of negative regions that are called right.
+        weights: (n,) what each region counts; 1 when None.
 
     Returns:
         Half way to the next lower probability; None when no threshold is better than none.
     """
+    cut = _best_cut(positive, probability, most_probable, goal, weights)
+    return None if cut is None else cut[0]
+
+
+def _best_cut(
+    positive: npt.NDArray[np.bool_],
+    probability: npt.NDArray[np.floating],
+    most_probable: npt.NDArray[np.bool_],
+    goal: Goal,
+    weights: npt.NDArray[np.floating] | None,
+) -> tuple[float, float] | None:
+    """The threshold of `fit_threshold`, and by how much the goal is better with it."""
     others = np.flatnonzero(~most_probable)
     order = others[np.argsort(-probability[others], kind="stable")]
     ranked = probability[order].astype(np.float64)
-    hits = positive[most_probable].sum() + np.cumsum(np.append(0, positive[order]))
-    called = most_probable.sum() + np.arange(len(order) + 1)
-    f1 = 2 * hits / np.maximum(called + positive.sum(), 1)
+    counts = np.ones(len(positive)) if weights is None else np.asarray(weights, np.float64)
+    right = counts * positive
+    hits = right[most_probable].sum() + np.cumsum(np.append(0.0, right[order]))
+    called = counts[most_probable].sum() + np.cumsum(np.append(0.0, counts[order]))
+    positives, negatives = right.sum(), (counts * ~positive).sum()
+    least = np.finfo(np.float64).tiny
+    if goal == "f1":
+        score = 2 * hits / np.maximum(called + positives, least)
+    else:
+        spared = negatives - (called - hits)
+        score = (hits / max(positives, least) + spared / max(negatives, least)) / 2
     # A cut between equal probabilities cannot be made.
-    possible = np.concatenate([[True], ranked[1:] != ranked[:-1], [True]])[: len(f1)]
-    best = int(np.argmax(np.where(possible, f1, -1.0)))
+    possible = np.concatenate([[True], ranked[1:] != ranked[:-1], [True]])[: len(score)]
+    best = int(np.argmax(np.where(possible, score, -1.0)))
     if best == 0:
         return None
     below = float(ranked[best]) if best < len(ranked) else 0.0
-    return (float(ranked[best - 1]) + below) / 2
+    return (float(ranked[best - 1]) + below) / 2, float(score[best] - score[0])

@@ -74,8 +74,8 @@ def load_field(
     prepared = prepare(source.path, card.mpp(), card.scored_px, options, card.stain)
     with prepared.slide:
         lattice, cells = prepared.lattice, prepared.cells
-        truth, targets = read_truth(source, prepared, card)
-        pixels = PixelField.of(source, prepared, truth, targets)
+        known = read_truth(source, prepared, card)
+        pixels = PixelField.of(source, prepared, known)
         notes = list(prepared.notes)
         found = collect(prepared, encoder, options, on_regions)
         notes += found.problems
@@ -88,7 +88,7 @@ def load_field(
         positions_um=lattice.centres_um(cells),
         boxes=lattice.boxes(cells),
         scored=found.scored,
-        truth=truth,
+        truth=known.truth,
         pitch_um=lattice.stride_px * lattice.model_mpp,
         pixels=pixels,
         notes=tuple(notes),

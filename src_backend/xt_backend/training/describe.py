@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from xt_backend.keys import RESEARCH_USE
 from xt_backend.model import (
@@ -20,10 +21,11 @@ from xt_backend.model import (
     SlideHeadInfo,
     StainInfo,
 )
+from xt_backend.slides import COLOUR_NUMBERS
 from xt_backend.store.labels import probabilities_of
 from xt_backend.wording import counted
 
-from .calibrate import fit_temperature, fit_threshold
+from .calibrate import fit_temperature, fit_thresholds
 from .fit import Fitter
 from .judging import Judged, measure_heads
 from .metrics import Metrics
@@ -34,6 +36,9 @@ from .spec import TrainSpec
 __all__ = ["Measured", "complete_card", "first_card", "recipe"]
 
 BOOTSTRAP = 1000
+
+MOST_PATIENTS = 20
+"""With more of them the card does not list how good the model is on each."""
 
 _VALIDATION_NOTE = (
     "The validation slides also chose epoch, temperature and thresholds; measure on other slides "
@@ -125,23 +130,20 @@ def complete_card(
     logits = np.concatenate([one.logits for one in judged])
     soft = np.concatenate([one.soft for one in judged])
     true = np.concatenate([one.true for one in judged])
+    weights = _counts(judged, even=spec.even_patients)
     finite = np.isfinite(logits).all(axis=1)
-    logits, soft, true = logits[finite], soft[finite], true[finite]
-    temperature = fit_temperature(logits, soft, np.ones(len(soft)))
+    logits, soft, true, weights = logits[finite], soft[finite], true[finite], weights[finite]
+    temperature = fit_temperature(logits, soft, weights)
     probabilities = probabilities_of(logits, temperature)
-    best = probabilities.argmax(axis=1)
-    thresholds = {}
-    for name in spec.fitted_thresholds:
-        column = model.card.class_names.index(name)
-        found = fit_threshold(true == column, probabilities[:, column], best == column)
-        if found is not None:
-            thresholds[name] = found
+    columns = {name: model.card.class_names.index(name) for name in spec.fitted_thresholds}
+    thresholds = fit_thresholds(true, probabilities, columns, spec.threshold_goal, weights)
     card = model.card
     card = card.model_copy(
         update={
             "temperature": temperature,
             "thresholds": thresholds,
             "feature_stats": fitter.learner.feature_stats(),
+            "colour_range": _range(fitter.learner.colours()),
             "training_data": _training_data(spec, fitter, n_val),
             "detection": card.detection.model_copy(
                 update={"thresholds": fit_point_thresholds(pixels, card.point_kinds)}
@@ -152,13 +154,15 @@ def complete_card(
     name, note = "validation", _VALIDATION_NOTE
     if spec.folds is not None:
         name, note = "cross_validation", _FOLDS_NOTE.format(spec.folds)
+    by_patient = _by_patient(judged, card)
     by_pixel = None
     if card.has_dense_head:
         by_pixel = measure_pixels(pixels, card, n_bootstrap=BOOTSTRAP, seed=spec.seed)
-    metrics = {
+    metrics: dict[str, Any] = {
         **({f"{name}_pixels": by_pixel.to_dict()} if by_pixel else {}),
         name: context.to_dict(),
         f"{name}_region_only": region_only.to_dict(),
+        **({f"{name}_by_patient": by_patient} if by_patient else {}),
         "note": note,
         "training": {
             **recipe(spec),
@@ -168,6 +172,49 @@ def complete_card(
     }
     model.card = card.model_copy(update={"metrics": metrics})
     return Measured(context, region_only, by_pixel)
+
+
+def _counts(judged: Sequence[Judged], *, even: bool) -> npt.NDArray[np.float64]:
+    """What each judged thing counts: 1, or as much as makes all patients count alike."""
+    sizes = [len(one.true) for one in judged]
+    of_patient: dict[str, int] = {}
+    for one, size in zip(judged, sizes, strict=True):
+        of_patient[one.patient] = of_patient.get(one.patient, 0) + size
+    if not even or len(of_patient) < 2:
+        return np.ones(sum(sizes))
+    shares = [1.0 / max(1, of_patient[one.patient]) for one in judged]
+    return np.repeat(shares, sizes) * sum(sizes) / len(of_patient)
+
+
+def _by_patient(judged: Sequence[Judged], card: ModelCard) -> list[dict[str, Any]]:
+    """How good the model is on each patient, without names; empty where they are not known."""
+    found: dict[str, list[Judged]] = {}
+    for one in judged:
+        found.setdefault(one.patient, []).append(one)
+    if set(found) == {""} or len(found) > MOST_PATIENTS:
+        return []
+    rows = []
+    for some in found.values():
+        metrics, _ = measure_heads(some, card, n_bootstrap=0, seed=0)
+        rows.append(
+            {
+                "n_slides": len(some),
+                "n_regions": metrics.n_regions,
+                "auroc": {name: value.to_dict()["value"] for name, value in metrics.auroc.items()},
+                "balanced_accuracy": metrics.balanced_accuracy.to_dict()["value"],
+            }
+        )
+    return rows
+
+
+def _range(colours: Sequence[Sequence[float]]) -> dict[str, tuple[float, float]]:
+    """Smallest and largest of each number; empty where no slide is stained."""
+    if not colours:
+        return {}
+    columns = zip(*colours, strict=True)
+    return {
+        name: (min(all_), max(all_)) for name, all_ in zip(COLOUR_NUMBERS, columns, strict=True)
+    }
 
 
 def recipe(spec: TrainSpec) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,17 +37,24 @@ class Draw:
     pixel_weight: float
 
     @classmethod
-    def of(cls, field: PixelField, spec: TrainSpec, key: tuple[int, int]) -> Draw:
+    def of(cls, field: PixelField, spec: TrainSpec, key: Sequence[int]) -> Draw:
         """Draw a view.
 
         Args:
             field: The slide.
             spec: The recipe.
-            key: Epoch and number of the slide: every view has a generator of its own, so that it
-                does not matter which process works on it.
+            key: Tells this view from all others: every view has a generator of its own, so that
+                it does not matter which process works on it.
         """
         rng = np.random.default_rng([spec.seed, *key])
         rows = field.crop(spec.field_side, rng)
+        if spec.moves:
+            zoom = spec.zoom ** rng.uniform(-1.0, 1.0)
+            shift = tuple(rng.uniform(0.0, 1.0, 2) * spec.shift)
+            moved = field.moved(rows, shift, zoom)
+            # A crop at the very border may have no room.
+            if len(moved.cells) and _seen(moved, np.arange(len(moved.cells)), spec).weights.any():
+                field, rows = moved, np.arange(len(moved.cells))
         weight = float(_seen(field, rows, spec).weights.sum())
         pixels = 0.0 if field.targets is None else float(field.targets.weights[rows].sum())
         return cls(field, rows, rng, weight, pixels)

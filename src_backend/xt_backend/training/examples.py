@@ -67,17 +67,26 @@ class Examples:
     def folds(self, spec: TrainSpec, n_folds: int) -> list[Split]:
         """Hold every part of the patients out once, and divide the others as `split` does.
 
+        Without a validation fraction all others are learnt from.
+
         Raises:
             AnnotationError: There are too few patients.
         """
         by_path = self._by_path()
         splits = []
-        for part in fold_slides(list(by_path), self.patients, n_folds, spec.seed):
+        validates = spec.val_fraction > 0
+        for part in fold_slides(
+            list(by_path), self.patients, n_folds, spec.seed, validates=validates
+        ):
             held_out = set(part)
             others = [slide for path, slide in by_path.items() if path not in held_out]
-            inner = self._divided(others, spec)
+            inner = self._divided(others, spec) if validates else Split(others, ())
             splits.append(Split(inner.train, inner.val, [by_path[path] for path in part]))
         return splits
+
+    def patients_of(self, slides: Sequence[Source]) -> list[str]:
+        """Whose slides these are; each its own where that is not known."""
+        return [self.patients.get(str(one.path), f"slide {one.path}") for one in slides]
 
     def _divided(self, slides: Sequence[Source], spec: TrainSpec) -> Split:
         by_path = self._by_path()

@@ -27,14 +27,20 @@ class LabelledField:
     """One slide to learn from or to be judged by.
 
     Attributes:
-        name: The slide's file name.
+        source: The slide and what is known about it.
         view: Its tokens, places and soft labels; weight 0 where a region is not annotated enough.
         true: (T,) labels, of all regions or of the slide; only those with a weight count.
     """
 
-    name: str
+    source: Source
     view: View
     true: npt.NDArray[np.int64]
+    colours: tuple[float, float, float] | None = None
+
+    @property
+    def name(self) -> str:
+        """The slide's file name."""
+        return self.source.name
 
 
 @dataclass
@@ -122,4 +128,5 @@ def white_view(model: XT, loaded: SlideField) -> LabelledField:
         tokens = model.reduce.whiten(features).cpu().numpy()
     truth = loaded.truth if model.card.task == "slide" else loaded.truth[rows]
     view = View(tokens, loaded.positions_um[rows], truth.soft, truth.weights)
-    return LabelledField(name=loaded.name, view=view, true=truth.true)
+    pixels = loaded.pixels
+    return LabelledField(pixels.source, view, truth.true, pixels.colours)

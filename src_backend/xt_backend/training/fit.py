@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,11 +22,9 @@ from .learner import Learner
 from .metrics import macro_f1
 from .processes import Processes
 from .spec import TrainSpec
+from .splits import draw_order
 
 __all__ = ["Fitter"]
-
-WARM_UP = 0.05
-"""Share of all steps in which the learning rate rises."""
 
 CLIP_NORM = 1.0
 
@@ -50,6 +48,7 @@ class Fitter:
         last_epoch: Where to end, of the `spec.epochs` that the learning rate is planned for.
         checkpoint: Where the state is kept now and then, and taken from at the start.
         processes: That share the work.
+        patients: Whose each of the learner's slides is; every patient is then drawn equally often.
         position: How far training is.
     """
 
@@ -58,6 +57,7 @@ class Fitter:
     last_epoch: int | None = None
     checkpoint: Checkpoint | None = None
     processes: Processes = field(default_factory=Processes)
+    patients: Sequence[str] = ()
     position: Position = field(default_factory=Position)
     _best: dict[str, Tensor] = field(default_factory=dict)
     _saved: float = 0.0
@@ -119,7 +119,7 @@ class Fitter:
         if not here.order:
             n_classes = len(self.model.card.classes)
             here.epoch += 1
-            here.order = self._rng.permutation(len(learner)).tolist()
+            here.order = draw_order(len(learner), self.patients, self._rng)
             here.first, here.losses = 0, []
             here.confusion = np.zeros((n_classes, n_classes + 1)).tolist()
         self.model.train()
@@ -131,7 +131,7 @@ class Fitter:
                 self._keep()
         row = {
             "epoch": here.epoch,
-            "lr": spec.lr * _rate(here.step, self._n_steps),
+            "lr": spec.lr * self._rate(),
             "loss": float(np.mean(here.losses)) if here.losses else 0.0,
             "train_f1": macro_f1(np.array(here.confusion)),
             **learner.validate(),
@@ -167,7 +167,7 @@ class Fitter:
                 f"The {what} became {value} in epoch {here.epoch}, step {here.step + 1}",
                 "Use a smaller learning rate, and check the slides for odd regions",
             )
-        rate = _rate(here.step, self._n_steps)
+        rate = self._rate()
         for group in self._optimizer.param_groups:
             group["lr"] = group["largest_lr"] * rate
         self._scaler.step(self._optimizer)
@@ -175,6 +175,9 @@ class Fitter:
         here.step += 1
         here.losses.append(outcome.loss)
         here.confusion = (np.array(here.confusion) + outcome.confusion).tolist()
+
+    def _rate(self) -> float:
+        return _rate(self.position.step, self._n_steps, self.spec.warm_up)
 
     def _backward(self, loss: Tensor, *, retain_graph: bool = False) -> None:
         self._scaler.scale(loss).backward(  # type: ignore[no-untyped-call]
@@ -259,9 +262,9 @@ class Fitter:
             torch.set_num_threads(before)
 
 
-def _rate(step: int, steps: int) -> float:
+def _rate(step: int, steps: int, warm_up: float) -> float:
     """Learning rate over its largest: a linear rise, then half a cosine down to 0."""
-    warm = max(1, round(steps * WARM_UP))
+    warm = max(1, round(steps * warm_up))
     if step < warm:
         return (step + 1) / warm
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, steps - warm))))

@@ -29,6 +29,7 @@ class Judged:
         logits: (n, C) float32, NaN where the region failed.
         region_only_logits: (n, C) float32, the same; NaN for models without such a head.
         boxes: (n, 4) int64 level-0 px, x0, y0, x1, y1 of the regions; None for whole slides.
+        patient: Whose slide it is; empty where nobody asked.
     """
 
     true: npt.NDArray[np.int64]
@@ -36,6 +37,7 @@ class Judged:
     logits: npt.NDArray[np.float32]
     region_only_logits: npt.NDArray[np.float32]
     boxes: npt.NDArray[np.int64] | None = None
+    patient: str = ""
 
 
 def missed(slide: LabelledSlide, card: ModelCard) -> Judged:

@@ -100,6 +100,10 @@ class Learner(Protocol):
         """The same for what the decoder of dense and detection models says; else empty."""
         ...
 
+    def colours(self) -> list[tuple[float, float, float]]:
+        """`stained_colours` of the training slides that are stained."""
+        ...
+
     def feature_stats(self) -> FeatureStats:
         """Mean and standard deviation of the training regions' whitened tokens."""
         ...

@@ -75,9 +75,9 @@ class PixelLoader(Loader):
     def _prepared(self, source: Source, card: ModelCard) -> PixelField | None:
         prepared = prepare(source.path, card.mpp(), card.region_px, self.spec, card.stain)
         with prepared.slide:
-            truth, targets = read_truth(source, prepared, card)
+            known = read_truth(source, prepared, card)
             self.notes += [f"{source.name}: {note}" for note in prepared.notes]
             self.pitch_um = prepared.lattice.stride_px * card.mpp()
-            if not self.is_useful(source, truth, np.ones(len(prepared.cells), np.bool_)):
+            if not self.is_useful(source, known.truth, np.ones(len(prepared.cells), np.bool_)):
                 return None
-            return PixelField.of(source, prepared, truth, targets)
+            return PixelField.of(source, prepared, known)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +11,17 @@ import numpy.typing as npt
 from xt_backend.config import CommonOptions
 from xt_backend.engine import Prepared
 from xt_backend.keys import RegionStatus
-from xt_backend.slides import Lattice, Reader, Slide, StainNormaliser, open_slide
+from xt_backend.slides import (
+    Lattice,
+    Reader,
+    Slide,
+    StainNormaliser,
+    open_slide,
+    stained_colours,
+)
 
 from .pixel_targets import PixelTargets
-from .truth import Source, Truth
+from .truth import Known, RegionLabels, Source, Truth
 
 __all__ = ["Change", "PixelField", "RegionStream"]
 
@@ -41,6 +48,8 @@ class PixelField:
         truth: About the N regions, or about the slide.
         normaliser: Of the slide's stain, or None.
         targets: What a decoder shall say of the regions' pixels; None for other tasks.
+        labels: Labels for regions elsewhere on the slide; None where regions have none.
+        colours: As of `stained_colours`.
     """
 
     source: Source
@@ -50,20 +59,22 @@ class PixelField:
     truth: Truth
     normaliser: StainNormaliser | None
     targets: PixelTargets | None
+    labels: RegionLabels | None
+    colours: tuple[float, float, float] | None
 
     @classmethod
-    def of(
-        cls, source: Source, prepared: Prepared, truth: Truth, targets: PixelTargets | None
-    ) -> PixelField:
+    def of(cls, source: Source, prepared: Prepared, known: Known) -> PixelField:
         """Remember what was prepared."""
         return cls(
             source,
             prepared.slide.identity(),
             prepared.lattice,
             prepared.cells,
-            truth,
+            known.truth,
             prepared.normaliser,
-            targets,
+            known.pixels,
+            known.labels,
+            stained_colours(prepared.thumbnail),
         )
 
     @property
@@ -98,6 +109,62 @@ class PixelField:
         corner = anchor - rng.integers(side, size=2)
         inside = (self.cells >= corner) & (self.cells < corner + side)
         return np.flatnonzero(inside.all(axis=1))
+
+    def parts(self, rows: Rows, k: int) -> Truth:
+        """What is known about each of the k x k equal parts of some regions.
+
+        Args:
+            rows: (n,) places in `cells`.
+            k: Parts along a side.
+
+        Returns:
+            Of n * k * k parts, region by region, those of a region in raster order.
+        """
+        if self.labels is None:
+            raise TypeError("nothing is known about parts of these regions")
+        side, (row, col) = self.lattice.region_px // k, np.indices((k, k))
+        lattice = replace(self.lattice, region_px=side, stride_px=side)
+        offsets = np.stack([col.ravel(), row.ravel()], axis=1)
+        cells = (self.cells[rows][:, None] * k + offsets).reshape(-1, 2).astype(np.int32)
+        return self.labels.truth(self.labels.targets(lattice, cells))
+
+    def moved(self, rows: Rows, shift: tuple[float, float], zoom: float) -> PixelField:
+        """The part of the slide that some regions cover, cut into regions elsewhere.
+
+        Args:
+            rows: (n,) places in `cells`: regions are taken whose middle lies in one of these.
+            shift: By which share of a region, 0 to 1, the new lattice lies further right and
+                further down.
+            zoom: How much more of the slide each of its regions shows, along a side.
+
+        Returns:
+            A field of these regions; of none where there is no room for one.
+        """
+        old = self.lattice
+        scale = [zoom * old.region_px * old.model_mpp / mpp for mpp in old.slide_mpp]
+        step_px = [
+            min(round(part * side), length - 1)
+            for part, side, length in zip(shift, scale, old.extent_px, strict=True)
+        ]
+        new = replace(
+            old,
+            origin_px=(old.origin_px[0] + step_px[0], old.origin_px[1] + step_px[1]),
+            extent_px=(old.extent_px[0] - step_px[0], old.extent_px[1] - step_px[1]),
+            model_mpp=old.model_mpp * zoom,
+        )
+        cells = new.all_cells()
+        boxes = new.boxes(cells)
+        middles_px = (boxes[:, :2] + boxes[:, 2:]) / 2 - old.origin_px
+        steps_px = np.diag(old.affine_to_level0())[:2]
+        homes = np.floor(middles_px / steps_px).astype(np.int64)
+        taken = np.zeros((old.n_cols + 2, old.n_rows + 2), np.bool_)
+        taken[tuple(self.cells[rows].T)] = True
+        inside = (middles_px < old.extent_px).all(axis=1)
+        cells = cells[inside & taken[tuple(np.minimum(homes, np.subtract(taken.shape, 1)).T)]]
+        truth = self.truth
+        if self.labels is not None:
+            truth = self.labels.truth(self.labels.targets(new, cells))
+        return replace(self, lattice=new, cells=cells, truth=truth)
 
 
 class RegionStream:

@@ -10,6 +10,8 @@ from pydantic import Field, JsonValue, model_validator
 
 from xt_backend.config import CommonOptions
 
+from .calibrate import Goal
+
 __all__ = ["EvaluateSpec", "TrainSpec"]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -34,6 +36,8 @@ class TrainSpec(CommonOptions):
         classes: Names in the order of the model's outputs; None takes all annotated, sorted.
         val: Folder of validation slides; their annotations lie beside them or in `annotations`.
             None keeps back `val_fraction` of the slides.
+        val_fraction: 0 keeps none back: the last epoch is taken. That needs `folds`, to fit
+            temperature and thresholds on.
         patients: CSV ``slide,patient``: slides of one patient stay on one side.
         folds: Train so many models more, each without one part of the patients. What they predict
             for that part decides temperature and thresholds; the model itself is trained on all
@@ -49,7 +53,8 @@ class TrainSpec(CommonOptions):
         pooling: ``map``, or ``cls`` or ``cls+mean`` for encoders with a class token.
         stain: Every slide's stain is brought to that of an average training slide, by the method
             of Macenko or of Reinhard; the model file records it.
-        components: Whitened principal components of the features that the model sees.
+        components: Whitened principal components of the features that the model sees; 0 gives it
+            all features, each token normalised.
         context: Kind of context encoder, as in `list_contexts`.
         layers: Layers of the context encoder.
         dim: Width of the context encoder.
@@ -59,16 +64,22 @@ class TrainSpec(CommonOptions):
         min_annotated_fraction: Regions annotated less are left out.
         thresholds: Classes whose decision threshold is fitted on the validation slides; None takes
             those of `min_fraction`, whose regions are mostly of another class.
+        threshold_goal: What their thresholds make as large as possible.
         epochs: Passes over the training slides, unless `patience` ends it earlier.
         patience: Epochs without a better validation loss after which training ends.
         slides_per_step: Slides that one step learns from.
         lr: Largest learning rate.
+        warm_up: Share of all steps in which the learning rates rise; then they fall to 0.
         weight_decay: Of AdamW, on weight matrices only.
         class_balance: 0 counts all regions alike, 1 gives every class the same total weight.
         label_smoothing: Share of the label that is spread over all classes.
         token_dropout: Share of tokens blanked in a step.
         token_noise: Standard deviation added to the whitened components.
         region_only_weight: Weight of the region-only head's loss beside the context head's.
+        parts: The region-only head also learns from g x g parts of every region, each by what it
+            shows itself: for `end_to_end` on annotated areas, where small things make up a
+            region. A multiple of `tokens_per_region`; 0 leaves it out.
+        parts_weight: Weight of their loss.
         end_to_end: Train the region encoder too, from pixels; its weights go into the model file.
         encoder_lr: Largest learning rate of the region encoder.
         grad_ratio: Share of a field's regions, drawn anew for every step, that the region encoder
@@ -84,6 +95,10 @@ class TrainSpec(CommonOptions):
         turns: Flip pixels and turn them by right angles.
         colour_jitter: Largest change of brightness, contrast and saturation, as a share.
         stain_jitter: Largest change of the strength of each stain, as a share.
+        blur: Largest standard deviation of a blur that every other view gets, px of a region.
+        zoom: Views show up to so many times more or less of the slide, along a side; 1 is as it is.
+        shift: Views are cut into regions that lie elsewhere, by up to this share of a region.
+        even_patients: Every patient is drawn equally often, however many slides are theirs.
         seed: Of everything random.
         licence, citation, training_data, intended_use: For the model card.
     """
@@ -96,7 +111,7 @@ class TrainSpec(CommonOptions):
     slide_head: Literal["class-token", "attention-mil"] = "class-token"
     classes: tuple[str, ...] | None = None
     val: Path | None = None
-    val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    val_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
     patients: Path | None = None
     folds: Annotated[int, Field(ge=2, le=100)] | None = None
     resume: bool = True
@@ -111,7 +126,7 @@ class TrainSpec(CommonOptions):
     pooling: Literal["map", "cls", "cls+mean"] = "map"
 
     stain: Literal["macenko", "reinhard"] | None = None
-    components: Annotated[int, Field(ge=1)] = 32
+    components: Annotated[int, Field(ge=0)] = 32
     context: str = "mamba2"
     layers: Annotated[int, Field(ge=1, le=64)] = 8
     dim: Annotated[int, Field(ge=8, le=4096)] = 64
@@ -120,17 +135,22 @@ class TrainSpec(CommonOptions):
     min_fraction: dict[str, Share] = Field(default_factory=dict)
     min_annotated_fraction: Share = 0.3
     thresholds: tuple[str, ...] | None = None
+    threshold_goal: Goal = "f1"
 
     epochs: Annotated[int, Field(ge=1)] = 120
     patience: Annotated[int, Field(ge=1)] = 60
     slides_per_step: Annotated[int, Field(ge=1)] = 4
     lr: Annotated[float, Field(gt=0.0)] = 2e-3
+    warm_up: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.05
     class_balance: Share = 0.0
     label_smoothing: Share = 0.0
     token_dropout: Share = 0.0
     token_noise: Annotated[float, Field(ge=0.0)] = 0.6
     region_only_weight: Annotated[float, Field(gt=0.0)] = 0.5
+
+    parts: Annotated[int, Field(ge=0, le=64)] = 0
+    parts_weight: Annotated[float, Field(gt=0.0)] = 1.0
 
     end_to_end: bool = False
     encoder_lr: Annotated[float, Field(gt=0.0)] = 1e-4
@@ -143,6 +163,10 @@ class TrainSpec(CommonOptions):
     turns: bool = True
     colour_jitter: Share = 0.1
     stain_jitter: Share = 0.1
+    blur: Annotated[float, Field(ge=0.0, le=16.0)] = 0.0
+    zoom: Annotated[float, Field(ge=1.0, le=4.0)] = 1.0
+    shift: Share = 0.0
+    even_patients: bool = False
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
     licence: str = ""
@@ -177,6 +201,11 @@ class TrainSpec(CommonOptions):
         return DENSE_FIELD if self.task in ("dense", "detection") else 0
 
     @property
+    def moves(self) -> bool:
+        """Whether every view has a lattice of its own."""
+        return self.zoom > 1.0 or self.shift > 0.0
+
+    @property
     def fitted_thresholds(self) -> tuple[str, ...]:
         """Classes whose decision threshold is fitted."""
         return tuple(self.min_fraction) if self.thresholds is None else self.thresholds
@@ -196,6 +225,14 @@ class TrainSpec(CommonOptions):
             raise ValueError("give either annotations or labels")
         if self.task == "slide" and self.min_fraction:
             raise ValueError("min_fraction is a rule for regions, a slide has its label")
+        if not self.val_fraction and self.val is None and self.folds is None:
+            raise ValueError("without validation slides (val_fraction 0) it needs folds")
+        if self.moves and (not self.end_to_end or self.task in ("dense", "detection")):
+            raise ValueError("zoom and shift are for end_to_end with tasks region and slide")
+        if self.parts and not (self.end_to_end and self.task in ("region", "dense")):
+            raise ValueError("parts are for end_to_end with tasks region and dense")
+        if self.parts and self.pooling != "map":
+            raise ValueError("a class token has no parts: leave out pooling or parts")
         if self.task == "slide" and self.field_regions:
             raise ValueError("the label of a slide is not that of a crop: leave out field_regions")
         return self

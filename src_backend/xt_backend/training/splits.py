@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 from xt_backend.errors import AnnotationError, InputNotFoundError
 from xt_backend.wording import counted
 
-__all__ = ["fold_slides", "read_patients", "split_slides"]
+__all__ = ["draw_order", "fold_slides", "read_patients", "split_slides"]
 
 
 def split_slides(
@@ -55,7 +56,12 @@ def split_slides(
 
 
 def fold_slides(
-    slides: Sequence[str], patients: Mapping[str, str], n_folds: int, seed: int
+    slides: Sequence[str],
+    patients: Mapping[str, str],
+    n_folds: int,
+    seed: int,
+    *,
+    validates: bool = True,
 ) -> list[list[str]]:
     """Divide slides into parts of about the same size, never one patient into two.
 
@@ -64,13 +70,14 @@ def fold_slides(
         patients: As of `split_slides`.
         n_folds: Number of parts.
         seed: The same seed gives the same division.
+        validates: Whether the model of a fold needs a patient to choose its best epoch.
 
     Returns:
         Sorted slides of each part.
 
     Raises:
         AnnotationError: There are too few patients. The model of a fold needs one outside of it to
-            learn from and another to choose its best epoch.
+            learn from, and perhaps another to choose its best epoch.
     """
     groups = _by_patient(slides, patients)
     names = sorted(groups)
@@ -83,13 +90,35 @@ def fold_slides(
         smallest = min(range(n_folds), key=lambda index: len(folds[index]))
         folds[smallest].extend(groups[name])
         n_patients[smallest] += 1
-    if not min(n_patients) or len(names) - max(n_patients) < 2:
+    needed = 2 if validates else 1
+    if not min(n_patients) or len(names) - max(n_patients) < needed:
         raise AnnotationError(
             f"{counted(len(slides), 'slide')} of {counted(len(names), 'patient')} cannot be "
-            f"divided into {n_folds} folds with two patients outside of each",
+            f"divided into {n_folds} folds with {'two patients' if validates else 'a patient'} "
+            "outside of each",
             "Use slides of more patients, or another number of --folds",
         )
     return [sorted(fold) for fold in folds]
+
+
+def draw_order(n_slides: int, patients: Sequence[str], rng: np.random.Generator) -> list[int]:
+    """Which slides an epoch draws, as many as there are.
+
+    Args:
+        n_slides: Number of slides.
+        patients: Of every slide: all of them are drawn equally often, give or take one. Empty
+            draws every slide once.
+        rng: Draws the order.
+    """
+    order: list[int] = rng.permutation(n_slides).tolist()
+    if not patients:
+        return order
+    waiting: dict[str, list[int]] = {}
+    for index in order:
+        waiting.setdefault(patients[index], []).append(index)
+    turns = [iter(itertools.cycle(rng.permutation(some).tolist())) for some in waiting.values()]
+    even = [next(turns[place % len(turns)]) for place in range(n_slides)]
+    return [even[place] for place in rng.permutation(n_slides)]
 
 
 def _by_patient(slides: Sequence[str], patients: Mapping[str, str]) -> dict[str, list[str]]:

@@ -27,6 +27,7 @@ from .fields import WHITENING_TOKENS, white_view
 from .judging import Judged, judge
 from .learner import Backward, StepOutcome
 from .losses import class_weights, heads_loss
+from .parts import check_parts, parts_loss
 from .pixel_judging import PixelJudged, judge_pixels
 from .pixel_metrics import mean_dice
 from .pixels import Change, PixelField, RegionStream, Rows
@@ -64,8 +65,12 @@ class StreamedLearner:
         weights = torch.from_numpy(np.concatenate([one.truth.weights for one in self.train]))
         self._by_class = class_weights(soft, weights, spec.class_balance).to(model.device)
         self._encoder = BatchEncoder(model.region_encoder, self.device)
+        check_parts(spec, model.card.tokens_per_region)
         self._streams = TwoStreams(
-            model.region_encoder, self.device, checkpoints=spec.activation_checkpoints
+            model.region_encoder,
+            self.device,
+            checkpoints=spec.activation_checkpoints,
+            parts=spec.parts or model.card.tokens_per_region,
         )
         # Where the weights change, nothing of what is encoded may be kept.
         caches = spec.use_cache and not self.trains_encoder
@@ -109,7 +114,11 @@ class StreamedLearner:
         self, slides: Sequence[int], epoch: int, rng: np.random.Generator, backward: Backward
     ) -> StepOutcome | None:
         """See `Learner`; slides draw from generators of their own, whatever process they go to."""
-        drawn = [Draw.of(self.train[index], self.spec, (epoch, index)) for index in slides]
+        keys = rng.integers(2**32, size=len(slides)).tolist()
+        drawn = [
+            Draw.of(self.train[index], self.spec, (epoch, index, key))
+            for index, key in zip(slides, keys, strict=True)
+        ]
         total = sum(one.weight for one in drawn)
         # Heat maps without any object teach, too.
         pixel_total = max(1.0, sum(one.pixel_weight for one in drawn))
@@ -167,6 +176,10 @@ class StreamedLearner:
         decoder = BatchDecoder(self.model, self.device)
         return [judge_pixels(self.model, decoder, self._loaded(one), self.spec) for one in self.val]
 
+    def colours(self) -> list[tuple[float, float, float]]:
+        """See `Learner`."""
+        return [one.colours for one in self.train if one.colours is not None]
+
     def feature_stats(self) -> FeatureStats:
         """See `Learner`; of as many slides as whitening needs."""
         self.model.eval()
@@ -176,7 +189,7 @@ class StreamedLearner:
             tokens.append(white_view(self.model, self._loaded(self.train[index])).view.tokens)
             if sum(part.shape[0] * part.shape[1] for part in tokens) >= WHITENING_TOKENS:
                 break
-        return stats_of(np.concatenate(tokens))
+        return stats_of(tokens)
 
     def _loaded(self, one: PixelField) -> SlideField:
         return load_field(one.source, self.model.card, self._encoder, self._reading)
@@ -191,7 +204,9 @@ class StreamedLearner:
                 regions = self._stream(slide, one, rows, lambda pixels: pixels)
                 tokens, good = self._streams.forth(regions, self.spec.max_failed_fraction)
             # As score does it, which stores them so.
-            features = tokens.half().float()[torch.from_numpy(good).to(tokens.device)]
+            features = (
+                self._streams.pool(tokens).half().float()[torch.from_numpy(good).to(tokens.device)]
+            )
         else:
             field = self._loaded(one)
             good = field.scored
@@ -217,7 +232,11 @@ class StreamedLearner:
     ) -> StepOutcome | None:
         spec, model, rng = self.spec, self.model, drawn.rng
         look = Appearance.draw(
-            rng, turns=spec.turns, colour=spec.colour_jitter, stain=spec.stain_jitter
+            rng,
+            turns=spec.turns,
+            colour=spec.colour_jitter,
+            stain=spec.stain_jitter,
+            blur=spec.blur,
         )
         with drawn.field.open(spec) as slide:
             regions = self._stream(slide, drawn.field, drawn.rows, look)
@@ -230,7 +249,8 @@ class StreamedLearner:
                 regions = self._stream(slide, drawn.field, rows, look)
             leaf = tokens[torch.from_numpy(places).to(tokens.device)]
             leaf.requires_grad_(self.trains_encoder)
-            batch = drawn.batch(rows, model.reduce.whiten(leaf), look.way, spec)
+            white = model.reduce.whiten(self._streams.pool(leaf))
+            batch = drawn.batch(rows, white, look.way, spec)
             found = model.decode_reduced(batch.tokens, batch.positions_um)
             both = (found.logits[0], found.region_only_logits[0])
             if found.slide_logits is not None and found.region_only_slide_logits is not None:
@@ -240,6 +260,11 @@ class StreamedLearner:
                 n_taught = math.ceil(spec.grad_ratio * len(places))
                 taught[rng.permutation(len(places))[:n_taught]] = True
             part = heads_loss(both, batch.soft, batch.weights, self._by_class, spec)
+            if spec.parts:
+                part = part + spec.parts_weight * parts_loss(
+                    model, drawn.field, rows, model.reduce.whiten(leaf), look.way,
+                    self._by_class, spec.label_smoothing,
+                )  # fmt: skip
             part = part * (batch.weights.sum() / total)
             loss = part.item()
             if self._teacher is None:

@@ -8,12 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from xt_backend.engine import Device
 from xt_backend.errors import SlideError, TooManyFailedRegionsError
 from xt_backend.model import XT, RegionEncoder
 from xt_backend.wording import counted
 
+from .parts import pool_parts
 from .pixels import Pixels, RegionStream, Rows
 
 __all__ = ["TwoStreams"]
@@ -31,10 +33,14 @@ class TwoStreams:
         encoder: In eval mode, on the device.
         device: Where, and in which precision the encoder computes.
         checkpoints: Compute activations twice rather than keep them, where the backbone can.
+        parts: g of the g x g tokens that a region gives here; the encoder's own k, or a multiple.
     """
 
-    def __init__(self, encoder: RegionEncoder, device: Device, *, checkpoints: bool) -> None:
+    def __init__(
+        self, encoder: RegionEncoder, device: Device, *, checkpoints: bool, parts: int
+    ) -> None:
         self._encoder = encoder
+        self._parts = parts
         self._device = device
         if checkpoints:
             # timm asserts where a backbone cannot.
@@ -42,12 +48,20 @@ class TwoStreams:
                 encoder.backbone.set_grad_checkpointing(True)  # type: ignore[operator]
 
     def encode(self, pixels: Pixels) -> Tensor:
-        """(n, R, R, 3) uint8 to tokens (n, k * k, D) float32, with gradients where enabled."""
+        """(n, R, R, 3) uint8 to tokens (n, g * g, D) float32, with gradients where enabled."""
         images = torch.from_numpy(pixels).to(self._device.name).permute(0, 3, 1, 2)
         low = self._device.precision != "fp32"
         with torch.autocast(self._device.kind, self._device.dtype, enabled=low):
-            tokens: Tensor = self._encoder(images)
+            if self._parts == self._encoder.tokens_per_region:
+                tokens: Tensor = self._encoder(images)
+            else:
+                maps = self._encoder.feature_maps(images)
+                tokens = adaptive_avg_pool2d(maps, self._parts).flatten(2).transpose(1, 2)
         return tokens.float()
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """What `encode` gives, (n, g * g, D), to the encoder's own tokens (n, k * k, D)."""
+        return pool_parts(tokens, self._encoder.tokens_per_region)
 
     def decode(self, pixels: Pixels, context: Tensor, model: XT, *, learns: bool) -> Tensor:
         """Logits (n, channels, R/4, R/4) float32 of a dense model's decoder.
@@ -72,13 +86,13 @@ class TwoStreams:
     def forth(
         self, regions: RegionStream, max_failed_fraction: float
     ) -> tuple[Tensor, npt.NDArray[np.bool_]]:
-        """Tokens (n, k * k, D) of all regions, and which of them could be read.
+        """Tokens (n, g * g, D) of all regions, and which of them could be read.
 
         Raises:
             TooManyFailedRegionsError: More than the share that is allowed could not be read.
         """
         n, encoder = len(regions), self._encoder
-        shape = (n, encoder.tokens_per_region**2, encoder.dim)
+        shape = (n, self._parts**2, encoder.dim)
         tokens = torch.zeros(shape, device=self._device.name)
         good = np.zeros(n, np.bool_)
         for places, pixels in regions.read(np.arange(n)):
@@ -97,7 +111,7 @@ class TwoStreams:
         Args:
             regions: As in `forth`.
             places: (m,) ascending, of regions that could be read then.
-            gradients: (m, k * k, D) of the loss by their tokens.
+            gradients: (m, g * g, D) of the loss by their tokens.
 
         Raises:
             SlideError: A region cannot be read any more.

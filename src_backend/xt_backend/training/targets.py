@@ -14,10 +14,12 @@ from shapely.geometry.base import BaseGeometry
 if TYPE_CHECKING:
     from xt_backend.slides import Shape
 
-__all__ = ["Targets", "area_fractions", "visible_areas"]
+__all__ = ["Areas", "Targets", "area_fractions", "visible_areas"]
 
-_QUARTER_BELOW = 4
-"""Boxes that are clipped one by one; more are halved together first."""
+_FEW_VERTICES = 128
+"""Of a piece that is not cut any further."""
+
+_MOST_CUTS = 40
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,52 @@ def visible_areas(geometries: Sequence[BaseGeometry]) -> list[BaseGeometry]:
     return visible
 
 
+class Areas:
+    """What can be seen of the annotated areas of a slide: ready to measure any regions.
+
+    Shapes without a class, with a class not in `classes`, or without an area are passed over and
+    hide nothing.
+
+    Args:
+        shapes: In the order of the file, level-0 px; later ones lie over earlier ones.
+        classes: Column of every class, 0 to C - 1.
+    """
+
+    def __init__(self, shapes: Sequence[Shape], classes: Mapping[str, int]) -> None:
+        areal = [
+            shape for shape in shapes if shape.name in classes and shapely.area(shape.geometry) > 0
+        ]
+        visible = visible_areas([shape.geometry for shape in areal])
+        self._n_classes = len(classes)
+        pieces: list[BaseGeometry] = []
+        columns: list[int] = []
+        for shape, geometry in zip(areal, visible, strict=True):
+            if shape.name is not None:
+                found = _pieces(geometry)
+                pieces += found
+                columns += [classes[shape.name]] * len(found)
+        self._pieces = np.array(pieces, dtype=object)
+        self._columns = np.array(columns, np.int64)
+        self._tree = shapely.STRtree(pieces)
+
+    def targets(
+        self, boxes_px: npt.NDArray[np.int64], extent_px: tuple[int, int, int, int]
+    ) -> Targets:
+        """As of `area_fractions`."""
+        covered = np.zeros((len(boxes_px), self._n_classes))
+        inside = _clip_to_extent(np.asarray(boxes_px, np.float64), extent_px)
+        boxes = np.asarray(shapely.box(*inside.T), dtype=object)
+        rows, pieces = self._tree.query(boxes)
+        shared = shapely.area(shapely.intersection(boxes[rows], self._pieces[pieces]))
+        np.add.at(covered, (rows, self._columns[pieces]), shared)
+        area = (inside[:, 2] - inside[:, 0]) * (inside[:, 3] - inside[:, 1])
+        fractions = np.divide(
+            covered, area[:, None], out=np.zeros_like(covered), where=area[:, None] > 0
+        )
+        fractions = np.clip(fractions, 0.0, 1.0).astype(np.float32)
+        return Targets(fractions, np.minimum(fractions.sum(axis=1), np.float32(1.0)))
+
+
 def area_fractions(
     boxes_px: npt.NDArray[np.int64],
     shapes: Sequence[Shape],
@@ -71,14 +119,12 @@ def area_fractions(
 ) -> Targets:
     """Measure how much of every region each class covers.
 
-    The areas are exact (polygon clipping, no raster). Later shapes lie over earlier ones; shapes
-    without a class, with a class not in `classes`, or without an area are passed over and hide
-    nothing.
+    The areas are exact (polygon clipping, no raster).
 
     Args:
         boxes_px: (n, 4) x0, y0, x1, y1 of the regions in level-0 px.
-        shapes: In the order of the file, level-0 px.
-        classes: Column of every class, 0 to C - 1.
+        shapes: As of `Areas`.
+        classes: As of `Areas`.
         extent_px: x, y, width, height of the part that holds the image, level-0 px. The part of a
             region outside of it does not count, so that a region over the slide's edge can be
             fully annotated.
@@ -86,22 +132,7 @@ def area_fractions(
     Returns:
         Targets of the n regions with C columns.
     """
-    areal = [
-        shape for shape in shapes if shape.name in classes and shapely.area(shape.geometry) > 0
-    ]
-    covered = np.zeros((len(boxes_px), len(classes)))
-    inside = _clip_to_extent(np.asarray(boxes_px, np.float64), extent_px)
-    for shape, geometry in zip(
-        areal, visible_areas([shape.geometry for shape in areal]), strict=True
-    ):
-        if not geometry.is_empty and shape.name is not None:
-            _add_areas(geometry, inside, covered[:, classes[shape.name]])
-    area = (inside[:, 2] - inside[:, 0]) * (inside[:, 3] - inside[:, 1])
-    fractions = np.divide(
-        covered, area[:, None], out=np.zeros_like(covered), where=area[:, None] > 0
-    )
-    fractions = np.clip(fractions, 0.0, 1.0).astype(np.float32)
-    return Targets(fractions, np.minimum(fractions.sum(axis=1), np.float32(1.0)))
+    return Areas(shapes, classes).targets(boxes_px, extent_px)
 
 
 def _clip_to_extent(
@@ -115,37 +146,37 @@ def _clip_to_extent(
     )
 
 
-def _add_areas(
-    geometry: BaseGeometry, boxes_px: npt.NDArray[np.float64], areas: npt.NDArray[np.float64]
-) -> None:
-    """Add to `areas` (n,) the area that `geometry` has in common with each of n boxes.
+def _pieces(geometry: BaseGeometry) -> list[BaseGeometry]:
+    """Cut an area into parts with few vertices, most of them rectangles inside of it.
 
-    Outlines drawn by hand have thousands of vertices and lie over thousands of regions. Halving
-    the boxes and clipping the outline with each half costs n log n instead of n times v.
+    Outlines drawn by hand have thousands of vertices and lie over thousands of regions. Cutting
+    them once costs n log n; after that a region only meets the few vertices that are near it.
     """
-    x0, y0, x1, y1 = geometry.bounds
-    near = np.flatnonzero(
-        (boxes_px[:, 0] < x1)
-        & (boxes_px[:, 2] > x0)
-        & (boxes_px[:, 1] < y1)
-        & (boxes_px[:, 3] > y0)
-    )
-    waiting = [(geometry, near)]
+    done: list[BaseGeometry] = []
+    waiting = [(geometry, 0)]
     while waiting:
-        part, rows = waiting.pop()
-        if not len(rows) or part.is_empty:
+        part, depth = waiting.pop()
+        if part.is_empty or not part.area:
             continue
-        mine = boxes_px[rows]
-        if len(rows) <= _QUARTER_BELOW:
-            areas[rows] += shapely.area(shapely.intersection(part, shapely.box(*mine.T)))
+        if depth == _MOST_CUTS or shapely.get_num_coordinates(part) <= _FEW_VERTICES:
+            done.append(part)
             continue
-        frame = np.concatenate([mine[:, :2].min(axis=0), mine[:, 2:].max(axis=0)])
-        part = shapely.intersection(part, shapely.box(*frame))
-        frame_area = (frame[2] - frame[0]) * (frame[3] - frame[1])
-        if shapely.area(part) >= frame_area * (1.0 - 1e-12):
-            areas[rows] += (mine[:, 2] - mine[:, 0]) * (mine[:, 3] - mine[:, 1])
-            continue
-        axis = 0 if frame[2] - frame[0] >= frame[3] - frame[1] else 1
-        order = np.argsort(mine[:, axis], kind="stable")
-        half = len(rows) // 2
-        waiting += [(part, rows[order[:half]]), (part, rows[order[half:]])]
+        waiting += [(half, depth + 1) for half in _halves(part)]
+    return done
+
+
+def _halves(geometry: BaseGeometry) -> list[BaseGeometry]:
+    """Cut an area in the middle of its longer side."""
+    x0, y0, x1, y1 = geometry.bounds
+    if x1 - x0 >= y1 - y0:
+        x = (x0 + x1) / 2
+        frames = [(x0, y0, x, y1), (x, y0, x1, y1)]
+    else:
+        y = (y0 + y1) / 2
+        frames = [(x0, y0, x1, y), (x0, y, x1, y1)]
+    halves = [shapely.clip_by_rect(geometry, *frame) for frame in frames]
+    # Quick, but not always clean.
+    total = sum(half.area for half in halves)
+    if abs(total - geometry.area) > 1e-9 * geometry.area or not shapely.is_valid(halves).all():
+        halves = [shapely.intersection(geometry, shapely.box(*frame)) for frame in frames]
+    return halves

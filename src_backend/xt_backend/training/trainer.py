@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -127,6 +127,7 @@ class Trainer:
             val = pixels.load(split.val, "validation") if split.val else []
             pixels.fit_whitening(train)
             names = [[one.name for one in part] for part in (train, val)]
+            sources = [one.source for one in train]
             learner = StreamedLearner(model, train, val, spec, self.device, self.processes)
             pixel_fields = train, val
         else:
@@ -134,11 +135,13 @@ class Trainer:
             fields = cached.load_training(split.train)
             seen = cached.load_validation(split.val) if split.val else []
             names = [[one.name for one in part] for part in (fields, seen)]
+            sources = [one.source for one in fields]
             learner = CachedLearner(model, fields, seen, spec, loader.pitch_um)
         counts = count_examples(model.card, learner, *pixel_fields)
         self._check_counts(counts, tag)
         checkpoint = self._checkpoint(learner, tag)
-        fitter = Fitter(learner, spec, last_epoch, checkpoint, self.processes)
+        patients = self.examples.patients_of(sources) if spec.even_patients else ()
+        fitter = Fitter(learner, spec, last_epoch, checkpoint, self.processes, patients)
         with repeatable(spec.seed):
             self._run(fitter, tag)
             if spec.end_to_end:
@@ -206,7 +209,8 @@ class Trainer:
             if model.dense_head is not None:
                 decoder = BatchDecoder(model, self.device)
                 pixels = judge_pixels(model, decoder, loaded, options)
-            yield judge(model, loaded), pixels
+            patient = self.examples.patients_of([source])[0]
+            yield replace(judge(model, loaded), patient=patient), pixels
 
     def _checkpoint(self, learner: Learner, tag: str) -> Checkpoint:
         suffix = f".{tag.replace(' ', '-')}" if tag else ""

@@ -11,14 +11,14 @@ import numpy.typing as npt
 from xt_backend.engine.preparation import Prepared
 from xt_backend.errors import AnnotationError
 from xt_backend.model import LabelRule, ModelCard
-from xt_backend.slides import read_objects, read_shapes
+from xt_backend.slides import Lattice, read_objects, read_shapes
 
 from .annotations import AnnotatedSlide
 from .labels import LabelledSlide
 from .pixel_targets import HeatTargets, MaskTargets, PixelTargets
-from .targets import Targets, area_fractions
+from .targets import Areas, Targets
 
-__all__ = ["Source", "Truth", "read_truth", "true_labels"]
+__all__ = ["Known", "RegionLabels", "Source", "Truth", "read_truth", "true_labels"]
 
 Source: TypeAlias = AnnotatedSlide | LabelledSlide
 """A slide with what somebody said about it."""
@@ -50,18 +50,54 @@ class Truth:
         return np.asarray(self.weights > 0)
 
 
-def read_truth(
-    source: Source, prepared: Prepared, card: ModelCard
-) -> tuple[Truth, PixelTargets | None]:
+@dataclass(frozen=True)
+class RegionLabels:
+    """The annotated areas of a slide, from which regions of any lattice get their labels.
+
+    Attributes:
+        areas: By class.
+        classes: Of the model.
+        rule: How shares become labels.
+        extent_px: x, y, width, height of the slide's bounds, level-0 px.
+    """
+
+    areas: Areas
+    classes: tuple[str, ...]
+    rule: LabelRule
+    extent_px: tuple[int, int, int, int]
+
+    def targets(self, lattice: Lattice, cells: npt.NDArray[np.int32]) -> Targets:
+        """Shares of the classes in some regions of a lattice."""
+        return self.areas.targets(lattice.boxes(cells), self.extent_px)
+
+    def truth(self, targets: Targets) -> Truth:
+        """Labels from shares."""
+        weights = _weights(targets.annotated, self.rule)
+        return Truth(targets.soft(), weights, true_labels(targets, self.classes, self.rule))
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known about one slide.
+
+    Attributes:
+        truth: About the regions or the slide.
+        pixels: What a decoder shall say; None but for dense and detection models.
+        labels: Labels for regions elsewhere on the slide; None but for tasks on annotated areas.
+    """
+
+    truth: Truth
+    pixels: PixelTargets | None = None
+    labels: RegionLabels | None = None
+
+
+def read_truth(source: Source, prepared: Prepared, card: ModelCard) -> Known:
     """What is known about the regions that were prepared, or about their slide.
 
     Args:
         source: Says what is known.
         prepared: The slide with its regions; takes a note for every outline that was repaired.
         card: Its task, classes and rule; annotations of other classes are ignored.
-
-    Returns:
-        The truth about regions or slide, and for dense and detection models about pixels.
 
     Raises:
         AnnotationError: The annotations cannot be used, or the label is no class of the model.
@@ -75,7 +111,7 @@ def read_truth(
             )
         true = np.array([classes.index(source.label)])
         eye = np.eye(len(classes), dtype=np.float32)
-        return Truth(eye[true], np.ones(1, np.float32), true), None
+        return Known(Truth(eye[true], np.ones(1, np.float32), true))
     lattice, offset_px = prepared.lattice, prepared.slide.info.bounds_px[:2]
     if card.task == "detection":
         heat = HeatTargets(
@@ -85,24 +121,18 @@ def read_truth(
             {name: index for index, name in enumerate(card.point_kinds)},
             card.detection.peak_radius_um,
         )
-        return _truth_of_objects(heat, card.label_rule), heat
+        return Known(_truth_of_objects(heat, card.label_rule), heat)
     shapes = read_shapes(source.annotations, offset_px=offset_px)
     file = source.annotations.name
     prepared.notes += [f"{file}, {one.name}: {one.note}" for one in shapes if one.note]
     columns = {name: index for index, name in enumerate(classes)}
-    targets = area_fractions(
-        lattice.boxes(prepared.cells), shapes, columns, (*lattice.origin_px, *lattice.extent_px)
-    )
+    extent_px = (*lattice.origin_px, *lattice.extent_px)
+    labels = RegionLabels(Areas(shapes, columns), classes, card.label_rule, extent_px)
+    targets = labels.targets(lattice, prepared.cells)
     masks = None
     if card.task == "dense":
         masks = MaskTargets(lattice, shapes, columns, targets.annotated)
-    rule = card.label_rule
-    truth = Truth(
-        targets.soft(),
-        _weights(targets.annotated, rule),
-        true_labels(targets, classes, rule),
-    )
-    return truth, masks
+    return Known(labels.truth(targets), masks, labels)
 
 
 def _truth_of_objects(heat: HeatTargets, rule: LabelRule) -> Truth:

@@ -1,6 +1,19 @@
 """One module a command; importing this package registers them all."""
 
-from . import bench, doctor, evaluate, export, features, info, models, sample, score, train, view
+from . import (
+    bench,
+    doctor,
+    evaluate,
+    export,
+    features,
+    import_images,
+    info,
+    models,
+    sample,
+    score,
+    train,
+    view,
+)
 
 __all__ = [
     "bench",
@@ -8,6 +21,7 @@ __all__ = [
     "evaluate",
     "export",
     "features",
+    "import_images",
     "info",
     "models",
     "sample",
