@@ -112,9 +112,7 @@ class SlideGain(Benchmark):
                 "reactive). `none` with `attention-mil` is the field's baseline: gated attention "
                 "over regions that do not see each other. The other column is the mean of what "
                 "the regions say by themselves.",
-                in_words(
-                    {**recipe, "training": {**recipe["training"], "epochs": recipe["epochs"]}}
-                ),
+                in_words({**recipe, "training": training}),
             ],
             [
                 Table(
