@@ -16,7 +16,9 @@ from .lazy import attributes as _attributes
 
 if TYPE_CHECKING:
     from .backend import Backend
-    from .batch import Run, features, score
+    from .batch.features import features
+    from .batch.result import Run
+    from .batch.score import score
     from .engine import RegionsDecoded, RegionsScored, RunFailed, RunFinished, RunPlanned, RunSpec
     from .errors import XTError
     from .slides import Slide, open_slide
