@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -354,3 +356,24 @@ def test_an_roi_limits_the_regions_and_a_wider_one_encodes_only_what_is_new(
     (small,), (wide,) = rows(tmp_path / "small"), rows(tmp_path / "wide")
     assert (small["n_regions"], small["encoded_regions"]) == ("1", "1")
     assert (wide["n_regions"], wide["encoded_regions"], wide["cache"]) == ("3", "2", "partial")
+
+
+def test_a_second_run_does_not_even_import_backbones(tissue_slide: Path, tmp_path: Path) -> None:
+    """They take longer to import than all else that a run of stored regions does."""
+    code = (
+        "import sys; from pathlib import Path; import xt_backend as xt; "
+        "run = xt.score(Path(sys.argv[1]), model='context-demo', out=sys.argv[2]); "
+        "print(run.slides.encoded_regions[0], 'timm' in sys.modules)"
+    )
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", code, tissue_slide, tmp_path / name],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        for name in ("first", "second")
+    ]
+    assert int(found[0][0]) > 0
+    assert found[0][1] == "True"
+    assert found[1] == ["0", "False"]

@@ -26,6 +26,9 @@ class FakeEncoder(torch.nn.Module):
         self.limit = limit
         self.batches: list[int] = []
 
+    def ready(self) -> FakeEncoder:
+        return self
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         self.batches.append(len(images))
         if len(images) > self.limit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -44,7 +45,7 @@ class BatchEncoder:
         if device.kind == "cpu":
             prepare_cpu()
         self.device = device
-        self._net = region_encoder.to(device.name).to(memory_format=torch.channels_last).eval()
+        self._given = region_encoder
         self._batch = compute_batch(device)
         self.seconds = 0.0
         self.n_encoded = 0
@@ -52,7 +53,7 @@ class BatchEncoder:
     def numerics(self) -> dict[str, Any]:
         """What the features depend on besides pixels: part of the region store's key."""
         return {
-            **self._net.numerics(),
+            **self._given.numerics(),
             "backend": f"torch-{self.device.kind}",
             "precision": self.device.precision,
             "schema": NUMERICS_SCHEMA,
@@ -61,7 +62,13 @@ class BatchEncoder:
     @property
     def token_shape(self) -> tuple[int, int]:
         """(k*k, D) of one region."""
-        return self._net.tokens_per_region**2, self._net.dim
+        return self._given.tokens_per_region**2, self._given.dim
+
+    @functools.cached_property
+    def _net(self) -> RegionEncoder:
+        """The encoder where and how it computes; made when the first region needs it."""
+        net = self._given.ready().to(self.device.name)
+        return net.to(memory_format=torch.channels_last).eval()
 
     def encode(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
         """Encode regions.

@@ -61,7 +61,8 @@ class Engine:
         key = (path, stat.st_mtime_ns, stat.st_size, device.name)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # frees the old one before the new one is loaded
-            self._loaded = (key, load_model(path, offline=offline).to(device.name))
+            model = load_model(path, offline=offline, defer_encoder=True)
+            self._loaded = (key, model.to(device.name))
         return self._loaded[1]
 
     def run(

@@ -13,12 +13,13 @@ from torch import Tensor
 from xt_backend.errors import ModelError
 from xt_backend.model.card import CARD_KEY, ModelCard
 from xt_backend.model.context import default_options
+from xt_backend.model.deferred import DeferredEncoder
 from xt_backend.model.header import Header, file_sha256, read_card, read_header
 from xt_backend.model.library import find_model
 from xt_backend.model.reference import ReferenceXT
 from xt_backend.model.region import RegionEncoder
 from xt_backend.model.region_encoders import build_region_encoder, encoder_from_card
-from xt_backend.model.state import state_sha256
+from xt_backend.model.state import state_sha256, tensors_sha256
 from xt_backend.model.xt import XT
 from xt_backend.publishing import publish_bytes
 
@@ -27,6 +28,7 @@ __all__ = ["load_model", "save_model"]
 _ENCODER = "region_encoder."
 _HUB = "hf-hub:"
 _RANDOM = "random:"
+_AGAIN = "get the file again, or make the model again with this version"
 _DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.float16: "F16",
            torch.bfloat16: "BF16", torch.int64: "I64", torch.int32: "I32",
            torch.uint8: "U8", torch.bool: "BOOL"}  # fmt: skip
@@ -82,7 +84,11 @@ def save_model(model: XT | ReferenceXT, path: str | os.PathLike[str]) -> ModelCa
 
 
 def load_model(
-    name_or_path: str | os.PathLike[str], *, sha256: str | None = None, offline: bool | None = None
+    name_or_path: str | os.PathLike[str],
+    *,
+    sha256: str | None = None,
+    offline: bool | None = None,
+    defer_encoder: bool = False,
 ) -> XT | ReferenceXT:
     """Load a model in eval mode, on the CPU, in float32.
 
@@ -98,6 +104,8 @@ def load_model(
         sha256: If given, the file's SHA-256 has to be this.
         offline: True never downloads a region encoder that is not embedded; None asks
             HF_HUB_OFFLINE.
+        defer_encoder: Make an embedded region encoder when the first region needs it, see
+            `DeferredEncoder`; dense and detection models have theirs at once.
 
     Raises:
         InputNotFoundError: No such file.
@@ -113,22 +121,71 @@ def load_model(
             )
     header = read_header(path)
     card = read_card(path)
+    tensors = _read_tensors(path)
     if card.layout == "reference":
         model: XT | ReferenceXT = ReferenceXT(card)
+    elif defer_encoder and card.region_encoder.embedded and not card.has_dense_head:
+        model = XT(card, _deferred(card, tensors, header, path.name))
     else:
         model = XT(card, _encoder(card, offline))
-    _check_tensors(model, header, path.name)
+    deferred = isinstance(model.region_encoder, DeferredEncoder)
+    embedded = card.region_encoder.embedded
+    kept = {
+        name: form
+        for name, form in header.tensors.items()
+        if not (deferred and name.startswith(_ENCODER))
+    }
+    wanted = {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if embedded or not name.startswith(_ENCODER)
+    }
+    _check_tensors(wanted, kept, path.name)
+    state = model.state_dict()
+    for name in kept:
+        state[name].copy_(tensors[name])
+    if deferred:
+        state = {name: _expanded(name, tensor) for name, tensor in tensors.items()}
+        of_encoder = {
+            name.removeprefix(_ENCODER): tensor
+            for name, tensor in state.items()
+            if name.startswith(_ENCODER)
+        }
+    else:
+        of_encoder = model.region_encoder.state_dict()
+    _check_hash("region encoder", of_encoder, card.region_encoder.sha256, path.name)
+    _check_hash("weights", state, card.state_sha256, path.name)
+    return model.eval()
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
-        tensors = load_file(path)
+        return load_file(path)
     except (SafetensorError, OSError) as error:
         raise ModelError(
             f"{path.name} could not be read: {str(error).splitlines()[0]}", "get the file again"
         ) from error
-    state = model.state_dict()
-    for name, tensor in tensors.items():
-        state[name].copy_(tensor)
-    _check_hashes(model, card, path.name)
-    return model.eval()
+
+
+def _deferred(
+    card: ModelCard, tensors: dict[str, Tensor], header: Header, name: str
+) -> DeferredEncoder:
+    """The encoder of a file, made of its tensors when it is needed; the caller checks hashes."""
+    of_dim = "reduce.mean" if card.reduce.components else "reduce.project.weight"
+    form = header.tensors.get(of_dim)
+    if form is None or not form[1]:
+        raise ModelError(f"The tensors of {name} do not fit its card; missing: {of_dim}", _AGAIN)
+    forms = {key: form for key, form in header.tensors.items() if key.startswith(_ENCODER)}
+
+    def make() -> RegionEncoder:
+        encoder = encoder_from_card(card)
+        state = {_ENCODER + key: tensor for key, tensor in encoder.state_dict().items()}
+        _check_tensors(state, forms, name)
+        for key, tensor in state.items():
+            tensor.copy_(tensors[key])
+        return encoder.eval()
+
+    return DeferredEncoder(card, form[1][-1], make)
 
 
 def _encoder(card: ModelCard, offline: bool | None) -> RegionEncoder:
@@ -160,14 +217,11 @@ def _encoder(card: ModelCard, offline: bool | None) -> RegionEncoder:
     return encoder
 
 
-def _check_tensors(model: XT | ReferenceXT, header: Header, name: str) -> None:
-    embedded = model.card.region_encoder.embedded
-    wanted = {
-        key: (_DTYPES[tensor.dtype], tuple(tensor.shape))
-        for key, tensor in model.state_dict().items()
-        if embedded or not key.startswith(_ENCODER)
-    }
-    given = header.tensors
+def _check_tensors(
+    tensors: dict[str, Tensor], given: dict[str, tuple[str, tuple[int, ...]]], name: str
+) -> None:
+    """Raise unless a file gives exactly the tensors that a module has."""
+    wanted = {key: (_DTYPES[one.dtype], tuple(one.shape)) for key, one in tensors.items()}
     missing = [key for key in wanted if key not in given]
     extra = [key for key in given if key not in wanted]
     misshaped = [
@@ -183,21 +237,16 @@ def _check_tensors(model: XT | ReferenceXT, header: Header, name: str) -> None:
     if problems:
         raise ModelError(
             f"The tensors of {name} do not fit its card; {'; '.join(problems)}",
-            "get the file again, or make the model again with this version",
+            _AGAIN,
         )
 
 
-def _check_hashes(model: XT | ReferenceXT, card: ModelCard, name: str) -> None:
-    checks = (
-        ("region encoder", model.region_encoder, card.region_encoder.sha256),
-        ("weights", model, card.state_sha256),
-    )
-    for what, module, wanted in checks:
-        if not wanted or state_sha256(module) != wanted:
-            raise ModelError(
-                f"The {what} of {name} do not have the sha256 that its card names",
-                "the file is damaged or was changed by hand; get it again",
-            )
+def _check_hash(what: str, tensors: dict[str, Tensor], wanted: str, name: str) -> None:
+    if not wanted or tensors_sha256(tensors) != wanted:
+        raise ModelError(
+            f"The {what} of {name} do not have the sha256 that its card names",
+            "the file is damaged or was changed by hand; get it again",
+        )
 
 
 def _compact(name: str, tensor: Tensor) -> Tensor:
@@ -206,6 +255,12 @@ def _compact(name: str, tensor: Tensor) -> Tensor:
         if torch.equal(half.to(torch.float32), tensor):
             return half
     return tensor
+
+
+def _expanded(name: str, tensor: Tensor) -> Tensor:
+    """A tensor of the file as the module has it: undoes `_compact`."""
+    half = name.startswith(_ENCODER) and tensor.dtype == torch.float16
+    return tensor.to(torch.float32) if half else tensor
 
 
 def _is_compact(

@@ -82,6 +82,10 @@ class RegionEncoder(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.eval()
 
+    def ready(self) -> RegionEncoder:
+        """The encoder with its weights: this one."""
+        return self
+
     def forward(self, regions: Tensor) -> Tensor:
         """Encode regions.
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 import sys
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import nn
 
-__all__ = ["fill_random", "state_sha256"]
+__all__ = ["fill_random", "state_sha256", "tensors_sha256"]
 
 _SMALL_STD = 0.02
 _SMALL_NAMES = ("pos_embed", "token", "bias_table", "rel_pos")
@@ -21,8 +22,13 @@ def state_sha256(module: nn.Module) -> str:
 
     The device does not matter. 64 hex digits.
     """
+    return tensors_sha256(module.state_dict())
+
+
+def tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
+    """`state_sha256` of a module with these tensors."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         values = tensor.detach().cpu().contiguous()
         digest.update(f"{name}|{values.dtype}|{tuple(values.shape)}|".encode())
         raw = values.reshape(-1).view(torch.uint8).numpy()
