@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from support.slides import tissue_image, write_tiff_slide
 
-from xt_backend.cli import progress_lines
+from xt_backend.cli import progress, progress_lines
 from xt_backend.cli.console import progress_bar
 from xt_backend.cli.progress_lines import ProgressLines
+from xt_backend.training.events import Progress
 
 Call = Callable[..., Any]
 
@@ -45,6 +47,36 @@ def test_a_line_is_due_after_some_time_and_some_work() -> None:
     assert lines[10:] == [
         "b.tiff context: 60 of 100,000 (0%), 1/s, 27 hours 46 min left",
         "b.tiff context: 120 of 100,000 (0%), 1/s, 27 hours 45 min left",
+    ]
+
+
+def test_what_was_done_before_does_not_count_as_speed() -> None:
+    """The first that is heard of a training is the end of an epoch, not always of the first."""
+    lines: list[str] = []
+    clock = Clock()
+    bar = ProgressLines(lines.append, clock)
+    task = bar.add_task("train", total=36)
+    bar.update(task, completed=16)
+    clock.now = 20.0
+    bar.update(task, completed=20)
+    assert lines == ["train: 20 of 36 (56%), 0.2/s, 80 s left"]
+
+
+def test_every_fold_has_a_clock_of_its_own(monkeypatch: Any, capsys: Any) -> None:
+    clock = Clock()
+    lines: list[str] = []
+    bars = ProgressLines(lines.append, clock)
+    monkeypatch.setattr(progress, "progress_bar", lambda: nullcontext(bars))
+    with progress.stage_bars() as show:
+        for fold in range(3):
+            show(Progress("encode", 1, 1, "b.tiff"))
+            for epoch in range(1, 5):
+                clock.now = 1000.0 * fold + 20 * epoch
+                show(Progress("train", epoch, 4, f"fold {fold}"))
+    assert [line for line in lines if "of 4" in line and "100%" not in line] == [
+        f"train fold {fold}: {epoch} of 4 ({epoch / 4:.0%}), 0.05/s, {20 * (4 - epoch)} s left"
+        for fold in range(3)
+        for epoch in (2, 3)
     ]
 
 

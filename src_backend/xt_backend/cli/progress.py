@@ -90,12 +90,16 @@ def stage_bars() -> Iterator[ProgressCallback]:
     """Bars for training and evaluation: one for each stage, with rate and time left."""
     with progress_bar() as bar:
         tasks: dict[str, TaskID] = {}
+        reached: dict[str, int] = {}
 
         def show(progress: StageProgress) -> None:
             if progress.lines:
                 for line in progress.lines:
                     note(line)
                 return
+            if progress.done < reached.get(progress.stage, 0):  # of the next fold: another clock
+                bar.remove_task(tasks.pop(progress.stage))
+            reached[progress.stage] = progress.done
             if progress.stage not in tasks:
                 for done in tasks.values():
                     bar.update(done, visible=False)

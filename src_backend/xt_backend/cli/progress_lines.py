@@ -29,6 +29,7 @@ class _Task:
     total: float | None
     started: float
     completed: float = 0.0
+    before: float | None = None  # done when it was first heard of: a training that goes on
     rate: float = 0.0
     told: float = 0.0
 
@@ -72,13 +73,16 @@ class ProgressLines:
         del visible
         task = self._tasks[task_id]
         task.total = task.total if total is None else total
-        task.completed = task.completed if completed is None else completed
+        if completed is not None:
+            task.completed = completed
+            task.before = completed if task.before is None else task.before
         task.description = description or task.description
         task.rate = fields.get("rate", 0.0)
         self._tell(task)
 
     def advance(self, task_id: TaskID, advance: float = 1) -> None:
         """One more is done."""
+        self._tasks[task_id].before = self._tasks[task_id].before or 0.0
         self.update(task_id, completed=self._tasks[task_id].completed + advance)
 
     def remove_task(self, task_id: TaskID) -> None:
@@ -93,7 +97,8 @@ class ProgressLines:
         if waited < MOST_S and 0 <= task.share - task.told < STEP - 1e-9:
             return
         self._last, task.told = now, task.share
-        rate = task.rate or task.completed / max(now - task.started, 1e-9)
+        fresh = task.completed - (task.before or 0.0)
+        rate = task.rate or fresh / max(now - task.started, 1e-9)
         line = f"{task.description}: {task.completed:,.0f} of {task.total:,.0f} ({task.share:.0%})"
         if rate and task.completed < task.total:
             left = (task.total - task.completed) / rate
