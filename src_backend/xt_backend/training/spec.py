@@ -66,6 +66,7 @@ class TrainSpec(CommonOptions):
             those of `min_fraction`, whose regions are mostly of another class.
         threshold_goal: What their thresholds make as large as possible.
         epochs: Passes over the training slides, unless `patience` ends it earlier.
+        views_per_epoch: Slides, or crops of them, that an epoch draws; None draws every slide once.
         patience: Epochs without a better validation loss after which training ends.
         slides_per_step: Slides that one step learns from.
         lr: Largest learning rate.
@@ -138,6 +139,7 @@ class TrainSpec(CommonOptions):
     threshold_goal: Goal = "f1"
 
     epochs: Annotated[int, Field(ge=1)] = 120
+    views_per_epoch: Annotated[int, Field(ge=1)] | None = None
     patience: Annotated[int, Field(ge=1)] = 60
     slides_per_step: Annotated[int, Field(ge=1)] = 4
     lr: Annotated[float, Field(gt=0.0)] = 2e-3
