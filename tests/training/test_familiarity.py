@@ -121,7 +121,7 @@ def test_other_regions_are_told(model: Path, card: ModelCard) -> None:
     unusual = (mean + 3 * stats.limit * std).expand(5, 1, -1).clone()
     said = unfamiliar_regions(card, unusual)
     assert said is not None
-    assert "3.0 times" in said
+    assert "(3.0 times the limit)" in said
     unusual[0] = torch.nan
     assert unfamiliar_regions(card, unusual) == said
     unknown = card.model_copy(update={"feature_stats": None})

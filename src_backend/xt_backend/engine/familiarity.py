@@ -68,5 +68,5 @@ def unfamiliar_regions(card: ModelCard, tokens: torch.Tensor) -> str | None:
         return None
     return (
         f"out of distribution: its regions look unlike those that {card.name} was trained on "
-        f"({times:.1f} times as far as training slides lie from each other)"
+        f"({times:.1f} times the limit)"
     )
