@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from napari.layers import Labels, Layer, Points
 
 from napari_xt import dense_layers as lay
+from napari_xt.slide_layers import add_over
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from napari.components import ViewerModel
+    from napari.layers import Image
 
     from napari_xt.layers import LayerData
     from xt_backend import store
@@ -32,14 +34,16 @@ class DenseOverlay:
 
     Args:
         viewer: Where the layer goes.
+        slide: Layer of the slide; None for one that is shown alone.
 
     Attributes:
         frame: (3, 3) affine of the layer, from the run's um to those of the window, which differ
             where a run was told another pixel size than the slide's; None where they are one.
     """
 
-    def __init__(self, viewer: ViewerModel) -> None:
+    def __init__(self, viewer: ViewerModel, slide: Image | None = None) -> None:
         self._viewer = viewer
+        self._slide = slide
         self._stack = ExitStack()
         self._canvas: npt.NDArray[np.uint8] | None = None
         self._points: list[store.Points] = []
@@ -52,10 +56,10 @@ class DenseOverlay:
         values, options, kind = data
         if self.frame is not None:
             options = {**options, "affine": self.frame}
-        self.layer = self._viewer.add_layer(
-            Labels(values, **options) if kind == "labels" else Points(values, **options)
-        )
+        make = Labels if kind == "labels" else Points
+        self.layer = make(values, **options)
         self.layer.editable = False
+        add_over(self._viewer, self.layer, self._slide)
 
     def put(self, event: RegionsDecoded, score_map: store.ScoreMap) -> None:
         """Add some regions' pixels or points."""

@@ -84,13 +84,14 @@ def explain(model: ModelChoice, slide_mpp: float | None, allow_upsample: bool) -
     if slide_mpp is None:
         return f"{wants}; the slide's pixel size is not known yet."
     ratio = slide_mpp / model_mpp
+    slides = f"{round(slide_mpp, 4):g}"  # as the box above shows it
     if not model.fits(slide_mpp, allow_upsample):
         return (
-            f"{wants}; this slide has only {slide_mpp:g}, {ratio:.2g} times too coarse. Pick a "
+            f"{wants}; this slide has only {slides}, {ratio:.2g} times too coarse. Pick a "
             "model for coarser pixels, or allow upsampling."
         )
     if ratio > 1.001:
-        return f"{wants}; the slide's {slide_mpp:g} will be enlarged {ratio:.3g} times."
+        return f"{wants}; the slide's {slides} will be enlarged {ratio:.3g} times."
     if ratio > 0.999:
         return f"{wants}, exactly what this slide has."
-    return f"{wants}; the slide's {slide_mpp:g} is fine enough."
+    return f"{wants}; the slide's {slides} is fine enough."

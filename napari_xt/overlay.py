@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image, Labels
 
 from napari_xt import layers as lay
 from napari_xt.hover import ClassMap
+from napari_xt.slide_layers import add_over
 from napari_xt.world import slide_frame
 from xt_backend.keys import PRODUCT
 
@@ -29,6 +31,10 @@ def prepare_soon() -> None:
     threading.Thread(target=import_module, args=("pandas",), name="xt-warm", daemon=True).start()
 
 
+def _at_once(job: Callable[[], None]) -> None:
+    job()
+
+
 class Overlay:
     """Class map, probability of each class, and status of one slide's regions.
 
@@ -41,6 +47,8 @@ class Overlay:
         context: Whether the prediction with context is shown, or the region alone.
         slide: Layer of the slide, shown with the score map's pixel size; the result is laid over
             it even if it was moved. None puts it where an unmoved slide would be.
+        later: Takes what makes one more layer. napari needs a tenth of a second for each, so a
+            window has something else in between; the class map is there from the start.
     """
 
     def __init__(
@@ -50,40 +58,74 @@ class Overlay:
         *,
         context: bool = True,
         slide: Image | None = None,
+        later: Callable[[Callable[[], None]], None] = _at_once,
     ) -> None:
         self._viewer = viewer
         self._slide = None if slide is None else weakref.ref(slide)
         self.score_map = score_map
         self.context = context
-        made: list[Layer] = []
-        for data, options, kind in lay.score_map_layers(score_map, context=context):
-            if slide is not None:
-                options["affine"] = slide_frame(slide, score_map.slide_mpp)
-            if kind == "image":
-                made.append(viewer.add_layer(Image(data, **options)))
-            elif not made or not isinstance(made[-1], ClassMap):
-                made.append(viewer.add_layer(ClassMap(data, **options)))
-            else:
-                made.append(viewer.add_layer(Labels(data, **options)))
-        self.probabilities: list[Image] = made[:-2]
-        self.classes: ClassMap = made[-2]
-        self.status: Labels = made[-1]
-        for layer in (self.classes, self.status):
-            layer.editable = False
-        self.labels = self.classes.data
+        self.probabilities: list[Image] = []
+        self.status: Labels | None = None
+        n_classes = len(score_map.classes)
+        data, options = self._layer_data(n_classes)
+        self.classes = ClassMap(data, **options)
+        self.classes.editable = False
         self.classes.follow(score_map, context=context)
-        self.status.visible = bool(self.status.data.any())
         # The status bar and the layer controls follow the active layer.
+        add_over(viewer, self.classes, slide)
         viewer.layers.selection.active = self.classes
+        self._to_make = [n_classes + 1, *range(n_classes)]
+        for _ in list(self._to_make):
+            later(self._make_next)
+
+    def _layer_data(self, index: int) -> tuple[Any, dict[str, Any]]:
+        """Data and options of a layer in its present state; counted as `score_map_layers` does."""
+        score_map, slide = self.score_map, self._slide and self._slide()
+        data, options, _ = lay.score_map_layers(score_map, context=self.context)[index]
+        if slide is not None:
+            options["affine"] = slide_frame(slide, score_map.slide_mpp)
+        return data, options
+
+    def _make_next(self) -> None:
+        if not self._to_make:  # taken away meanwhile
+            return
+        index = self._to_make.pop(0)
+        data, options = self._layer_data(index)
+        layers = self._viewer.layers
+        active = layers.selection.active
+        if index < len(self.score_map.classes):
+            layer: Layer = Image(data, **options)
+            self.probabilities.append(layer)
+            if self.classes in layers:
+                layers.insert(layers.index(self.classes), layer)
+            else:
+                add_over(self._viewer, layer, self._slide and self._slide())
+        else:
+            self.status = layer = Labels(data, **options)
+            layer.editable = False
+            layer.visible = bool(data.any())
+            add_over(self._viewer, layer, self._slide and self._slide())
+        layers.selection.active = active
+
+    @property
+    def complete(self) -> bool:
+        """Whether all layers have been made."""
+        return not self._to_make
+
+    @property
+    def shares(self) -> list[float]:
+        """Share of the scored tissue that each class is given, as slides.csv states it."""
+        return list(self.score_map.fractions(region_only=not self.context).values())
+
+    @property
+    def _made(self) -> list[Layer]:
+        made = [*self.probabilities, self.classes]
+        return made if self.status is None else [*made, self.status]
 
     @property
     def layers(self) -> list[Layer]:
         """All layers of this result that are still in the viewer."""
-        return [
-            layer
-            for layer in (*self.probabilities, self.classes, self.status)
-            if layer in self._viewer.layers
-        ]
+        return [layer for layer in self._made if layer in self._viewer.layers]
 
     def restart(self, score_map: ScoreMap, slide: Image | None) -> bool:
         """Show another run of the same slide in these layers: making new ones takes a second.
@@ -100,8 +142,8 @@ class Overlay:
         ours, fits = self.score_map, self._slide is not None and self._slide() is slide
         for name in ("slide_name", "lattice", "classes", "colors"):
             fits = fits and getattr(ours, name) == getattr(score_map, name)
-        layers = (*self.probabilities, self.classes, self.status)
-        if slide is None or not fits or len(self.layers) < len(layers):
+        layers = self.layers
+        if slide is None or not fits or len(layers) < len(self._made):
             return False
         frame = slide_frame(slide, score_map.slide_mpp)
         facts = lay.result_facts(score_map)
@@ -110,7 +152,8 @@ class Overlay:
             if not np.array_equal(layer.affine.affine_matrix, frame):
                 layer.affine = frame
         self.update(score_map)
-        self.status.visible = bool(self.status.data.any())
+        if self.status is not None:
+            self.status.visible = bool(self.status.data.any())
         if not any(layer.visible for layer in self.probabilities):
             self.classes.visible = True
         return True
@@ -131,18 +174,19 @@ class Overlay:
 
     def remove(self) -> None:
         """Take the layers out of the viewer."""
+        self._to_make.clear()
         for layer in self.layers:
             self._viewer.layers.remove(layer)
 
     def _show(self) -> None:
         score_map, context = self.score_map, self.context
-        labels = self.labels = lay.class_map(score_map, context=context)
+        labels = lay.class_map(score_map, context=context)
         self.classes.follow(score_map, context=context)
         present = set(map(id, self.layers))
         if id(self.classes) in present:
             self.classes.features = lay.class_features(score_map, labels)
             self.classes.data = labels
-        if id(self.status) in present:
+        if self.status is not None and id(self.status) in present:
             status = lay.status_map(score_map)
             if not np.array_equal(status, self.status.data):
                 self.status.data = status

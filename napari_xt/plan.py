@@ -58,9 +58,13 @@ class Plan(QObject):
 
     def say(self, words: str) -> None:
         """Say this; what is still being looked up goes unheard."""
+        self.forget()
+        self._label.setText(words)
+
+    def forget(self) -> None:
+        """Let what is still being looked up go unheard."""
         self._regions_look.forget()
         self._device_look.forget()
-        self._label.setText(words)
 
     def _on_regions(self, result: Preview | XTError) -> None:
         self._regions = result.in_words() if isinstance(result, Preview) else str(result)

@@ -5,13 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_xt.words import device_words
+from napari_xt.words import as_sentences, device_words
 from xt_backend.wording import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
+    import numpy.typing as npt
+
     from xt_backend.engine.events import RunPlanned
     from xt_backend.engine.spec import RunSpec
     from xt_backend.model.card import ModelCard
+    from xt_backend.slides import Lattice
 
 __all__ = ["Preview", "planned_words", "preview"]
 
@@ -23,37 +29,45 @@ class Preview:
     Attributes:
         n_regions: Regions that would be scored.
         region_um: Side of one of them.
-        area_mm2: What they cover together.
+        tissue_mm2: How much tissue lies in them; not their padding, nor the glass.
         notes: What the user should know about tissue and ROI.
     """
 
     n_regions: int
     region_um: float
-    area_mm2: float
+    tissue_mm2: float
     notes: tuple[str, ...]
 
     def in_words(self) -> str:
         """One line for the panel."""
         if not self.n_regions:
             why = "; ".join(self.notes) or "no tissue was found"
-            return f"Nothing to score: {why}."
-        regions = counted(self.n_regions, "region")
-        line = f"{regions} of {self.region_um:g} µm, {self.area_mm2:.3g} mm²"
-        return f"{line}. {'; '.join(self.notes)}." if self.notes else f"{line}."
+            return as_sentences(f"nothing to score: {why}")
+        regions = f"{counted(self.n_regions, 'region')} of {self.region_um:g} µm"
+        return as_sentences(f"{regions}, {self.tissue_mm2:.3g} mm² of tissue", *self.notes)
 
 
 def planned_words(event: RunPlanned) -> str:
     """The same of a run that has begun, with its device and what is known already."""
-    lattice = event.score_map.lattice
-    region_um = lattice.region_px * lattice.model_mpp
+    score_map = event.score_map
     known = f"{event.n_cached:,} of them are known from an earlier run"
     notes = (known, *event.notes) if event.n_cached else event.notes
-    found = Preview(event.n_regions, region_um, _area_mm2(event.n_regions, region_um), notes)
+    found = _preview(score_map.lattice, score_map.cells, score_map.tissue, notes)
     return f"{found.in_words()} {device_words(event.device, event.device_reason)}"
 
 
-def _area_mm2(n_regions: int, region_um: float) -> float:
-    return n_regions * (region_um / 1000) ** 2
+def _preview(
+    lattice: Lattice,
+    cells: npt.NDArray[np.int32],
+    tissue: npt.NDArray[np.float32] | None,
+    notes: Iterable[str],
+) -> Preview:
+    boxes = lattice.boxes(cells)
+    areas_px = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    px_mm2 = lattice.slide_mpp[0] * lattice.slide_mpp[1] / 1e6
+    tissue_mm2 = float((areas_px * (1.0 if tissue is None else tissue)).sum()) * px_mm2
+    region_um = lattice.region_px * lattice.model_mpp
+    return Preview(len(cells), region_um, tissue_mm2, tuple(notes))
 
 
 def preview(spec: RunSpec, card: ModelCard) -> Preview:
@@ -67,6 +81,4 @@ def preview(spec: RunSpec, card: ModelCard) -> Preview:
     model_mpp = card.mpp(spec.model_mpp)
     prepared = prepare(spec.slide, model_mpp, card.scored_px, spec)
     prepared.slide.close()
-    region_um = model_mpp * card.scored_px
-    count = len(prepared.cells)
-    return Preview(count, region_um, _area_mm2(count, region_um), tuple(prepared.notes))
+    return _preview(prepared.lattice, prepared.cells, prepared.tissue_shares(), prepared.notes)

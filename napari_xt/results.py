@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +12,6 @@ from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QProgressBar, QVBoxLa
 from napari_xt.style import note_label
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from napari_xt.hover import Reading
     from xt_backend.store import ScoreMap
 
@@ -68,7 +67,7 @@ class Results(QWidget):
         self._bars, self._shares, self._probabilities = [], [], []
         for column, (words, tip) in enumerate(
             (
-                ("share", "Part of the scored area that is given to this class."),
+                ("share", "Part of the scored tissue that is given to this class."),
                 ("here", "Probability of this class in the region under the cursor."),
             )
         ):
@@ -110,15 +109,13 @@ class Results(QWidget):
         self._shares.append(share)
         self._probabilities.append(probability)
 
-    def show_shares(self, labels: npt.NDArray[np.integer], n_classes: int) -> None:
-        """Show the share of each class, from the class map (class index + 1, 0 not scored)."""
-        counts = np.bincount(labels.ravel(), minlength=n_classes + 1)[1 : n_classes + 1]
-        total = int(counts.sum())
+    def show_shares(self, shares: Iterable[float]) -> None:
+        """Show the share of each class, 0 to 1; NaN while nothing is scored."""
         self.setUpdatesEnabled(False)  # else each bar has the whole window painted at once
-        for index, (bar, share) in enumerate(zip(self._bars, self._shares, strict=True)):
-            part = counts[index] / total if total else 0.0
-            bar.setValue(round(1000 * part))
-            share.setText(f"{part:.1%}" if total else "–")
+        for bar, label, share in zip(self._bars, self._shares, shares, strict=True):
+            known = not np.isnan(share)
+            bar.setValue(round(1000 * share) if known else 0)
+            label.setText(f"{share:.1%}" if known else "–")
         self.setUpdatesEnabled(True)
 
     def show_reading(self, reading: Reading | None, *, context: bool) -> None:

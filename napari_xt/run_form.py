@@ -13,6 +13,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_xt.choice import Choice
 from napari_xt.models import ModelChoice
 from napari_xt.style import note_label, small_button
 
@@ -39,7 +40,7 @@ class RunForm(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.slide = _combo("The slide that will be scored. Open one by dropping it here.")
+        self.slide = Choice("The slide that will be scored. Open one by dropping it here.")
         self.slide_note = note_label()
         self.mpp = QDoubleSpinBox()
         self.mpp.setDecimals(4)
@@ -53,17 +54,17 @@ class RunForm(QWidget):
             "enter it here (about 0.25 for a 40x scan, 0.5 for 20x; the scanner's data sheet "
             "knows). A wrong value makes the prediction wrong."
         )
-        self.model = _combo("What the tissue is judged by. Each model knows a few tissue classes.")
+        self.model = Choice("What the tissue is judged by. Each model knows a few tissue classes.")
         self.model_file = small_button("…")
         self.model_file.setToolTip("Use a model file (.safetensors) from your disk.")
         self.model_note = note_label()
-        self.area = _combo(
+        self.area = Choice(
             "What is scored: all tissue (it is found by itself), everything scanned with the empty "
             "glass too, or only the tissue inside shapes that you have drawn."
         )
         self.draw = small_button("Draw")
         self.draw.setToolTip("Outline an area on the slide; only the tissue inside it is scored.")
-        self.device = _combo("What computes.")
+        self.device = Choice("What computes.")
         for index, (name, words) in enumerate(_DEVICES.items()):
             self.device.addItem(name, name)
             self.device.setItemData(index, words, Qt.ItemDataRole.ToolTipRole)
@@ -135,20 +136,12 @@ class RunForm(QWidget):
         self.area.addItem("All tissue", TISSUE)
         self.area.addItem("Everything scanned", EVERYTHING)
         for name, layer in shape_layers:
-            self.area.addItem(f"Tissue inside “{name}”", layer)
+            self.area.addItem(f"Inside “{name}”", layer)
         known = [self.area.itemData(index) is chosen for index in range(self.area.count())]
         if isinstance(chosen, str):
             known = [self.area.itemData(index) == chosen for index in range(self.area.count())]
         self.area.setCurrentIndex(known.index(True) if True in known else 0)
         self.area.blockSignals(False)
-
-
-def _combo(tool_tip: str) -> QComboBox:
-    combo = QComboBox()
-    combo.setToolTip(tool_tip)
-    combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    combo.setMinimumContentsLength(8)
-    return combo
 
 
 def _row(first: QComboBox, second: QPushButton) -> QHBoxLayout:

@@ -41,6 +41,7 @@ class RunSetup(QObject):
     """
 
     changed = Signal()
+    slide_changed = Signal()
     slide_removed = Signal(object)
 
     def __init__(
@@ -63,6 +64,7 @@ class RunSetup(QObject):
         self._look_later.setSingleShot(True)
         self._look_later.setInterval(LOOK_AGAIN_MS)
         self._look_later.timeout.connect(self._look_ahead)
+        self._told = self._outdated = False
         watch_viewer(viewer)
         viewer.layers.events.inserted.connect(self._on_layer_inserted)
         viewer.layers.events.removed.connect(self._on_layer_removed)
@@ -79,10 +81,21 @@ class RunSetup(QObject):
         """Whether there is a slide and a model."""
         return self.slide_layer is not None and self._model is not None
 
-    def say_plan(self, words: str) -> None:
-        """Say what a run does, until something is chosen anew."""
+    def begin_run(self) -> None:
+        """Leave the line of the plan to a run; `busy` is true from now on."""
         self._look_later.stop()
+        self._plan.forget()
+        self._told = self._outdated = False
+
+    def say_plan(self, words: str) -> None:
+        """Say what the run does that has begun."""
+        self._told = True
         self._plan.say(words)
+
+    def end_run(self) -> None:
+        """Look ahead where the run said nothing, or of something else by now."""
+        if self._outdated or not self._told:
+            self._look_later.start()
 
     @property
     def slide_layer(self) -> Image | None:
@@ -144,6 +157,8 @@ class RunSetup(QObject):
             self.form.slide_note.setText(about_slide(pyramid_of(layer).info))
         self.show_mpp()
         self._list_models()
+        self._plan.say("")  # what is said is of another slide
+        self.slide_changed.emit()
         self._on_form_changed()
 
     def show_mpp(self) -> None:
@@ -222,7 +237,8 @@ class RunSetup(QObject):
         )
 
     def _look_ahead(self) -> None:
-        if self._busy():
+        self._outdated = self._busy()
+        if self._outdated:
             return
         model = self._model
         if self.slide_layer is None or model is None or model.card is None:

@@ -9,11 +9,19 @@ from napari_xt.level import Level
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+    from napari.layers import Image, Layer
 
     from napari_xt.pyramid import Pyramid
     from napari_xt.refresh import Refresher
 
-__all__ = ["layers_of", "pyramid_of", "watch_current_viewer", "watch_viewer"]
+__all__ = [
+    "add_over",
+    "layers_of",
+    "pyramid_of",
+    "unwrapped",
+    "watch_current_viewer",
+    "watch_viewer",
+]
 
 _watched: weakref.WeakKeyDictionary[Any, Refresher | None] = weakref.WeakKeyDictionary()
 
@@ -31,12 +39,34 @@ def layers_of(viewer: ViewerModel, pyramid: Pyramid) -> list[Any]:
     return [layer for layer in viewer.layers if pyramid_of(layer) is pyramid]
 
 
+def unwrapped(viewer: Any) -> Any:
+    """The viewer itself: napari gives plugins' widgets a wrapper, anew each time."""
+    return getattr(viewer, "__wrapped__", viewer)
+
+
+def add_over(viewer: ViewerModel, layer: Layer, slide: Image | None) -> None:
+    """Add a layer on top, but under the slides that lie over its own.
+
+    Args:
+        viewer: Gets the layer.
+        layer: Something of a slide.
+        slide: The slide's layer; None, or one that is not there, puts it on top of all.
+    """
+    layers = list(viewer.layers)
+    above = layers[layers.index(slide) + 1 :] if slide in layers else []
+    others = (other for other in above if pyramid_of(other) not in (None, pyramid_of(slide)))
+    first = next(others, None)
+    viewer.layers.insert(len(layers) if first is None else layers.index(first), layer)
+
+
 def watch_viewer(viewer: ViewerModel) -> Refresher | None:
     """Look after the slides of a viewer.
 
     A slide's file is closed when its last layer leaves, the first slide's scanned part is brought
-    into view, and with a window, tiles that come late are drawn when they come.
+    into view and gets a scale bar, and with a window, tiles that come late are drawn when they
+    come.
     """
+    viewer = unwrapped(viewer)
     if viewer.layers in _watched:
         return _watched[viewer.layers]
     refresher = _refresher_of(viewer)
@@ -44,12 +74,14 @@ def watch_viewer(viewer: ViewerModel) -> Refresher | None:
     viewer_ref = weakref.ref(viewer)
 
     def on_inserted(event: Any) -> None:
-        from napari_xt.world import look_at_bounds
+        from napari_xt.world import look_at_bounds, show_scale_bar, shown_mpp
 
         pyramid, watched = pyramid_of(event.value), viewer_ref()
-        if pyramid is None or watched is None or len(watched.layers) != 1:
+        if pyramid is None or watched is None:
             return
-        if pyramid.info.has_bounds:
+        if shown_mpp(event.value) is not None:
+            show_scale_bar(watched)
+        if len(watched.layers) == 1 and pyramid.info.has_bounds:
             look_at_bounds(watched, event.value, pyramid.info)
 
     # Last: napari's own handler fits the whole layer into the view.

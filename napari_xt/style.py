@@ -21,9 +21,12 @@ _NOTE = "note"
 _NOTE_STRENGTH = 0.72
 """How much of the text's colour notes have, the rest is background."""
 
+_FIXED_STRENGTH = 0.88
+"""The same of a number that can't be changed, on its darker ground; napari's is illegible."""
+
 
 def panel_style(theme: str) -> str:
-    """Style sheet of the panel: notes are small and paler than text, but legible.
+    """Style sheet of the panel: notes, and what can't be changed, are paler than text but legible.
 
     Args:
         theme: Name of napari's theme.
@@ -32,11 +35,18 @@ def panel_style(theme: str) -> str:
 
     colors = get_theme(theme)
     text, ground = colors.text.as_rgb_tuple()[:3], colors.background.as_rgb_tuple()[:3]
-    red, green, blue = (
-        round(_NOTE_STRENGTH * ink + (1 - _NOTE_STRENGTH) * paper)
-        for ink, paper in zip(text, ground, strict=True)
+
+    def paler(strength: float) -> str:
+        mixed = (
+            round(strength * ink + (1 - strength) * paper)
+            for ink, paper in zip(text, ground, strict=True)
+        )
+        return "color: rgb({}, {}, {});".format(*mixed)
+
+    return (
+        f'QLabel[{_NOTE}="true"] {{ {paler(_NOTE_STRENGTH)} font-size: 11px; }}'
+        f"QDoubleSpinBox:disabled {{ {paler(_FIXED_STRENGTH)} }}"
     )
-    return f'QLabel[{_NOTE}="true"] {{ color: rgb({red}, {green}, {blue}); font-size: 11px; }}'
 
 
 def note_label() -> QLabel:

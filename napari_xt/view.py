@@ -38,10 +38,8 @@ def open_view(slide: Path, run_dir: Path | None = None, *, show: bool = True) ->
     """
     from xt_backend.slides import open_slide
 
-    with_result = None
-    if run_dir is not None:
-        with open_slide(slide) as opened:
-            with_result = find_result(run_dir, opened)
+    with open_slide(slide) as opened:  # before there is a window
+        with_result = None if run_dir is None else find_result(run_dir, opened)
     import napari
 
     from napari_xt.dense_layers import dense_layers
@@ -61,7 +59,14 @@ def open_view(slide: Path, run_dir: Path | None = None, *, show: bool = True) ->
 
 
 def show(slide: Path, run_dir: Path | None = None) -> None:
-    """Open napari as `open_view` does, and stay until the window is closed."""
+    """Open napari as `open_view` does, and stay until the window is closed.
+
+    Raises:
+        UsageError: There is no display, and as `open_view`.
+    """
+    from napari_xt.display import require_display
+
+    require_display()
     import napari
 
     open_view(slide, run_dir)

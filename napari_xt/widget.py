@@ -9,46 +9,44 @@ import napari
 from napari.layers import Image
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import (
-    QApplication,
-    QHBoxLayout,
-    QLabel,
-    QProgressBar,
-    QPushButton,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QApplication, QVBoxLayout, QWidget
 
 from napari_xt import style
-from napari_xt.dense_overlay import DenseOverlay
-from napari_xt.overlay import Overlay, prepare_soon
+from napari_xt.overlay import prepare_soon
 from napari_xt.plan import Plan
 from napari_xt.preview import planned_words
 from napari_xt.results import Results
+from napari_xt.run_controls import RunControls
 from napari_xt.run_form import RunForm
 from napari_xt.run_session import RunSession
 from napari_xt.run_setup import RunSetup
-from napari_xt.slide_layers import pyramid_of
+from napari_xt.slide_layers import pyramid_of, unwrapped
+from napari_xt.slide_result import SlideResult, SlideResults
+from napari_xt.turns import Turns
 from napari_xt.words import (
     SO_FAR,
-    cancelled_words,
-    duration,
+    decoded_words,
     mpp_note,
+    partial_words,
+    progress_words,
     slide_headline,
     summary,
 )
 from napari_xt.world import use_mpp
 from xt_backend.errors import XTError
 from xt_backend.keys import RESEARCH_USE
-from xt_backend.wording import counted
 
 if TYPE_CHECKING:
+    from napari_xt.dense_overlay import DenseOverlay
     from napari_xt.layers import LayerData
+    from napari_xt.overlay import Overlay
     from xt_backend.backend import Backend
     from xt_backend.engine.events import RegionsDecoded, RegionsScored, RunFinished, RunPlanned
     from xt_backend.store import ScoreMap
 
 __all__ = ["RunXT"]
+
+CLOSED = "The slide was closed, so its run is being cancelled."
 
 
 def make_backend() -> Backend:
@@ -67,11 +65,10 @@ class RunXT(QWidget):
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
-        self._viewer = napari_viewer
-        self._running_on: Image | None = None
+        self._viewer = unwrapped(napari_viewer)
+        self._slides = SlideResults(self._viewer, Turns(self))
+        self._at_work: SlideResult | None = None
         self._docked = False
-        self.overlay: Overlay | None = None
-        self.dense = DenseOverlay(napari_viewer)
         self.session = RunSession(make_backend, self)
         self._build()
         # A closed panel starts no process.
@@ -80,7 +77,7 @@ class RunXT(QWidget):
             lambda asked: self.session.device_question(asked) if self._docked else None,
             self,
         )
-        self.setup = RunSetup(napari_viewer, self.form, plan, lambda: self.session.running, self)
+        self.setup = RunSetup(self._viewer, self.form, plan, lambda: self.session.running, self)
         self._connect()
         self._follow_theme()
         self._show_idle()
@@ -90,31 +87,15 @@ class RunXT(QWidget):
 
     def _build(self) -> None:
         self.form = RunForm()
-        self.plan = QLabel()
-        self.plan.setWordWrap(True)
-        self.run_button = QPushButton("Run xT")
-        self.run_button.setToolTip("Score the chosen area. You can go on looking at the slide.")
-        self.run_button.setStyleSheet(style.RUN)
-        self.cancel_button = QPushButton("Cancel")
-        self.cancel_button.setToolTip("Stop now; what is scored so far stays.")
-        self.cancel_button.setStyleSheet(style.CANCEL)
-        self.progress = QProgressBar()
-        self.progress.setTextVisible(False)
-        self.progress.setFixedHeight(8)
-        self.progress.setStyleSheet(style.BAR)
-        self.status = style.note_label()
+        controls = self.controls = RunControls()
+        self.plan, self.progress, self.status = controls.plan, controls.progress, controls.status
+        self.run_button, self.cancel_button = controls.run, controls.cancel
         self.results = Results()
         research = style.note_label()
         research.setText(RESEARCH_USE)
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.run_button, 2)
-        buttons.addWidget(self.cancel_button, 1)
         layout = QVBoxLayout(self)
         layout.setSpacing(8)
-        for part in (self.form, style.line(), self.plan):
-            layout.addWidget(part)
-        layout.addLayout(buttons)
-        for part in (self.progress, self.status, self.results):
+        for part in (self.form, style.line(), controls, self.results):
             layout.addWidget(part)
         layout.addStretch(1)
         layout.addWidget(research)
@@ -124,6 +105,7 @@ class RunXT(QWidget):
         self._viewer.cursor.events.position.connect(self._on_cursor)
         self._viewer.events.theme.connect(self._follow_theme)
         self.setup.changed.connect(self._show_ready)
+        self.setup.slide_changed.connect(self._show_chosen)
         self.setup.slide_removed.connect(self._on_slide_removed)
         self.run_button.clicked.connect(self.run)
         self.cancel_button.clicked.connect(self.cancel)
@@ -151,6 +133,7 @@ class RunXT(QWidget):
             elif self._docked:
                 self._docked = False
                 self.session.close()
+                self._at_work = None
                 self._show_idle()
         return bool(super().event(event))
 
@@ -158,20 +141,69 @@ class RunXT(QWidget):
         """Offer a model file and select it."""
         self.setup.add_model_file(path)
 
+    # ------------------------------------------------------------------ results by slide
+
+    @property
+    def overlay(self) -> Overlay | None:
+        """The result's layers of the chosen slide, None before there are any."""
+        chosen = self._chosen
+        return None if chosen is None else chosen.overlay
+
+    @property
+    def dense(self) -> DenseOverlay | None:
+        """The mask or points of the chosen slide, None before any run on it."""
+        chosen = self._chosen
+        return None if chosen is None else chosen.dense
+
+    @property
+    def _chosen(self) -> SlideResult | None:
+        return self._slides.find(self.setup.slide_layer)
+
+    def show_result(self, score_map: ScoreMap) -> None:
+        """Lay a score map over the chosen slide, in place of the one shown before."""
+        slide = self.setup.slide_layer
+        if slide is not None:
+            result = self._slides.of(slide)
+            note = self._lay_over(result, score_map)
+            result.words = " ".join(filter(None, (slide_headline(score_map), note)))
+            self._show_chosen()
+
+    def show_dense(self, data: LayerData) -> None:
+        """Lay a mask or points of the same run over the score map that is shown."""
+        chosen = self._chosen
+        if chosen is not None and chosen.overlay is not None:
+            chosen.dense.show(data)
+            chosen.overlay.make_way()
+
+    def _lay_over(self, result: SlideResult, score_map: ScoreMap) -> str:
+        """Lay it over, and say what is to be known of its pixel size."""
+        use_mpp(self._viewer, result.slide, score_map.slide_mpp, score_map.mpp_source)
+        self.setup.show_mpp()
+        result.lay_over(score_map, context=self.results.context.isChecked())
+        return mpp_note(score_map, pyramid_of(result.slide).info)
+
+    def _on_slide_removed(self, layer: Image) -> None:
+        result = self._slides.drop(layer)
+        if result is not None and result is self._at_work:
+            self._at_work = None
+            self.cancel()
+
     # ------------------------------------------------------------------ the run
 
     def run(self) -> None:
         """Start the run that the form describes."""
         if self.session.running:
             return
+        slide = self.setup.slide_layer
+        self._at_work = None if slide is None else self._slides.of(slide)
         try:
             spec = self.setup.spec()
             self.session.start(spec)
         except XTError as error:
             self._on_failed(error)
             return
-        self.setup.say_plan(self.plan.text())
-        self._running_on = self.setup.slide_layer
+        self.setup.begin_run()
+        self._say("Starting; the model is being loaded …", 0, 0)
         self._show_running()
 
     def cancel(self) -> None:
@@ -179,127 +211,115 @@ class RunXT(QWidget):
         if self.session.running:
             self.session.cancel()
             self.cancel_button.setEnabled(False)
-            self.status.setText("Stopping …")
+            self._say("Stopping …")
+
+    def _say(self, status: str, done: int | None = None, total: int | None = None) -> None:
+        """Tell how the run goes; without numbers the bar stays."""
+        result = self._at_work
+        if result is not None:
+            result.status = status
+            result.done = result.done if done is None else done
+            result.total = result.total if total is None else total
+        self._show_state()
 
     def _on_planned(self, event: RunPlanned) -> None:
+        result = self._at_work
+        if result is None:
+            return
         self.setup.say_plan(planned_words(event))
-        self.progress.setRange(0, max(1, event.n_regions))
-        self.status.setText("Reading the first regions …")
-        self.show_result(event.score_map)
-        self.results.say(SO_FAR)
-
-    def show_result(self, score_map: ScoreMap) -> None:
-        """Lay a score map over the slide, in place of the one shown before."""
-        layer = self._running_on or self.setup.slide_layer
-        slide, note = None, ""
-        if layer is not None and layer in self._viewer.layers:
-            slide = layer
-            use_mpp(self._viewer, slide, score_map.slide_mpp, score_map.mpp_source)
-            self.setup.show_mpp()
-            note = mpp_note(score_map, pyramid_of(slide).info)
-        self.dense.remove()
-        self.results.begin(score_map)
-        self.results.say(slide_headline(score_map), note)
-        if self.overlay is None or not self.overlay.restart(score_map, slide):
-            if self.overlay is not None:
-                self.overlay.remove()
-            context = self.results.context.isChecked()
-            self.overlay = Overlay(self._viewer, score_map, context=context, slide=slide)
-        self.dense.frame = self.overlay.classes.affine.affine_matrix
-        self._show_shares()
-
-    def show_dense(self, data: LayerData) -> None:
-        """Lay a mask or points of the same run over the score map that is shown."""
-        self.dense.show(data)
-        if self.overlay is not None:
-            self.overlay.make_way()
+        if event.n_regions:
+            self._lay_over(result, event.score_map)
+            result.words, result.in_run = SO_FAR, True
+        self._say("Reading the first regions …", 0, max(1, event.n_regions))
+        self._show_chosen()
 
     def _on_decoded(self, event: RegionsDecoded) -> None:
-        if self.overlay is None:
-            return
-        if self.dense.layer is None:
-            self.overlay.make_way()
-        self.dense.put(event, self.overlay.score_map)
-        self.progress.setRange(0, max(1, event.total))
-        self.progress.setValue(event.done)
-        if not self.session.cancelling:
-            what = "masks" if event.stage == "dense" else "points"
-            self.status.setText(
-                f"Looking closer: {what} of {event.done:,} of {counted(event.total, 'region')} · "
-                f"{event.regions_per_s:.1f} regions/s · {duration(event.seconds_left)} left"
-            )
+        if self._at_work is not None:
+            self._at_work.put(event)
+            if not self.session.cancelling:
+                self._say(decoded_words(event), event.done, max(1, event.total))
 
     def _on_progress(self, event: RegionsScored) -> None:
-        self.progress.setValue(event.done)
-        words = [f"{event.done:,} of {counted(event.total, 'region')}"]
-        if event.regions_per_s:
-            words.append(f"{event.regions_per_s:.1f} regions/s")
-        if event.stage == "decode":
-            words = ["All regions are scored; now each is looked at in detail …"]
-        elif event.stage == "context":
-            words = ["All regions are read; looking at them together …"]
-        elif event.seconds_left is not None:
-            words.append(f"{duration(event.seconds_left)} left")
+        result = self._at_work
+        if result is None:
+            return
+        if result.overlay is not None and result.in_run:
+            result.overlay.update(event.score_map)
+            self._show_shares()
         if not self.session.cancelling:
-            self.status.setText(" · ".join(words))
-        self._update(event.score_map)
+            self._say(progress_words(event), event.done)
 
     def _on_finished(self, event: RunFinished) -> None:
-        score_map = event.score_map
-        if score_map is not None and self.overlay is not None:
-            self._update(score_map)
-            self.dense.finish(event.points, score_map, partial=event.cancelled)
-        self._show_idle()
-        self.status.setText(summary(event))
-        if score_map is not None:
-            words = cancelled_words(score_map) if event.cancelled else slide_headline(score_map)
-            self.results.say(words)
+        result, score_map = self._at_work, event.score_map
+        self._say(summary(event))
+        if result is not None and score_map is not None and result.in_run:
+            cancelled = partial_words(score_map, "cancelled")
+            result.words = cancelled if event.cancelled else slide_headline(score_map)
+        self._end(event)
 
     def _on_failed(self, error: XTError) -> None:
-        self._show_idle()
-        self.status.setText(str(error))
+        result = self._at_work
+        if result is not None and result.in_run and result.overlay is not None:
+            result.words = partial_words(result.overlay.score_map, "the run failed")
+        self._say(str(error))
+        self._end(None)
         show_error(str(error))
 
-    def _update(self, score_map: ScoreMap) -> None:
-        if self.overlay is not None:
-            self.overlay.update(score_map)
+    def _end(self, event: RunFinished | None) -> None:
+        if self._at_work is not None:
+            self._at_work.end(event)
             self._show_shares()
+        self._at_work = None
+        self.setup.end_run()
+        self._show_idle()
+
+    # ------------------------------------------------------------------ what is shown
+
+    def _show_chosen(self) -> None:
+        """Show what is known of the chosen slide, and nothing of any other."""
+        chosen = self._chosen
+        if chosen is None or chosen.overlay is None:
+            self.results.hide()
+        else:
+            self.results.begin(chosen.overlay.score_map)
+            self._show_shares()
+        self._show_state()
+
+    def _show_state(self) -> None:
+        chosen, running = self._chosen, self.session.running
+        if chosen is None:
+            self.controls.say_nothing()
+        else:
+            self.results.say(chosen.words)
+            total = chosen.total if running else chosen.total or 1
+            self.controls.say(chosen.status, chosen.done, total)
+        if running and self._at_work is None:
+            self.status.setText(CLOSED)
 
     def _show_shares(self) -> None:
         if self.overlay is not None:
-            self.results.show_shares(self.overlay.labels, len(self.overlay.score_map.classes))
+            self.results.show_shares(self.overlay.shares)
 
     def _switch_context(self, context: bool) -> None:
-        if self.overlay is not None:
-            self.overlay.set_context(context)
-            self._show_shares()
+        self._slides.set_context(context)
+        self._show_shares()
 
     def _on_cursor(self, event: Any) -> None:
-        if self.overlay is None:
-            return
-        reading = self.overlay.classes.reading_at(self._viewer.cursor.position)
-        self.results.show_reading(reading, context=self.overlay.context)
+        overlay = self.overlay
+        if overlay is not None:
+            reading = overlay.classes.reading_at(self._viewer.cursor.position)
+            self.results.show_reading(reading, context=overlay.context)
 
     def _show_running(self) -> None:
         self.form.setEnabled(False)
         self.run_button.setEnabled(False)
         self.cancel_button.setEnabled(True)
-        self.progress.setRange(0, 0)
-        self.status.setText("Starting; the model is being loaded …")
-
-    def _on_slide_removed(self, layer: Image) -> None:
-        if layer is self._running_on:
-            self.status.setText("The slide was closed, so its run is being cancelled.")
-            self.cancel()
 
     def _show_ready(self) -> None:
         self.run_button.setEnabled(self.setup.ready and not self.session.running)
 
     def _show_idle(self) -> None:
-        self._running_on = None
         self.form.setEnabled(True)
         self.cancel_button.setEnabled(False)
-        if self.progress.maximum() == 0:
-            self.progress.setRange(0, 1)
-            self.progress.reset()
         self._show_ready()
+        self._show_state()

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from xt_backend.keys import RegionStatus
 from xt_backend.wording import counted
 
 if TYPE_CHECKING:
-    from xt_backend.engine.events import RunFinished
+    from xt_backend.engine.events import RegionsDecoded, RegionsScored, RunFinished
     from xt_backend.slides import SlideInfo
     from xt_backend.store import ScoreMap
 
 __all__ = [
     "SO_FAR",
     "about_slide",
-    "cancelled_words",
+    "as_sentences",
+    "decoded_words",
     "device_words",
     "duration",
     "mpp_note",
+    "partial_words",
+    "progress_words",
     "slide_headline",
     "summary",
 ]
@@ -32,11 +37,17 @@ def about_slide(info: SlideInfo) -> str:
     if info.mpp is not None:
         width_mm, height_mm = info.width_px * info.mpp.x / 1000, info.height_px * info.mpp.y / 1000
         return f"{size}, {width_mm:.1f} × {height_mm:.1f} mm"
-    words = f"{size}; {info.mpp_problem}."
+    words = as_sentences(f"{size}; {info.mpp_problem}")
     if info.objective_power:
         usual = 10 / info.objective_power
         words += f" A {info.objective_power:g}x objective usually means {usual:g} µm per pixel."
     return words
+
+
+def as_sentences(*notes: str) -> str:
+    """Notes as sentences, each with a capital and a full stop."""
+    ended = (note if note.endswith((".", "?", "!")) else f"{note}." for note in notes)
+    return " ".join(note[:1].upper() + note[1:] for note in ended)
 
 
 def device_words(name: str, reason: str) -> str:
@@ -52,6 +63,29 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{seconds / 3600:.1f} h"
 
 
+def progress_words(event: RegionsScored) -> str:
+    """How far a run is."""
+    if event.stage == "decode":
+        return "All regions are scored; now each is looked at in detail …"
+    if event.stage == "context":
+        return "All regions are read; looking at them together …"
+    words = [f"{event.done:,} of {counted(event.total, 'region')}"]
+    if event.regions_per_s:
+        words.append(f"{event.regions_per_s:.1f} regions/s")
+    if event.seconds_left is not None:
+        words.append(f"{duration(event.seconds_left)} left")
+    return " · ".join(words)
+
+
+def decoded_words(event: RegionsDecoded) -> str:
+    """How far a run is with the detail."""
+    what = "masks" if event.stage == "dense" else "points"
+    return (
+        f"Looking closer: {what} of {event.done:,} of {counted(event.total, 'region')} · "
+        f"{event.regions_per_s:.1f} regions/s · {duration(event.seconds_left)} left"
+    )
+
+
 def summary(event: RunFinished) -> str:
     """How a run ended."""
     score_map = event.score_map
@@ -60,10 +94,13 @@ def summary(event: RunFinished) -> str:
     scored = int(score_map.scored.sum())
     total = len(score_map.status)
     if event.cancelled and not score_map.status_counts()[RegionStatus.SKIPPED]:
-        return f"Cancelled: all {total:,} regions are scored, but not all of them in detail."
+        short = "but each alone" if _each_alone(score_map) else "but not all of them in detail"
+        return f"Cancelled: all {total:,} regions are scored, {short}."
     if event.cancelled:
         of_all = f"{scored:,} of {counted(total, 'region')}"
         return f"Cancelled: {of_all} are scored, the others are marked."
+    if not total:
+        return "Done: there was nothing to score."
     words = [f"Done: {counted(scored, 'region')}"]
     if event.seconds.get("total"):
         words.append(f"in {duration(event.seconds['total'])}")
@@ -77,11 +114,21 @@ def summary(event: RunFinished) -> str:
     return ". ".join([done, *(f"Warning: {text}" for text in score_map.warnings)]) + "."
 
 
-def cancelled_words(score_map: ScoreMap) -> str:
-    """What a cancelled run has to show."""
-    if score_map.status_counts()[RegionStatus.SKIPPED]:
-        return "Partial: cancelled, and judged without context."
-    return "Partial: cancelled before all regions were in detail."
+def partial_words(score_map: ScoreMap, why: str) -> str:
+    """What a run has to show that did not come to its end.
+
+    Args:
+        score_map: As far as it came.
+        why: What ended it.
+    """
+    if _each_alone(score_map):
+        return f"Partial: {why}, and judged without context."
+    return f"Partial: {why} before all regions were in detail."
+
+
+def _each_alone(score_map: ScoreMap) -> bool:
+    """Whether no region was judged together with others yet."""
+    return np.array_equal(score_map.logits, score_map.region_only_logits, equal_nan=True)
 
 
 def mpp_note(score_map: ScoreMap, info: SlideInfo) -> str:

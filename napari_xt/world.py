@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_xt.layers import SHOWN_MPP, UNITS, UNKNOWN_MPP
-from napari_xt.slide_layers import pyramid_of
+from napari_xt.slide_layers import pyramid_of, unwrapped
 from xt_backend.keys import PRODUCT
 
 if TYPE_CHECKING:
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from napari_xt.pyramid import Pyramid
     from xt_backend.slides import SlideInfo
 
-__all__ = ["look_at_bounds", "shown_mpp", "slide_frame", "use_mpp"]
+__all__ = ["look_at_bounds", "show_scale_bar", "shown_mpp", "slide_frame", "use_mpp"]
+
+_with_scale_bar: weakref.WeakSet[Any] = weakref.WeakSet()
+"""Layer lists of viewers whose scale bar was switched on; it is the user's from then on."""
 
 
 def shown_mpp(slide: Layer) -> tuple[float, float] | None:
@@ -57,6 +61,7 @@ def use_mpp(viewer: ViewerModel, slide: Layer, slide_mpp: tuple[float, float], s
             told = {SHOWN_MPP: [float(value) for value in slide_mpp], "mpp_source": source}
             layer.metadata = {**layer.metadata, PRODUCT: {**facts, **told}}
     _camera(viewer, factor)
+    show_scale_bar(viewer)
     slide.name = slide.name.removesuffix(UNKNOWN_MPP)
 
 
@@ -102,20 +107,31 @@ def look_at_bounds(viewer: ViewerModel, slide: Layer, info: SlideInfo) -> None:
     Slides with bounds are mostly empty glass outside of them.
     """
     x_px, y_px, width_px, height_px = info.bounds_px
-    camera = _camera_of(viewer)
+    camera = _scene_of(viewer).camera
     middle = slide.data_to_world((y_px + height_px / 2 - 0.5, x_px + width_px / 2 - 0.5))
     camera.center = tuple(middle)
     camera.zoom = camera.zoom * min(info.height_px / height_px, info.width_px / width_px)
 
 
+def show_scale_bar(viewer: ViewerModel) -> None:
+    """Switch the scale bar on with the first slide in um; who switches it off is obeyed."""
+    viewer = unwrapped(viewer)
+    if viewer.layers in _with_scale_bar:
+        return
+    _with_scale_bar.add(viewer.layers)
+    canvas = getattr(viewer, "canvas", None)  # napari >= 0.9; before, the viewer holds the bar
+    (viewer if canvas is None else canvas.overlays).scale_bar.visible = True
+
+
 def _camera(viewer: ViewerModel, factor: Any) -> None:
-    camera = _camera_of(viewer)
+    camera = _scene_of(viewer).camera
     centre = np.array(camera.center, float)
     centre[-2:] *= factor
     camera.center = tuple(centre)
     camera.zoom = camera.zoom / float(factor.mean())
 
 
-def _camera_of(viewer: Any) -> Any:
-    scene = getattr(viewer, "scene", None)  # napari >= 0.9; before, the viewer holds the camera
-    return viewer.camera if scene is None else scene.camera
+def _scene_of(viewer: Any) -> Any:
+    """What holds the camera: before napari 0.9 the viewer itself."""
+    scene = getattr(viewer, "scene", None)
+    return viewer if scene is None else scene

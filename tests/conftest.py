@@ -55,11 +55,15 @@ def _check_wheel_under_test() -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     parallel = config.pluginmanager.hasplugin("xdist")
     for item in items:
-        if item.path.is_relative_to(ROOT / "tests" / "gui"):
+        in_gui = item.path.is_relative_to(ROOT / "tests" / "gui")
+        if in_gui:
             item.add_marker(pytest.mark.gui)
-            if parallel:
-                # One screen, one keyboard focus: with --dist loadgroup they share a worker.
-                item.add_marker(pytest.mark.xdist_group("gui"))
+        if parallel:
+            # With --dist loadgroup the window's tests share a process, for there is one screen
+            # and one keyboard focus; any other file stays in one, so that what its tests share
+            # is made once.
+            group = "gui" if in_gui else str(item.path)
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(autouse=True)

@@ -101,7 +101,8 @@ class CommonOptions(BaseModel):
 def usage_error(error: ValidationError) -> UsageError:
     """What is wrong with some options, in the words of the command line."""
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]) or "options"
+    # Places in a list are left out: each value of an option is given by a flag of its own.
+    where = ".".join(part for part in first["loc"] if isinstance(part, str)) or "options"
     if first["type"] == "missing":
         flag = f"--{where.replace('_', '-')}"
         return UsageError(f"Missing option {flag}", f"Give {flag}, or {where} in --config")
@@ -198,7 +199,8 @@ def load_yaml(path: Path, known: set[str]) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UsageError(
-            f"{path.name} is not plain YAML: {line}", "See the docs page on options"
+            f"{path.name} is not plain YAML: {line}",
+            "Write one option a line, such as `batch_size: 8`",
         ) from error
     if loaded is None:
         return {}

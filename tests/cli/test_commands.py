@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,10 @@ def test_features_are_written_per_slide_and_repeat_to_the_byte(
         assert first.read_bytes() == second.read_bytes()
     table = pd.read_csv(tmp_path / "a" / "slides.csv")
     assert list(table["status"]) == ["done", "empty", "failed"]
+    assert list(table["width_px"]) == [1024, 1024, 1024]
+    done = call("export", tmp_path / "a", "--to", "geojson")
+    assert done.returncode == 2
+    assert "was written by `features`" in " ".join(done.stderr.split())
 
 
 def test_export_makes_files_from_a_run_without_the_slide(
@@ -124,6 +129,25 @@ def test_info_finds_the_tissue_that_a_run_finds(
     assert reads[0]["n_regions"] == json.loads(plan.stdout)["slides"][0]["n_regions"]
 
 
+def test_info_and_doctor_say_who_reads(
+    call: Call, tissue_slide: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = "levels 0, 1, 2 by OpenSlide: its tiles are deflate"
+    assert json.loads(call("info", tissue_slide, "--json").stdout)["reader"] == expected
+    assert expected in call("info", tissue_slide).stdout
+
+    def doctors() -> dict[str, str]:
+        findings = json.loads(call("doctor", "--json").stdout)["findings"]
+        return next(item for item in findings if item["topic"] == "reader")
+
+    assert doctors()["state"] == "ok"
+    monkeypatch.setenv("NAPARI_XT_READER", "openslide")
+    assert doctors()["state"] == "warning"
+    monkeypatch.delenv("NAPARI_XT_READER")
+    monkeypatch.setitem(sys.modules, "simplejpeg", None)
+    assert "simplejpeg is not installed" in doctors()["text"]
+
+
 def test_info_refuses_a_pixel_size_that_makes_no_sense(call: Call, tissue_slide: Path) -> None:
     done = call("info", tissue_slide, "--slide-mpp", "-1")
     assert done.returncode == 2
@@ -151,7 +175,13 @@ def test_info_ends_with_3_for_what_cannot_be_used(
     assert "lacks 3 of the 25 files" in shown.stdout
     text = tmp_path / "text.svs"
     text.write_text("no slide")
-    assert call("info", text).returncode == 3
+    done = call("info", text)
+    assert done.returncode == 3
+    assert "the name ends like a slide's" in done.stderr
+    outlines = text.rename(tmp_path / "outlines.geojson")
+    done = call("info", outlines)
+    assert done.returncode == 3
+    assert done.stderr.endswith("Give the slide itself.\n")
 
 
 def test_info_leaves_out_what_there_is_not_to_say(call: Call, tissue_slide: Path) -> None:
@@ -303,6 +333,18 @@ def test_help_names_arguments_as_words_and_says_what_is_left_out(
     assert "..." not in listed.partition("Commands:")[2]
 
 
+def test_ctrl_c_is_answered(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    from xt_backend.cli.commands import doctor
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(doctor, "_CHECKS", (interrupted,))
+    done = call("doctor")
+    assert done.returncode == 130
+    assert done.stderr == "Error: Interrupted. Run the same command again to go on.\n"
+
+
 def test_a_missing_argument_is_named(call: Call) -> None:
     done = call("sample")
     assert done.returncode == 2
@@ -315,6 +357,7 @@ def test_a_missing_argument_is_named(call: Call) -> None:
     [
         ("--device", "gpu", "device is 'gpu'. It should be auto, cpu, cuda, cuda:N or mps."),
         ("--precision", "int8", "precision is 'int8'. It should be 'auto', 'fp32', 'bf16' or"),
+        ("--layouts", "docx", "layouts is 'docx'. It should be 'parquet'."),
         ("--batch-size", "0", "batch_size is 0. It should be greater than or equal to 1."),
     ],
 )

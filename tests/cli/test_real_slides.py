@@ -68,6 +68,9 @@ def run(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+REGION_UM = 96.0
+
+
 def rows(folder: Path) -> dict[str, dict[str, str]]:
     with (folder / "slides.csv").open(encoding="utf-8", newline="") as file:
         table = list(csv.DictReader(file))
@@ -87,7 +90,12 @@ def test_every_slide_has_the_right_row(run: Path) -> None:
             assert (row["status"], row["n_regions"]) == ("empty", "0"), (name, row)
             assert EMPTY[name] in row["reason"], (name, row["reason"])
         else:
-            assert (row["status"], row["reason"]) == ("done", ""), (name, row)
+            sides_px = int(row["width_px"]), int(row["height_px"])
+            small = min(sides_px) * float(row["slide_mpp"]) < REGION_UM
+            warning = "smaller than a region of the model" if small else ""
+            assert row["status"] == "done", (name, row)
+            assert warning in row["reason"], (name, row)
+            assert bool(row["reason"]) == small, (name, row)
             assert int(row["n_regions"]) > 0, name
             assert row["n_failed_regions"] == "0", name
     passed_over = json.loads((run / "run.json").read_text())["passed_over"]

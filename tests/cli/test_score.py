@@ -189,6 +189,46 @@ def test_bad_usage_is_refused_before_any_work(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("flag", ["--roi", "--tissue"])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{nothing", "not valid JSON"),
+        ('{"type": "FeatureCollection", "features": []}', "areas.geojson holds no area"),
+        ('{"type": "Point", "coordinates": [5, 5]}', "areas.geojson holds no area"),
+    ],
+)
+def test_areas_that_no_slide_can_use_are_refused_before_any_work(
+    call: Call,
+    tissue_slide: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    flag: str,
+    text: str,
+    said: str,
+) -> None:
+    areas = tmp_path / "areas.geojson"
+    areas.write_text(text, encoding="utf-8")
+    out = tmp_path / "run"
+    done = call("score", tissue_slide, "--model", tiny_model, "--out", out, flag, areas)
+    assert done.returncode == 2
+    assert said in " ".join(done.stderr.split())
+    assert not out.exists()
+
+
+def test_a_region_of_interest_off_the_slide_is_told(
+    call: Call, tissue_slide: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    roi = tmp_path / "far.geojson"
+    ring = [[90_000, 0], [90_500, 0], [90_500, 500], [90_000, 0]]
+    roi.write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}), encoding="utf-8")
+    out = tmp_path / "run"
+    done = call("score", tissue_slide, "--model", tiny_model, "--out", out, "--roi", roi)
+    assert done.returncode == 0
+    assert rows(out)[0]["status"] == "empty"
+    assert "outside the slide" in rows(out)[0]["reason"]
+
+
 def test_a_file_that_is_no_model_is_refused(call: Call, tissue_slide: Path, tmp_path: Path) -> None:
     wrong = tmp_path / "model.safetensors"
     wrong.write_text("not a model")

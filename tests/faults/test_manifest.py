@@ -76,6 +76,24 @@ def test_a_quoted_line_break_joins_no_two_names(tmp_path: Path) -> None:
     assert (row.problem, row.label) == ("", "x")
 
 
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_tables_of_any_spreadsheet_are_read(tissue_slide: Path, tmp_path: Path, mark: str) -> None:
+    manifest = tmp_path / "list.csv"
+    manifest.write_text(f"Slide{mark}Slide_mpp{mark}label\n{tissue_slide}{mark}0.5{mark}a b\n")
+    (row,) = read_inputs([manifest]).rows
+    assert (row.path, row.slide_mpp, row.label) == (tissue_slide, 0.5, "a b")
+
+
+def test_a_row_without_a_slide_does_not_tell_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "DOE^JOHN"
+    folder.mkdir()
+    manifest = folder / "list.csv"
+    manifest.write_text("slide,label\n,x\n")
+    (row,) = read_inputs([manifest]).rows
+    assert "names no slide" in row.problem
+    assert row.name == "(none)"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

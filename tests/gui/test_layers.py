@@ -176,6 +176,38 @@ def test_updating_keeps_layers_and_what_the_user_set() -> None:
     assert not overlay.status.visible
 
 
+def test_layers_are_made_one_by_one_where_there_is_time_in_between() -> None:
+    at_once, viewer = ViewerModel(), ViewerModel()
+    Overlay(at_once, score_map())
+    turns: list[Callable[[], None]] = []
+    overlay = Overlay(viewer, score_map(), later=turns.append)
+    assert [layer.name for layer in viewer.layers] == ["xT classes — slide.svs"]
+    assert not overlay.complete
+    # What the run and the user did meanwhile is in the layers that come later.
+    done = score_map(status=np.zeros(69, np.uint8), logits=np.ones((69, 3), np.float32))
+    overlay.update(done)
+    overlay.set_context(False)
+    own = viewer.add_points()
+    for count, turn in enumerate(turns, start=2):
+        turn()
+        assert len(viewer.layers) == count + 1
+        assert viewer.layers.selection.active is own
+    assert overlay.complete
+    names = [layer.name for layer in viewer.layers if layer is not own]
+    assert names == [layer.name for layer in at_once.layers]
+    maps = lay.probability_maps(done, context=False)
+    for index, layer in enumerate(overlay.probabilities):
+        np.testing.assert_array_equal(layer.data, maps[..., index])
+    assert not overlay.layers[-1].visible  # nothing to mark any more
+    # Taken away before its turn, no layer comes.
+    early: list[Callable[[], None]] = []
+    overlay = Overlay(ViewerModel(), score_map(), later=early.append)
+    overlay.remove()
+    for turn in early:
+        turn()
+    assert not overlay.layers
+
+
 def test_the_class_map_is_saved_and_copied_like_any_labels_layer(tmp_path: Path) -> None:
     overlay = Overlay(ViewerModel(), score_map())
     data, _, kind = overlay.classes.as_layer_data_tuple()

@@ -171,10 +171,13 @@ def test_the_file_is_let_go_with_its_last_layer(
     assert not pyramid.is_open
 
 
+@pytest.mark.parametrize("first", ["slide", "dock"])
 def test_a_first_slide_with_bounds_fills_the_view(
-    make_napari_viewer: Callable[[], Any], shared_data: Path
+    make_napari_viewer: Callable[[], Any], shared_data: Path, first: str
 ) -> None:
     viewer = make_napari_viewer()
+    if first == "dock":
+        viewer.window.add_plugin_dock_widget("napari-xt", "Run xT")
     path = shared_data / "slides-layouts" / "bcss_1015_crop_leica.scn"
     (layer,) = viewer.open(str(path), plugin="napari-xt")
     x_px, y_px, width_px, height_px = pyramid_of(layer).info.bounds_px
@@ -183,6 +186,22 @@ def test_a_first_slide_with_bounds_fills_the_view(
     zoomed = viewer.scene.camera.zoom
     viewer.reset_view()
     np.testing.assert_allclose(zoomed / viewer.scene.camera.zoom, 10048 / 2048, rtol=0.01)
+
+
+def test_the_scale_bar_comes_with_the_first_slide_in_um_and_is_the_users_then(
+    make_napari_viewer: Callable[[], Any], tmp_path: Path, noisy_image: Any
+) -> None:
+    viewer = make_napari_viewer()
+    viewer.window.add_plugin_dock_widget("napari-xt", "Run xT")
+    bar = viewer.canvas.overlays.scale_bar
+    viewer.add_image(noisy_image[..., 0])
+    viewer.open(str(write_slide(tmp_path / "px.tiff", noisy_image, None)), plugin="napari-xt")
+    assert not bar.visible
+    viewer.open(str(write_slide(tmp_path / "um.tiff", noisy_image)), plugin="napari-xt")
+    assert bar.visible
+    bar.visible = False
+    viewer.open(str(write_slide(tmp_path / "more.tiff", noisy_image)), plugin="napari-xt")
+    assert not bar.visible
 
 
 def test_label_and_macro_pictures_are_never_shown(shared_data: Path) -> None:

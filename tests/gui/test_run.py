@@ -40,7 +40,13 @@ def run_to_end(qtbot: Any, panel: Any) -> Any:
     with qtbot.waitSignal(panel.session.finished, timeout=PATIENCE_MS) as waited:
         click(qtbot, panel, "Run xT")
         assert panel.session.running
+    wait_for_layers(qtbot, panel)
     return waited.args[0]
+
+
+def wait_for_layers(qtbot: Any, panel: Any) -> None:
+    """Until all layers of the result are there; they are made one by one."""
+    qtbot.waitUntil(lambda: panel.overlay is None or panel.overlay.complete, timeout=PATIENCE_MS)
 
 
 def layer(viewer: Any, start: str) -> Any:
@@ -155,6 +161,7 @@ def test_cancel_leaves_exactly_the_encoded_regions_and_marks_the_others(
     (event,) = waited.args
     assert event.cancelled
     assert event.score_map.partial
+    wait_for_layers(qtbot, panel)
     viewer = panel._viewer
     classes, status = layer(viewer, "xT classes"), layer(viewer, "xT status")
     done = event.score_map.scored
@@ -314,6 +321,7 @@ def test_taking_the_overlay_away_does_not_disturb_the_run(
     long_run()
     with qtbot.waitSignal(panel.session.progressed, timeout=PATIENCE_MS):
         click(qtbot, panel, "Run xT")
+    wait_for_layers(qtbot, panel)
     with qtbot.waitSignal(panel.session.finished, timeout=PATIENCE_MS) as waited:
         for item in list(panel.overlay.layers):
             panel._viewer.layers.remove(item)
@@ -335,6 +343,8 @@ def test_context_can_be_switched_off_and_on(qtbot: Any, panel: Any, square_slide
         layer(panel._viewer, "xT classes").data,
         score_map.grid(score_map.labels(region_only=True) + 1, 0),
     )
+    shares = [f"{share:.1%}" for share in score_map.fractions(region_only=True).values()]
+    assert [label.text() for label in panel.results._shares] == shares
     panel.results.context.setChecked(True)
     np.testing.assert_array_equal(tumour.data, with_context)
 

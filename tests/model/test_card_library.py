@@ -137,5 +137,5 @@ def test_registry() -> None:
     assert registry.get("one") == 1
     assert "one" in registry
     assert registry.names() == ("one",)
-    with pytest.raises(ModelError, match=r"There is no thing 'two'\. options: one"):
+    with pytest.raises(ModelError, match=r"There is no thing 'two'\. Options: one"):
         registry.get("two")

@@ -200,6 +200,11 @@ def test_fractions_are_shares_of_the_tissue_where_it_is_known(tmp_path: Path) ->
         tissue=np.array([1, 0.25, 1], np.float32),
     )
     assert known.fractions() == pytest.approx({"Stroma": 0.8, "Tumour": 0.2, "Fat": 0})
+    alone = dataclasses.replace(known, region_only_logits=known.logits[:, ::-1])
+    assert alone.fractions() == known.fractions()
+    assert alone.fractions(region_only=True) == pytest.approx(
+        {"Stroma": 0, "Tumour": 0.2, "Fat": 0.8}
+    )
     known.save(tmp_path / "x.run.h5")
     assert_equal(ScoreMap.load(tmp_path / "x.run.h5"), known)
     with pytest.raises(UsageError, match="no share"):

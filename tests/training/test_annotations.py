@@ -87,7 +87,7 @@ def test_classes(tmp_path: Path, write_annotations: WriteAnnotations) -> None:
         classes_in(slides, ("a", "b", "c"))
     with pytest.raises(AnnotationError, match="named twice: a"):
         classes_in(slides, ("a", "b", "a"))
-    with pytest.raises(AnnotationError, match=r"1 class\(es\): b"):
+    with pytest.raises(AnnotationError, match=r"1 class: b"):
         classes_in(slides[:1], None)
 
 

@@ -94,6 +94,15 @@ def test_few_slides_draw_regions(case: tuple[np.ndarray, ...]) -> None:
     assert few.accuracy.low < few.accuracy.high
 
 
+def test_one_slide_of_the_slide_task_has_no_interval() -> None:
+    """Drawn from itself it would always look certain."""
+    probabilities = np.array([[0.8, 0.1, 0.1]])
+    found = measure(CLASSES, np.array([0]), probabilities, np.array([0]), np.array([0]))
+    assert found.resampled == "slides"
+    assert found.accuracy.value == 1.0
+    assert np.isnan(found.accuracy.low)
+
+
 def test_undefined_numbers_are_null_in_json() -> None:
     """A class that never occurs has no F1, and the mean is over the others."""
     true = np.array([0, 0, 1, 1])

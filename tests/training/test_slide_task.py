@@ -101,6 +101,21 @@ def test_train_evaluate_score(spec: TrainSpec, labelled: Path, tmp_path: Path, h
     assert (run.slides["prob_tumour"] > 0.5).tolist() == [False, True]
 
 
+def test_a_single_label_is_refused_before_anything_is_encoded(
+    spec: TrainSpec, labelled: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "labels.csv"
+    rows = [f"s{n},{'tumour' if n < 2 else 'normal'},p{min(n, 3) // 2}" for n in range(10)]
+    table.write_text("\n".join(["slide,label,patient", *rows]), encoding="utf-8")
+    stages: list[str] = []
+    with pytest.raises(AnnotationError, match=r"teach only (normal|tumour)"):
+        train(
+            spec.model_copy(update={"labels": table}),
+            lambda progress: stages.append(progress.stage),
+        )
+    assert "encode" not in stages
+
+
 def test_a_slide_that_cannot_be_read_counts_as_wrong(
     spec: TrainSpec, labelled: Path, tmp_path: Path, write_slide: WriteSlide
 ) -> None:

@@ -42,7 +42,7 @@ def test_a_slide_named_like_a_patient_is_another_patient() -> None:
 
 
 def test_one_patient_cannot_be_divided() -> None:
-    with pytest.raises(AnnotationError, match=r"2 slide\(s\) of 1 patient\(s\).*--val"):
+    with pytest.raises(AnnotationError, match=r"2 slides of 1 patient.*--val"):
         split_slides(["a", "b"], {"a": "p", "b": "p"}, 0.25, seed=0)
 
 

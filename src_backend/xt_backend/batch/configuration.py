@@ -11,6 +11,7 @@ from typing import Any
 
 from xt_backend.config import CommonOptions, ScoreOptions
 from xt_backend.errors import InputNotFoundError, UsageError
+from xt_backend.slides import read_area
 
 __all__ = ["digest", "plain_options", "score_configuration", "versions"]
 
@@ -24,6 +25,7 @@ _PACKAGES = (
     "numpy",
     "openslide-python",
     "openslide-bin",
+    "simplejpeg",
     "pillow",
     "scikit-image",
     "h5py",
@@ -59,6 +61,7 @@ def plain_options(options: CommonOptions) -> dict[str, Any]:
 def _content(path: Path, flag: str) -> str:
     if not path.is_file():
         raise InputNotFoundError(f"There is no file {path}", f"Check {flag}")
+    read_area(path)  # what no slide can use is refused before the first one
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -74,6 +74,11 @@ def export_run(
     slide_ids = _finished_ids(run_dir)
     if not slide_ids:
         raise UsageError(f"{run_dir} holds no finished slide", "Name a folder that score wrote")
+    if any(run_dir.glob(f"*{RunFile.FEATURES}")):
+        raise UsageError(
+            f"{run_dir} was written by `features`, which predicts nothing",
+            "Name a folder that score wrote; the files of features are read as they are",
+        )
     suffix, write = EXPORTS[kind]
     folder = run_dir if out is None else out
     make_folder(folder)

@@ -167,7 +167,8 @@ class FeatureBatch:
             encoded_regions=encoded,
             cache=str(Encoding.of(found.reused, encoded)),
         )
-        return Outcome(row, problems=found.problems)
+        reader = str(prepared.slide.reading)
+        return Outcome(row, problems=found.problems, reader=reader)
 
 
 def features(

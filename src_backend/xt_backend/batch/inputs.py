@@ -129,7 +129,8 @@ def _read_manifest(path: Path, first_row: int) -> list[InputRow]:
             f"The manifest {path.name} cannot be read: {error.strerror}", _PERMISSION
         ) from error
     # Not split into lines here: a quoted cell may hold line breaks.
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    delimiter = _delimiter(text)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         _check_columns(path, reader)
         rows: list[InputRow] = []
@@ -147,8 +148,14 @@ def _read_manifest(path: Path, first_row: int) -> list[InputRow]:
     return rows
 
 
+def _delimiter(text: str) -> str:
+    """What the first line parts its columns with: spreadsheets write semicolons in many places."""
+    first = text.partition("\n")[0]
+    return next((one for one in ",;\t" if one in first), ",")
+
+
 def _check_columns(path: Path, reader: csv.DictReader[str]) -> None:
-    columns = [name.strip() for name in reader.fieldnames or []]
+    columns = [name.strip().lower() for name in reader.fieldnames or []]
     if "slide" not in columns:
         raise UsageError(
             f"The manifest {path.name} has no column 'slide' (its columns: {', '.join(columns)})",
@@ -194,4 +201,5 @@ def _manifest_row(values: dict[str, str], folder: Path, row: int) -> InputRow:
         label=values.get("label", ""),
         patient=values.get("patient", ""),
         problem=problem,
+        shown="" if name else "(none)",  # not the manifest's folder
     )

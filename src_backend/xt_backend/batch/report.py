@@ -31,11 +31,14 @@ class RunReport:
         self._inputs = inputs
         self._started = datetime.now(UTC)
         self._problems: dict[str, list[str]] = {}
+        self._readers: dict[str, str] = {}
 
     def take(self, outcome: Outcome) -> None:
-        """Keep what was wrong with the region store of a slide."""
+        """Keep who read a slide, and what was wrong with its region store."""
         if outcome.problems:
             self._problems[outcome.row.id] = list(outcome.problems)
+        if outcome.reader:
+            self._readers[outcome.row.id] = outcome.reader
 
     def write(self, state: str, counts: Mapping[str, int]) -> None:
         """Publish it.
@@ -58,5 +61,6 @@ class RunReport:
                 "slides": {str(status): 0 for status in SlideStatus} | dict(counts),
                 "passed_over": self._inputs.passed_over_values(),
                 "store_problems": self._problems,
+                "readers": self._readers,
             }
         )

@@ -106,6 +106,7 @@ class Outcome:
         seen_nan: Some region has no number though it was encoded.
         problems: What was wrong with the region store, as sentences.
         points: Of a detection model.
+        reader: Who decoded the slide's tiles, and why; empty where none were read.
     """
 
     row: SlideRow
@@ -113,6 +114,7 @@ class Outcome:
     seen_nan: bool = False
     problems: tuple[str, ...] = ()
     points: Points | None = None
+    reader: str = ""
 
 
 def attempt(
@@ -235,7 +237,8 @@ def _finish(
         score_map = replace(score_map, run_meta={**score_map.run_meta, **stamp})
         _write(task, score_map, options, folder, dense, seen[-1].thumbnail)
     row = scored_row(task, score_map, last.seconds, last.encoded_regions, last.cache)
-    return Outcome(row, score_map, score_map.n_nan > 0, last.problems, last.points)
+    has_nan = score_map.n_nan > 0
+    return Outcome(row, score_map, has_nan, last.problems, last.points, last.reader)
 
 
 def _write(

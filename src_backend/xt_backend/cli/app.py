@@ -32,6 +32,13 @@ app = typer.Typer(
 class PlainCommand(TyperCommand):
     """Names needed arguments in the usage line as they are, without braces."""
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run it; Ctrl-C is told to `main`, where typer would end without a word."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise Abort from error
+
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Options, then arguments."""
         pieces = super().collect_usage_pieces(ctx)

@@ -98,5 +98,5 @@ def _headline(run: Run, out: Path) -> str:
         parts.append(f"{counted(n_warned, 'warning')}")
     said = f"{', '.join(parts)}. Table: {out / RunFile.SLIDES_CSV}"
     if run.interrupted:
-        said += "\nRun the same command again to go on; what is encoded is not encoded again."
+        said += "\nRun the same command again to go on."
     return said

@@ -113,6 +113,7 @@ class RunFinished:
         cache: ``hit``, ``partial`` or ``miss``.
         points: All points of a detection model, each object once; None for other tasks.
         problems: What was wrong with the region store, as sentences.
+        reader: Who decoded the slide's tiles, and why.
     """
 
     run_id: str
@@ -123,6 +124,7 @@ class RunFinished:
     cache: str = "miss"
     points: Points | None = None
     problems: tuple[str, ...] = ()
+    reader: str = ""
 
 
 @dataclass(frozen=True)

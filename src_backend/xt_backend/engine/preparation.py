@@ -26,6 +26,7 @@ from xt_backend.slides import (
     find_tissue,
     measure_stain,
     open_slide,
+    read_area,
     read_shapes,
     sample_stained,
     tissue_from_shapes,
@@ -146,7 +147,9 @@ def _choose(slide: Slide, model_mpp: float, region_px: int, options: CommonOptio
     roi = _roi(slide, options.roi)
     cells = lattice.select(tissue.mask, tissue.scale_x, tissue.scale_y, roi)
     if roi is not None and not len(cells):
-        notes.append("the region of interest holds no tissue")
+        off = not roi.intersects(shapely.box(*_bounds_box(slide)))
+        what = "lies outside the slide; was it drawn on another one?" if off else "holds no tissue"
+        notes.append(f"the region of interest {what}")
     prepared = Prepared(slide, mpp, thumbnail, tissue, lattice, cells, notes)
     if slide.missing:
         prepared.warn(slide.missing)
@@ -218,6 +221,11 @@ def _tissue(slide: Slide, thumbnail: Thumbnail, mpp: SlideMpp, asked: str) -> Ti
     return tissue_from_shapes(shapes, info.width_px, info.height_px)
 
 
+def _bounds_box(slide: Slide) -> tuple[int, int, int, int]:
+    x0, y0, width, height = slide.info.bounds_px
+    return x0, y0, x0 + width, y0 + height
+
+
 def _roi(slide: Slide, asked: Path | dict[str, object] | None) -> BaseGeometry | None:
     if asked is None:
         return None
@@ -234,8 +242,7 @@ def _roi(slide: Slide, asked: Path | dict[str, object] | None) -> BaseGeometry |
     else:
         if not asked.is_file():
             raise InputNotFoundError(f"There is no ROI file {asked}", "Check --roi")
-        shapes = read_shapes(asked, offset_px=slide.info.bounds_px[:2])
-        geometry = shapely.union_all([shape.geometry for shape in shapes])
+        geometry = read_area(asked, offset_px=slide.info.bounds_px[:2])
     if geometry.is_empty or geometry.area == 0:
         raise AnnotationError("The region of interest has no area", "Draw a closed shape")
     return geometry

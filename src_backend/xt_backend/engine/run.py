@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from xt_backend.errors import (
     XTError,
 )
 from xt_backend.keys import Encoding, RegionStatus, RunMeta
-from xt_backend.model import XT, ReferenceXT, find_model, load_model
+from xt_backend.model import XT, ReferenceXT, find_model, load_model, read_card
 from xt_backend.store import RegionStore, ScoreMap
 
 from .collection import check_failures
@@ -130,15 +131,8 @@ class _Run:
     def events(self) -> Iterator[Event]:
         spec = self._spec
         device = choose_device(spec.device, spec.precision)
-        self._model = self._engine.model(spec.model, device, spec.offline or None)
-        card = self._model.card
-        if not (spec.context or self._model.has_region_only):
-            raise ModelError(
-                f"Model {card.name} has no head that sees each region alone", "Leave context on"
-            )
-        model_mpp = card.mpp(spec.model_mpp)
-        prepared = prepare(spec.slide, model_mpp, card.scored_px, spec, card.stain)
-        if warning := unfamiliar_colours(card, prepared.thumbnail):
+        prepared = self._load(device)
+        if warning := unfamiliar_colours(self._model.card, prepared.thumbnail):
             prepared.warn(warning)
         self._on_overview(prepared.overview)
         with prepared.slide:
@@ -158,6 +152,30 @@ class _Run:
                 notes=tuple(notes),
             )
             yield from self._score(prepared, encoder, store, score_map, n_cached)
+
+    def _load(self, device: Device) -> Prepared:
+        """Load the model while the slide's overview is read and tissue looked for."""
+        spec = self._spec
+        card = read_card(find_model(spec.model))
+        model_mpp = card.mpp(spec.model_mpp)
+        with ThreadPoolExecutor(1, thread_name_prefix="xt-model") as pool:
+            loading = pool.submit(self._engine.model, spec.model, device, spec.offline or None)
+            try:
+                prepared = prepare(spec.slide, model_mpp, card.scored_px, spec, card.stain)
+            except XTError:
+                loading.result()  # a model that cannot be used is the first thing to tell
+                raise
+        try:
+            self._model = loading.result()
+            if not (spec.context or self._model.has_region_only):
+                raise ModelError(
+                    f"Model {card.name} has no head that sees each region alone",
+                    "Leave context on",
+                )
+        except BaseException:
+            prepared.slide.close()
+            raise
+        return prepared
 
     def _blank_map(self, prepared: Prepared, device: Device) -> ScoreMap:
         spec, card, info = self._spec, self._model.card, prepared.slide.info
@@ -264,6 +282,7 @@ class _Run:
             cache=str(Encoding.of(reused, encoded)),
             points=None if dense is None else dense.points(),
             problems=tuple(store.problems) if store else (),
+            reader=str(prepared.slide.reading),
         )
 
     def _decode(self, dense: DensePass, rows: Rows) -> Iterator[Event]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any, Protocol
 
-import timm
 from torch import nn
 
 from xt_backend.errors import ModelError
@@ -69,7 +69,7 @@ class Architecture:
 
 def list_region_encoders() -> tuple[str, ...]:
     """Names that `build_region_encoder` takes, besides ``hf-hub:owner/name[@revision]``."""
-    return tuple(sorted({*REGION_ENCODERS.names(), *timm.list_models()}))
+    return tuple(sorted({*REGION_ENCODERS.names(), *_timm().list_models()}))
 
 
 def find_architecture(
@@ -100,9 +100,9 @@ def find_architecture(
             name, args, None, False, _IMAGENET_MEAN, _IMAGENET_STD, None, (), "", ""
         )
     short = name.partition(".")[0]
-    if not timm.is_model(short):
+    if not _timm().is_model(short):
         raise unknown_name("region encoder", name, list_region_encoders())
-    config = timm.get_pretrained_cfg(name, allow_unregistered=False) if _has_cfg(name) else None
+    config = _timm().get_pretrained_cfg(name, allow_unregistered=False) if _has_cfg(name) else None
     if config is None:
         raise ModelError(
             f"{short} has no weights tagged {name.partition('.')[2]!r}",
@@ -141,10 +141,17 @@ def create_backbone(
             args["img_size"] = input_px
         if not features_only:
             args["num_classes"] = 0
-        backbone: nn.Module = timm.create_model(architecture.name, pretrained=False, **args)
+        backbone: nn.Module = _timm().create_model(architecture.name, pretrained=False, **args)
     except Exception as error:  # whatever a third-party constructor raises
         raise size_error(architecture.name, input_px, architecture.native_px, error) from error
     return backbone
+
+
+def _timm() -> ModuleType:
+    """Loaded when first used: with torchvision it takes a second or two to import."""
+    import timm
+
+    return timm
 
 
 def size_error(name: str, input_px: int, native_px: int | None, error: Exception) -> ModelError:
@@ -163,7 +170,7 @@ def _has_cfg(name: str) -> bool:
 
 
 def _tags(short: str) -> list[str]:
-    tagged = timm.list_pretrained(f"{short}.*")
+    tagged = _timm().list_pretrained(f"{short}.*")
     return [name.partition(".")[2] for name in tagged if name.partition(".")[0] == short]
 
 
@@ -179,7 +186,7 @@ def _from_hub(hub: HubName, text: bytes, args: dict[str, Any]) -> Architecture:
             "name a timm model and give its weights with --weights FILE",
         ) from error
     short = name.partition(".")[0]
-    if not timm.is_model(short):
+    if not _timm().is_model(short):
         raise unknown_name("region encoder", short, list_region_encoders())
     for key in ("num_classes", "img_size", "global_pool"):
         model_args.pop(key, None)

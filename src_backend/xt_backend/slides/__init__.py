@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     )
     from .objects import Objects, read_objects
     from .reader import Reader, RegionBatch
-    from .shapes import Shape, read_shapes, repair
+    from .shapes import Shape, read_area, read_shapes, repair
     from .slide import Slide, open_slide
     from .stain import Evidence, weigh
     from .thumbnail import Thumbnail
@@ -55,6 +55,7 @@ _HOMES = {
     "measure_stain": "normaliser",
     "open_slide": "slide",
     "read_objects": "objects",
+    "read_area": "shapes",
     "read_shapes": "shapes",
     "repair": "shapes",
     "sample_stained": "normaliser",
@@ -89,6 +90,7 @@ __all__ = [
     "find_tissue",
     "measure_stain",
     "open_slide",
+    "read_area",
     "read_objects",
     "read_shapes",
     "repair",

@@ -12,6 +12,7 @@ import openslide
 from xt_backend.errors import SlideOpenError
 from xt_backend.slides.companions import missing_files, named_companions
 from xt_backend.slides.dicom import dicom_files, is_dicom, series_uid
+from xt_backend.slides.discover import SLIDE_SUFFIXES
 from xt_backend.slides.handle import Handle, scrub
 from xt_backend.slides.mirax import MiraxFolder
 from xt_backend.slides.tiff import is_tiff, summarise_tiff
@@ -190,7 +191,9 @@ def _diagnose(path: Path, head: bytes) -> tuple[str, str]:
             return missing
     if suffix == ".mrxs" and head.startswith(b"\xff\xd8"):
         return missing_files(path) or "the folder of this MIRAX slide is damaged", _COPY_FOLDER
-    rename = "Give the slide itself; the name ends like a slide's, the content is another"
+    rename = "Give the slide itself"
+    if suffix in SLIDE_SUFFIXES:
+        rename += "; the name ends like a slide's, the content is another"
     for magic, kind in _KINDS:
         if head.lstrip().startswith(magic):
             return f"the file holds {kind}, not a slide", rename

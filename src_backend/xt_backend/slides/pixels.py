@@ -10,6 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from xt_backend.errors import UsageError
+from xt_backend.slides.direct import DirectTiles
 from xt_backend.slides.handle import Handle
 from xt_backend.slides.resample import Level, Plan, Window, resample, strips
 
@@ -25,6 +26,8 @@ _READ = 4096
 _OPAQUE = 64
 
 Rgb = npt.NDArray[np.uint8]
+Cover = npt.NDArray[np.uint8] | None
+"""(height, width), 0 where the slide holds no pixel; None where it holds all of them."""
 
 
 class Pixels:
@@ -37,13 +40,19 @@ class Pixels:
         handle: The open slide.
         levels: Its geometry.
         background_rgb: What shows through transparent pixels and around the slide.
+        tiles: Decodes what it can without OpenSlide, into the same pixels; None for nothing.
     """
 
     def __init__(
-        self, handle: Handle, levels: Sequence[Level], background_rgb: tuple[int, int, int]
+        self,
+        handle: Handle,
+        levels: Sequence[Level],
+        background_rgb: tuple[int, int, int],
+        tiles: DirectTiles | None = None,
     ) -> None:
         self._handle = handle
         self._background = background_rgb
+        self._tiles = tiles
         self.levels = tuple(levels)
 
     def render(self, plan: Plan, x0_px: float, y0_px: float, width: int, height: int) -> Rgb:
@@ -65,7 +74,7 @@ class Pixels:
         for strip in strips(plan, x0_px, y0_px, width, height):
             raw = self.raw(plan, strip.window)
             rows = slice(strip.row, strip.row + strip.n_rows)
-            out[rows] = np.asarray(resample(raw, plan, strip.window, width, strip.n_rows))
+            out[rows] = resample(raw, plan, strip.window, width, strip.n_rows)
         return out
 
     def render_alpha(
@@ -82,24 +91,28 @@ class Pixels:
         valid = np.empty((height, width), dtype=bool)
         for strip in strips(plan, x0_px, y0_px, width, height):
             window = strip.window
-            raw, alpha = self._raw(plan, window.x, window.y, window.width, window.height)
+            raw, cover = self._raw(plan, window.x, window.y, window.width, window.height)
             rows = slice(strip.row, strip.row + strip.n_rows)
-            out[rows] = np.asarray(resample(raw, plan, window, width, strip.n_rows))
+            out[rows] = resample(raw, plan, window, width, strip.n_rows)
+            if cover is None:
+                valid[rows] = True
+                continue
             # Box: only what lies under an output px counts for it, no neighbours.
-            cover = alpha.resize((width, strip.n_rows), Image.Resampling.BOX, box=window.box)
-            valid[rows] = np.asarray(cover) > 0
+            box = Image.Resampling.BOX
+            fraction = Image.fromarray(cover).resize((width, strip.n_rows), box, window.box)
+            valid[rows] = np.asarray(fraction) > 0
         return out, valid
 
-    def raw(self, plan: Plan, window: Window) -> Image.Image:
-        """The raw RGB px of a window.
+    def raw(self, plan: Plan, window: Window) -> Rgb:
+        """The raw px of a window, (height, width, 3) uint8.
 
         Raises:
             RegionReadError: A place cannot be decoded.
         """
         return self._raw(plan, window.x, window.y, window.width, window.height)[0]
 
-    def level(self, level: int, x_px: int, y_px: int, width: int, height: int) -> Image.Image:
-        """RGB px of one level, padded with the background outside of it.
+    def level(self, level: int, x_px: int, y_px: int, width: int, height: int) -> Rgb:
+        """Px of one level, (height, width, 3) uint8, padded with the background outside of it.
 
         Args:
             level: Pyramid level.
@@ -113,67 +126,89 @@ class Pixels:
         """
         return self._level(level, x_px, y_px, width, height)[0]
 
-    def _raw(
-        self, plan: Plan, x: int, y: int, width: int, height: int
-    ) -> tuple[Image.Image, Image.Image]:
+    def _raw(self, plan: Plan, x: int, y: int, width: int, height: int) -> tuple[Rgb, Cover]:
         k = plan.reduce
         if k == 1:
             return self._level(plan.level, x, y, width, height)
-        rgb, alpha = self._blank(width, height)
+        rgb = np.empty((height, width, 3), np.uint8)
+        alpha = np.full((height, width), 255, np.uint8)
+        opaque = True
         step = max(1, _READ // 2 // k)
         for top in range(0, height, step):
             for left in range(0, width, step):
                 w, h = min(step, width - left), min(step, height - top)
                 part, cover = self._level(plan.level, (x + left) * k, (y + top) * k, w * k, h * k)
-                rgb.paste(part.reduce(k), (left, top))
-                # reduce() rounds; a trace of coverage must stay one.
-                alpha.paste(cover.point(lambda a: 255 if a else 0).reduce(k), (left, top))
-        return rgb, alpha
+                place = np.s_[top : top + h, left : left + w]
+                rgb[place] = np.asarray(Image.fromarray(part).reduce(k))
+                if cover is not None:
+                    # reduce() rounds; a trace of coverage must stay one.
+                    full = Image.fromarray(np.where(cover, np.uint8(255), np.uint8(0)))
+                    alpha[place] = np.asarray(full.reduce(k))
+                    opaque = False
+        return rgb, None if opaque else alpha
 
-    def _level(
-        self, level: int, x: int, y: int, width: int, height: int
-    ) -> tuple[Image.Image, Image.Image]:
+    def _level(self, level: int, x: int, y: int, width: int, height: int) -> tuple[Rgb, Cover]:
         geometry = self.levels[level]
         left, top = max(x, 0), max(y, 0)
         right, lower = min(x + width, geometry.width_px), min(y + height, geometry.height_px)
         if right <= left or lower <= top:
             return self._blank(width, height)
         read = self._exact if geometry.exact else self._inexact
-        rgb, alpha = read(level, left, top, right - left, lower - top)
-        if rgb.size == (width, height):
-            return rgb, alpha
-        whole, cover = self._blank(width, height)
-        whole.paste(rgb, (left - x, top - y))
-        cover.paste(alpha, (left - x, top - y))
-        return whole, cover
+        rgb, cover = read(level, left, top, right - left, lower - top)
+        if rgb.shape == (height, width, 3):
+            return rgb, cover
+        whole, alpha = self._blank(width, height)
+        place = np.s_[top - y : lower - y, left - x : right - x]
+        whole[place] = rgb
+        alpha[place] = 255 if cover is None else cover
+        return whole, alpha
 
-    def _exact(
+    def _exact(self, level: int, x: int, y: int, width: int, height: int) -> tuple[Rgb, Cover]:
+        if self._tiles is None or self._tiles.reading.reasons[level]:
+            return self._by_openslide(level, x, y, width, height)
+        rgb = np.empty((height, width, 3), np.uint8)
+        missing = self._tiles.read(level, x, y, rgb)
+        alpha: Cover = None
+        for left, top, right, lower in missing:
+            part, cover = self._by_openslide(level, x + left, y + top, right - left, lower - top)
+            rgb[top:lower, left:right] = part
+            if cover is not None:
+                if alpha is None:
+                    alpha = np.full((height, width), 255, np.uint8)
+                alpha[top:lower, left:right] = cover
+        return rgb, alpha
+
+    def _by_openslide(
         self, level: int, x: int, y: int, width: int, height: int
-    ) -> tuple[Image.Image, Image.Image]:
+    ) -> tuple[Rgb, Cover]:
         step = int(self.levels[level].downsample)
         image = self._handle.read(level, (x * step, y * step), (width, height))
         return self._composite(image)
 
-    def _inexact(
-        self, level: int, x: int, y: int, width: int, height: int
-    ) -> tuple[Image.Image, Image.Image]:
+    def _inexact(self, level: int, x: int, y: int, width: int, height: int) -> tuple[Rgb, Cover]:
         """Assembled from tiles that always start at the same places.
 
         The nearest whole level-0 px is up to half of one off, and OpenSlide interpolates
         accordingly; only with fixed starts is a pixel the same in every read.
         """
         geometry = self.levels[level]
-        rgb, alpha = self._blank(width, height)
+        rgb = np.empty((height, width, 3), np.uint8)
+        alpha = np.full((height, width), 255, np.uint8)
+        opaque = True
         for top in range(y // _TILE * _TILE, y + height, _TILE):
             for left in range(x // _TILE * _TILE, x + width, _TILE):
                 tile, cover = self._tile(level, left, top, geometry)
-                rgb.paste(tile, (left - x, top - y))
-                alpha.paste(cover, (left - x, top - y))
-        return rgb, alpha
+                x0, y0 = max(x, left), max(y, top)
+                x1, y1 = min(x + width, left + tile.shape[1]), min(y + height, top + tile.shape[0])
+                to = np.s_[y0 - y : y1 - y, x0 - x : x1 - x]
+                of = np.s_[y0 - top : y1 - top, x0 - left : x1 - left]
+                rgb[to] = tile[of]
+                if cover is not None:
+                    alpha[to] = cover[of]
+                    opaque = False
+        return rgb, None if opaque else alpha
 
-    def _tile(
-        self, level: int, left: int, top: int, geometry: Level
-    ) -> tuple[Image.Image, Image.Image]:
+    def _tile(self, level: int, left: int, top: int, geometry: Level) -> tuple[Rgb, Cover]:
         # The outermost px of a read at a fractional place are half transparent: one px more on
         # each side is read and cut off.
         x, y = max(left - 1, 0), max(top - 1, 0)
@@ -188,16 +223,18 @@ class Pixels:
         image.putalpha(opaque)
         return self._composite(image)
 
-    def _composite(self, image: Image.Image) -> tuple[Image.Image, Image.Image]:
+    def _composite(self, image: Image.Image) -> tuple[Rgb, Cover]:
         alpha = image.getchannel("A")
         if alpha.getextrema() == (255, 255):
-            return image.convert("RGB"), alpha
+            return np.asarray(image.convert("RGB")), None
         rgb = Image.new("RGB", image.size, self._background)
         rgb.paste(image.convert("RGB"), mask=alpha)
-        return rgb, alpha
+        return np.asarray(rgb), np.asarray(alpha)
 
-    def _blank(self, width: int, height: int) -> tuple[Image.Image, Image.Image]:
-        return Image.new("RGB", (width, height), self._background), Image.new("L", (width, height))
+    def _blank(self, width: int, height: int) -> tuple[Rgb, npt.NDArray[np.uint8]]:
+        rgb = np.empty((height, width, 3), np.uint8)
+        rgb[:] = self._background
+        return rgb, np.zeros((height, width), np.uint8)
 
 
 def check_size(plan: Plan, width: int, height: int) -> None:

@@ -12,7 +12,6 @@ from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from xt_backend.errors import RegionReadError, UsageError
 from xt_backend.keys import RegionStatus
@@ -163,6 +162,13 @@ class Reader:
         start = filled = 0
         try:
             for block_pixels, block_status in self._results():
+                if not filled and len(block_status) == len(status):
+                    yield RegionBatch(
+                        np.arange(start, start + len(status)), block_pixels, block_status
+                    )
+                    start += len(status)
+                    pixels, status = self._buffers(start)
+                    continue
                 done = 0
                 while done < len(block_status):
                     take = min(len(status) - filled, len(block_status) - done)
@@ -215,7 +221,7 @@ class Reader:
     def _read(self, block: Block) -> tuple[Pixels, Status]:
         began = time.perf_counter()
         n, size = len(block.strips), self._size
-        pixels = np.zeros((n, size, size, 3), dtype=np.uint8)
+        pixels = np.empty((n, size, size, 3), dtype=np.uint8)
         status = self._good[block.start : block.start + n].copy()
         try:
             if n > 1:
@@ -248,7 +254,7 @@ class Reader:
                 left, top = window.x - area.x, window.y - area.y
                 # Cut to the region's own window first: the filter must see the same numbers as
                 # in a read of the region alone.
-                own = raw.crop((left, top, left + window.width, top + window.height))
+                own = raw[top : top + window.height, left : left + window.width]
                 self._place(strip, own, out[row])
 
     def _read_alone(self, needs: tuple[Strip, ...], out: Pixels) -> None:
@@ -256,9 +262,9 @@ class Reader:
             self._check_open()
             self._place(strip, self._pixels.raw(self._plan, strip.window), out)
 
-    def _place(self, strip: Strip, raw: Image.Image, out: Pixels) -> None:
-        image = resample(raw, self._plan, strip.window, self._size, strip.n_rows)
-        out[strip.row : strip.row + strip.n_rows] = np.asarray(image)
+    def _place(self, strip: Strip, raw: Pixels, out: Pixels) -> None:
+        rows = slice(strip.row, strip.row + strip.n_rows)
+        out[rows] = resample(raw, self._plan, strip.window, self._size, strip.n_rows)
 
     def _check_open(self) -> None:
         if self._closed.is_set():

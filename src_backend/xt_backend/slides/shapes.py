@@ -18,7 +18,7 @@ from shapely.geometry.base import BaseGeometry
 from xt_backend.errors import AnnotationError
 from xt_backend.wording import counted
 
-__all__ = ["MAX_BYTES", "Shape", "read_shapes", "repair"]
+__all__ = ["MAX_BYTES", "Shape", "read_area", "read_shapes", "repair"]
 
 MAX_BYTES = 256 * 2**20
 """Largest GeoJSON file that is read."""
@@ -81,6 +81,22 @@ def read_shapes(path: Path, *, offset_px: tuple[float, float] = (0, 0)) -> list[
     if features and not shapes:
         raise _error(path, f"holds no area, only {counted(len(features), 'feature')} without one")
     return shapes
+
+
+def read_area(path: Path, *, offset_px: tuple[float, float] = (0, 0)) -> BaseGeometry:
+    """All areas of a GeoJSON file as one, level-0 px.
+
+    Args:
+        path: GeoJSON file.
+        offset_px: As of `read_shapes`.
+
+    Raises:
+        AnnotationError: As of `read_shapes`; also for a file without any feature.
+    """
+    area = shapely.union_all([shape.geometry for shape in read_shapes(path, offset_px=offset_px)])
+    if area.is_empty or area.area == 0:
+        raise _error(path, "holds no area")
+    return area
 
 
 def repair(geometry: BaseGeometry) -> tuple[Polygon | MultiPolygon, str]:

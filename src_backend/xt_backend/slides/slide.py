@@ -13,12 +13,14 @@ import numpy.typing as npt
 from xt_backend.errors import SlideMppError, SlideOpenError, UsageError
 from xt_backend.slides import mpp as mpp_rules
 from xt_backend.slides.companions import missing_files, slide_files
+from xt_backend.slides.direct import DirectTiles
 from xt_backend.slides.identity import identity_of, stamp_files
 from xt_backend.slides.info import SlideInfo, read_info
 from xt_backend.slides.mpp import SlideMpp
 from xt_backend.slides.opening import open_handle
 from xt_backend.slides.overview import make_thumbnail
 from xt_backend.slides.pixels import Pixels, check_size
+from xt_backend.slides.reading import READER_VARIABLE, Reading, wants_direct
 from xt_backend.slides.resample import Plan, levels_of, make_plan
 from xt_backend.slides.thumbnail import Thumbnail
 
@@ -78,7 +80,14 @@ class Slide:
         self._stamp = stamp_files(self._files)
         self.info = read_info(path, self._handle, user_mpp, accept_objective_mpp)
         levels = levels_of(self.info.level_dimensions, self.info.level_downsamples)
-        self.pixels = Pixels(self._handle, levels, self.info.background_rgb)
+        reason = "" if wants_direct() else f"{READER_VARIABLE} says so"
+        self._tiles = DirectTiles(opened, self._handle, self.info, levels, reason=reason)
+        self.pixels = Pixels(self._handle, levels, self.info.background_rgb, self._tiles)
+
+    @property
+    def reading(self) -> Reading:
+        """Who decodes the slide's tiles; compares some of them when first asked or read."""
+        return self._tiles.reading
 
     def require_mpp(self) -> SlideMpp:
         """The pixel size at level 0.
@@ -172,8 +181,7 @@ class Slide:
             (x_px, y_px), (width_px, height_px), (levels[level].width_px, levels[level].height_px)
         )
         check_size(Plan(level, 1, 1.0, 1.0, 1.0, 1.0), width_px, height_px)
-        image = self.pixels.level(level, int(x_px), int(y_px), int(width_px), int(height_px))
-        return np.asarray(image)
+        return self.pixels.level(level, int(x_px), int(y_px), int(width_px), int(height_px))
 
     def thumbnail(self, max_px: int = 1024) -> Thumbnail:
         """A picture of the whole slide, never enlarged.
@@ -203,6 +211,7 @@ class Slide:
 
     def close(self) -> None:
         """Lets go of the files. Reads under way in other threads finish."""
+        self._tiles.close()
         self._handle.close()
 
     def __enter__(self) -> Slide:

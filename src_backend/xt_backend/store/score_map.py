@@ -225,21 +225,24 @@ class ScoreMap:
         values = self.region_only_probabilities if region_only else self.probabilities
         return winners(values, self._thresholds())
 
-    def fractions(self) -> dict[str, float]:
+    def fractions(self, *, region_only: bool = False) -> dict[str, float]:
         """Share of each class in the tissue of all labelled regions, NaN where there is none.
 
         A region counts with the area of its tissue; overlapping regions count each. Of a dense
         model whose mask was made, the shares are those in the mask, where it lies on tissue. Maps
         of older versions do not know the tissue: there the whole area counts.
+
+        Args:
+            region_only: Label by the scores without context; masks always have it.
         """
         for key in (RunMeta.TISSUE_MASK_PX, RunMeta.MASK_PX):
-            if (mask_px := self.run_meta.get(key)) is not None:
+            if not region_only and (mask_px := self.run_meta.get(key)) is not None:
                 return self._shares(np.array([mask_px[name] for name in self.classes], np.float64))
         boxes = self.lattice.boxes(self.cells)
         area = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).astype(np.float64)
         if self.tissue is not None:
             area *= self.tissue
-        labels = self.labels()
+        labels = self.labels(region_only=region_only)
         labelled = labels >= 0
         total = np.bincount(labels[labelled], area[labelled], minlength=len(self.classes))
         return self._shares(total.astype(np.float64))

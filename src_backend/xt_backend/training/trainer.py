@@ -26,6 +26,7 @@ from .examples import Examples, Split
 from .fields import FieldLoader
 from .fit import Fitter
 from .judging import Judged, judge
+from .labels import LabelledSlide
 from .learner import Learner
 from .loader import Loader
 from .pixel_judging import PixelJudged, judge_pixels
@@ -35,7 +36,7 @@ from .processes import Processes
 from .spec import TrainSpec
 from .streamed import StreamedLearner
 
-__all__ = ["Fitted", "Log", "Trainer", "check_processes"]
+__all__ = ["Fitted", "Log", "Trainer", "check_processes", "new_model", "repeatable"]
 
 Log: TypeAlias = Callable[[dict[str, Any]], None]
 
@@ -111,7 +112,9 @@ class Trainer:
             UsageError: Another training left its checkpoint here.
         """
         spec = self.spec
-        model = self._model()
+        if labels := {one.label for one in split.train if isinstance(one, LabelledSlide)}:
+            self._check_classes(sorted(labels), tag)  # before hours of encoding
+        model = new_model(spec, self.examples, self.stain).to(self.device.name)
         encoder = BatchEncoder(model.region_encoder, self.device)
         n_slides = len(split.train) + len(split.val)
         arguments = (model, encoder, spec, self.progress, n_slides, self.notes)
@@ -139,7 +142,7 @@ class Trainer:
         checkpoint = self._checkpoint(learner, tag)
         patients = self.examples.patients_of(sources) if spec.even_patients else ()
         fitter = Fitter(learner, spec, last_epoch, checkpoint, self.processes, patients)
-        with _repeatable(spec.seed):
+        with repeatable(spec.seed):
             self._run(fitter, tag)
             if spec.end_to_end:
                 # Halves the model file; before anything is measured, so that nothing is lost.
@@ -159,22 +162,6 @@ class Trainer:
         """Remove all checkpoints: the result is safe."""
         for checkpoint in self._checkpoints:
             checkpoint.remove()
-
-    def _model(self) -> XT:
-        spec = self.spec
-        encoder = build_region_encoder(
-            spec.region_encoder,
-            region_px=spec.region_px,
-            input_px=spec.input_px,
-            tokens_per_region=spec.tokens_per_region,
-            pooling=spec.pooling,
-            weights=spec.weights,
-            offline=True if spec.offline else None,
-        )
-        encoder.round_to_half()
-        card = first_card(spec, self.examples.classes, self.examples.colors, encoder, self.stain)
-        generator = torch.Generator().manual_seed(spec.seed)
-        return XT(card, encoder, generator=generator).to(self.device.name)
 
     def _run(self, fitter: Fitter, tag: str) -> None:
         spec = self.spec
@@ -244,21 +231,22 @@ class Trainer:
 
     def _check_counts(self, counts: Sequence[ExampleCounts], tag: str) -> None:
         """Tell how many examples of each class there are, and refuse to learn a single class."""
-        first = counts[0]
-        present = [name for name, count in first.train.items() if count]
-        least = 1 if self.spec.task == "detection" else 2  # objects stand against the background
-        if len(present) < least:
-            raise AnnotationError(
-                f"The training slides teach only {', '.join(present) or 'nothing'}",
-                "Add slides of the other classes, or choose the validation slides with --val",
-            )
+        self._check_classes([name for name, count in counts[0].train.items() if count], tag)
         warnings = [text for one in counts for text in one.warnings()]
         self.notes += [f"{tag}: {text}" if tag else text for text in warnings]
         lines = [line for one in counts for line in one.lines()]
-        self.log({"event": "examples", "part": tag, "counts": [one.to_dict() for one in counts]})
         if self.processes.is_main:
             told = (*([tag] if tag else []), *lines, *(f"Warning: {text}" for text in warnings))
             self.progress(Progress("examples", 0, 0, lines=told))
+
+    def _check_classes(self, present: Sequence[str], tag: str) -> None:
+        least = 1 if self.spec.task == "detection" else 2  # objects stand against the background
+        if len(present) < least:
+            part = f" of {tag}" if tag else ""
+            raise AnnotationError(
+                f"The training slides{part} teach only {', '.join(present) or 'nothing'}",
+                "Add slides of the other classes, or choose the validation slides with --val",
+            )
 
     def _keep_best(self, fitter: Fitter, path: Path) -> str | None:
         """Save the best epoch so far; its name, or None where there is none."""
@@ -271,8 +259,28 @@ class Trainer:
         return path.name
 
 
+def new_model(spec: TrainSpec, examples: Examples, stain: StainInfo | None = None) -> XT:
+    """A model that has learnt nothing yet.
+
+    Raises:
+        ModelError: Region encoder or context cannot be built.
+    """
+    region_encoder = build_region_encoder(
+        spec.region_encoder,
+        region_px=spec.region_px,
+        input_px=spec.input_px,
+        tokens_per_region=spec.tokens_per_region,
+        pooling=spec.pooling,
+        weights=spec.weights,
+        offline=True if spec.offline else None,
+    )
+    region_encoder.round_to_half()
+    card = first_card(spec, examples.classes, examples.colors, region_encoder, stain)
+    return XT(card, region_encoder, generator=torch.Generator().manual_seed(spec.seed))
+
+
 @contextmanager
-def _repeatable(seed: int) -> Iterator[None]:
+def repeatable(seed: int) -> Iterator[None]:
     """Draw dropout from a seed and use deterministic kernels; put both back afterwards."""
     before = torch.are_deterministic_algorithms_enabled()
     devices = list(range(torch.cuda.device_count()))

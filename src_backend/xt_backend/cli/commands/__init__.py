@@ -1,6 +1,7 @@
 """One module a command; importing this package registers them all."""
 
 from . import (
+    bench,
     doctor,
     evaluate,
     export,
@@ -15,6 +16,7 @@ from . import (
 )
 
 __all__ = [
+    "bench",
     "doctor",
     "evaluate",
     "export",

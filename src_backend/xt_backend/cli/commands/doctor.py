@@ -97,6 +97,22 @@ def _openslide() -> Finding:
     return Finding("openslide", "ok", found)
 
 
+def _reader() -> Finding:
+    from xt_backend.errors import UsageError
+    from xt_backend.slides.jpeg_tile import DecoderError, decoder_version
+    from xt_backend.slides.reading import READER_VARIABLE, wants_direct
+
+    slow = "OpenSlide reads every tile, several times slower"
+    try:
+        if not wants_direct():
+            return Finding("reader", "warning", f"{READER_VARIABLE} is set: {slow}")
+        return Finding("reader", "ok", f"simplejpeg {decoder_version()} decodes JPEG tiles")
+    except UsageError as error:
+        return Finding("reader", "missing", str(error))
+    except DecoderError as error:
+        return Finding("reader", "warning", f"{error}: {slow}. Install simplejpeg")
+
+
 def _napari() -> Finding:
     try:
         found = version("napari")
@@ -215,6 +231,7 @@ _CHECKS: tuple[Callable[[], Finding], ...] = (
     _torch,
     _device,
     _openslide,
+    _reader,
     _napari,
     _display,
     _gl,

@@ -1,4 +1,4 @@
-"""``napari-xt import-images``"""
+"""``napari-xt import``"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..console import print_json, progress_bar, say
 from ..options import Json, check_slide_mpp
 
 
-@app.command("import-images")
+@app.command("import")
 def import_images(
     images: Annotated[Path, typer.Argument(help="Folder of pictures: PNG, JPEG, TIFF, ...")],
     out: Annotated[Path, typer.Option(help="Folder to write into.")],
@@ -30,7 +30,7 @@ def import_images(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Make slides of plain pictures, and annotations (GeoJSON) of their masks."""
+    """Make slides of plain pictures, and annotations of their masks."""
     from xt_backend.samples import import_pictures
 
     check_slide_mpp(mpp, "--mpp")

@@ -86,6 +86,7 @@ def _facts(slide: Slide, cards: list[ModelCard]) -> tuple[dict[str, Any], bool]:
         "objective_power": about.objective_power,
         "bounds_px": list(about.bounds_px) if about.has_bounds else None,
         "missing_files": slide.missing,
+        "reader": str(slide.reading),
     }
     tissue = None
     try:

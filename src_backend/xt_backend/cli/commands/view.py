@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from xt_backend.errors import InputNotFoundError, UsageError
+from xt_backend.errors import InputNotFoundError, SlideError, StoreError, UsageError
 
 from ..app import command
 
@@ -29,4 +29,8 @@ def view(
     if find_spec("napari") is None:
         raise UsageError("napari is not installed", 'Install it with: pip install "napari-xt[all]"')
     # By name: nothing below the window may depend on it.
-    import_module("napari_xt.view").show(slide, run_dir)
+    window = import_module("napari_xt.view")
+    try:
+        window.show(slide, run_dir)
+    except (SlideError, StoreError) as error:  # both were named, so nothing was worked on yet
+        raise UsageError(error.cause, error.way_out) from error

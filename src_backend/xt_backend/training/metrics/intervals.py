@@ -43,11 +43,11 @@ class Interval:
 def bootstrap(
     numbers: Callable[[Floats], Floats], unit: Ints, n_bootstrap: int, seed: int
 ) -> Floats:
-    """(n_bootstrap, M) numbers with the units drawn again, with replacement."""
+    """(n_bootstrap, M) numbers with the units drawn again, with replacement; none of one unit."""
     n_units = int(unit.max()) + 1 if len(unit) else 0
     rng = np.random.default_rng(seed)
     draws = []
-    for _ in range(n_bootstrap if n_units else 0):
+    for _ in range(n_bootstrap if n_units > 1 else 0):
         counts = np.bincount(rng.integers(n_units, size=n_units), minlength=n_units)
         draws.append(numbers(counts[unit].astype(np.float64)))
     width = len(numbers(np.ones(len(unit))))

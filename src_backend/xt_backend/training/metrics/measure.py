@@ -140,7 +140,8 @@ def _units(slides: Ints, patients: Ints | None) -> tuple[str, Ints]:
         known, unit = np.unique(groups, return_inverse=True)
         if len(known) >= MIN_SLIDES_TO_RESAMPLE:
             return name, unit.astype(np.int64)
-    return "regions", np.arange(len(slides), dtype=np.int64)
+    alone = len(np.unique(slides)) == len(slides)  # one row a slide, as in the slide task
+    return "slides" if alone else "regions", np.arange(len(slides), dtype=np.int64)
 
 
 class _Head:

@@ -1,0 +1,57 @@
+"""What a run of benchmarks is asked to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from xt_backend.config import usage_error
+
+__all__ = ["BenchSpec"]
+
+
+class BenchSpec(BaseModel):
+    """One run of benchmarks.
+
+    Attributes:
+        names: Benchmarks, in this order; when empty all but those that take hours.
+        out: Folder of the page, its pictures and the measurements.
+        quick: Sizes that only show that everything works.
+        seeds: Trainings of each kind, with seeds from 0.
+        data: Folder of real labelled images, as in docs/bench.md; None leaves those out.
+        work: Folder for sample slides and features, kept for next time; None takes the user's
+            cache folder.
+        resume: Keep what `out` already holds of the same measurements; False measures anew.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    names: tuple[str, ...] = ()
+    out: Path = Path("benchmarks")
+    quick: bool = False
+    seeds: Annotated[int, Field(ge=1, le=100)] = 3
+    data: Path | None = None
+    work: Path | None = None
+    resume: bool = True
+
+    @classmethod
+    def checked(cls, values: dict[str, Any]) -> Self:
+        """Make a spec from plain values.
+
+        Raises:
+            UsageError: An unknown option or a wrong value, named.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise usage_error(error) from error
+
+    def work_folder(self) -> Path:
+        """Folder for sample slides and features."""
+        if self.work is not None:
+            return self.work
+        import platformdirs
+
+        return Path(platformdirs.user_cache_dir("napari-xt", appauthor=False)) / "bench"

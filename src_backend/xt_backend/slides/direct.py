@@ -1,0 +1,284 @@
+"""Tiles decoded without OpenSlide, where that has been seen to give the same pixels."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from xt_backend.errors import RegionReadError
+from xt_backend.slides.handle import Handle
+from xt_backend.slides.info import SlideInfo
+from xt_backend.slides.jpeg_tile import DecoderError, Signature, decoder_version
+from xt_backend.slides.reading import Reading
+from xt_backend.slides.resample import Level
+from xt_backend.slides.tile_layout import TileLayout, read_layouts
+from xt_backend.slides.tile_memory import TileMemory
+
+__all__ = ["CACHE_BYTES", "DirectTiles"]
+
+CACHE_BYTES = 128 * 2**20
+"""Decoded tiles that are kept of one slide at most: two rows of a slide 80 000 px wide."""
+
+_LEAST_BYTES = 16 * 2**20
+_SAMPLES = 4
+_TRIES = 12
+
+Rgb = npt.NDArray[np.uint8]
+Box = tuple[int, int, int, int]
+Key = tuple[int, int]
+
+
+class _File:
+    """A file for reading at any place, from any thread; closed with the last reference."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        self._lock = threading.Lock()
+        weakref.finalize(self, os.close, self._descriptor)
+
+    def read(self, offset: int, count: int) -> bytes:
+        # Not mapped into memory: a file that is cut off meanwhile would end the process.
+        if hasattr(os, "pread"):
+            return os.pread(self._descriptor, count, offset)
+        with self._lock:
+            os.lseek(self._descriptor, offset, os.SEEK_SET)
+            return os.read(self._descriptor, count)
+
+
+class DirectTiles:
+    """Decodes tiles into a bounded cache, from any thread, or leaves them to OpenSlide.
+
+    Which levels are decoded directly is decided at the first read: the layout has to be known,
+    and some tiles of each level have to be the same, pixel by pixel, as OpenSlide has them; if
+    any is not, OpenSlide reads the whole slide. Of a tile that is missing, cannot be read, holds
+    anything unusual or makes the decoder warn, nothing is returned: OpenSlide shall read it, or
+    say that it cannot.
+
+    Args:
+        path: The file that OpenSlide opened.
+        handle: The oracle.
+        info: What it says of the slide.
+        levels: The slide's geometry.
+        reason: Why OpenSlide shall read everything; empty to look for oneself.
+        cache_bytes: Decoded tiles that are kept at most.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        handle: Handle,
+        info: SlideInfo,
+        levels: Sequence[Level],
+        *,
+        reason: str = "",
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        self._path, self._handle, self._info, self._levels = path, handle, info, tuple(levels)
+        self._lock = threading.Lock()
+        self._choosing = threading.Lock()
+        self._file: _File | None = None
+        self._layouts: dict[int, TileLayout] = {}
+        self._known: dict[int, set[Signature]] = {}
+        self._memory = TileMemory(cache_bytes)
+        self._doubtful: set[Key] = set()
+        self._closed = False
+        self._reading: Reading | None = None
+        if reason:
+            self._reading = Reading("", (reason,) * len(self._levels))
+
+    @property
+    def reading(self) -> Reading:
+        """Who decodes which level; looked for when first asked."""
+        if self._reading is None:
+            with self._choosing:
+                if self._reading is None:
+                    self._reading = self._choose()
+        return self._reading
+
+    def read(self, level: int, x: int, y: int, out: Rgb) -> list[Box]:
+        """Fills in what tiles show of a place on a level.
+
+        Args:
+            level: Pyramid level.
+            x: Left edge, px of the level.
+            y: Upper edge, px of the level.
+            out: (height, width, 3) uint8; all of it lies on the level.
+
+        Returns:
+            (left, top, right, lower) in `out` of the pieces that were not filled in.
+        """
+        height, width = out.shape[:2]
+        if self.reading.reasons[level]:
+            return [(0, 0, width, height)]
+        layout = self._layouts[level]
+        x, y = x - layout.left_px, y - layout.top_px
+        missing = list(_around(x, y, width, height, layout.width_px, layout.height_px))
+        tile_w, tile_h = layout.jpeg.width_px, layout.jpeg.height_px
+        left, top = max(x, 0), max(y, 0)
+        right, lower = min(x + width, layout.width_px), min(y + height, layout.height_px)
+        if right <= left or lower <= top:
+            return missing
+        for row in range(top // tile_h, -(-lower // tile_h)):
+            y0, y1 = max(row * tile_h, top), min((row + 1) * tile_h, lower)
+            for col in range(left // tile_w, -(-right // tile_w)):
+                x0, x1 = max(col * tile_w, left), min((col + 1) * tile_w, right)
+                place = out[y0 - y : y1 - y, x0 - x : x1 - x]
+                corner = y0 - row * tile_h, x0 - col * tile_w
+                if not self._fill(level, row * layout.n_cols + col, corner, place):
+                    missing.append((x0 - x, y0 - y, x1 - x, y1 - y))
+        return missing
+
+    def close(self) -> None:
+        """Lets go of the file and the tiles; reads under way finish."""
+        with self._lock:
+            self._closed = True
+            self._file = None
+        self._memory.close()
+
+    def _fill(self, level: int, index: int, corner: tuple[int, int], place: Rgb) -> bool:
+        """Copies a part of a tile; False leaves it to OpenSlide."""
+        jpeg = self._layouts[level].jpeg
+        key = level, index
+        tile = self._memory.borrow(key)
+        if tile is None:
+            file = self._file
+            if file is None or key in self._doubtful:
+                return False
+            if place.shape[:2] == (jpeg.height_px, jpeg.width_px) and place.flags.c_contiguous:
+                # Who asks for tiles one by one has no use for half of one later.
+                return self._decode(file, level, index, place)
+            tile = self._memory.blank(jpeg.height_px, jpeg.width_px)
+            if not self._decode(file, level, index, tile.pixels):
+                return False
+            self._memory.keep(key, tile)
+        top, left = corner
+        place[:] = tile.pixels[top : top + place.shape[0], left : left + place.shape[1]]
+        self._memory.give_back(tile)
+        return True
+
+    def _decode(self, file: _File, level: int, index: int, out: Rgb) -> bool:
+        """Decodes a tile; one that cannot be is not tried again."""
+        layout = self._layouts[level]
+        data = _bytes_of(file, layout, index)
+        if data is None:
+            return False
+        good = layout.jpeg.signature(data) in self._known[level] and layout.jpeg.decode(data, out)
+        if not good:
+            self._doubtful.add((level, index))
+        return good
+
+    def _choose(self) -> Reading:
+        n = len(self._levels)
+        try:
+            decoder = f"simplejpeg {decoder_version()}"
+            found = read_layouts(self._path, self._info, self._levels)
+            file = _File(self._path)
+            reasons = []
+            for level, layout in enumerate(found):
+                if isinstance(layout, TileLayout):
+                    self._layouts[level], self._known[level] = layout, set()
+                    reasons.append(self._compare(file, level))
+                else:
+                    reasons.append(layout)
+        except DecoderError as error:
+            return Reading("", (str(error),) * n)
+        except OSError as error:
+            return Reading("", (f"the file cannot be opened a second time ({error.strerror})",) * n)
+        except Exception as error:
+            # A library that is there but broken must not stop what OpenSlide can read.
+            return Reading("", (f"direct decoding does not work ({type(error).__name__})",) * n)
+        if "" not in reasons:
+            return Reading("", tuple(reasons))
+        with self._lock:
+            self._file = None if self._closed else file
+        self._memory.max_bytes = min(self._memory.max_bytes, max(_LEAST_BYTES, self._two_rows()))
+        return Reading(decoder, tuple(reasons))
+
+    def _two_rows(self) -> int:
+        """Bytes of two rows of the largest level's tiles: what a walk in rows comes back to."""
+        return max(
+            2 * layout.n_cols * layout.jpeg.width_px * layout.jpeg.height_px * 3
+            for layout in self._layouts.values()
+        )
+
+    def _compare(self, file: _File, level: int) -> str:
+        """Compares some tiles of a level with OpenSlide's; empty if they are the same.
+
+        Raises:
+            DecoderError: One of them is not.
+        """
+        layout, seen = self._layouts[level], 0
+        tile = np.empty((layout.jpeg.height_px, layout.jpeg.width_px, 3), np.uint8)
+        for index in _sampled(layout.counts):
+            place = self._place(level, index)
+            try:
+                image = self._handle.read(level, *place)
+            except RegionReadError:
+                continue
+            data = _bytes_of(file, layout, index)
+            signature = None if data is None else layout.jpeg.signature(data)
+            if data is None or signature is None or not layout.jpeg.decode(data, tile):
+                continue
+            width, height = place[1]
+            theirs = np.asarray(image)
+            if (theirs[..., 3] != 255).any() or (theirs[..., :3] != tile[:height, :width]).any():
+                raise DecoderError(f"a tile of level {level} decodes differently")
+            self._known[level].add(signature)
+            seen += 1
+            if seen == _SAMPLES:
+                break
+        return "" if seen else "none of its tiles that were tried can be decoded directly"
+
+    def _place(self, level: int, index: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Location, level-0 px, and size, px of the level, of what is seen of a tile."""
+        layout = self._layouts[level]
+        row, col = divmod(index, layout.n_cols)
+        x, y = col * layout.jpeg.width_px, row * layout.jpeg.height_px
+        size = (
+            min(layout.jpeg.width_px, layout.width_px - x),
+            min(layout.jpeg.height_px, layout.height_px - y),
+        )
+        step = int(self._levels[level].downsample)
+        return ((x + layout.left_px) * step, (y + layout.top_px) * step), size
+
+
+def _bytes_of(file: _File, layout: TileLayout, index: int) -> bytes | None:
+    """A tile as it is in the file; None if it is missing or not all there."""
+    count = int(layout.counts[index])
+    if count <= 0:
+        return None
+    try:
+        data = file.read(int(layout.offsets[index]), count)
+    except (OSError, ValueError, OverflowError):
+        return None
+    return data if len(data) == count else None
+
+
+def _sampled(counts: npt.NDArray[np.int64]) -> list[int]:
+    """Tiles that tell most: the longest, the first, the last, and some between."""
+    held = np.flatnonzero(counts > 0)
+    if not len(held):
+        return []
+    longest = int(held[counts[held].argmax()])
+    spread = held[np.linspace(0, len(held) - 1, _TRIES).round().astype(int)].tolist()
+    return list(dict.fromkeys([longest, spread[0], spread[-1], *spread[_TRIES // 2 :], *spread]))
+
+
+def _around(x: int, y: int, width: int, height: int, whole_w: int, whole_h: int) -> Iterator[Box]:
+    """The pieces of a place that lie beside a picture of the given size."""
+    left, top = min(max(-x, 0), width), min(max(-y, 0), height)
+    right, lower = max(min(whole_w - x, width), left), max(min(whole_h - y, height), top)
+    for box in (
+        (0, 0, width, top),
+        (0, lower, width, height),
+        (0, top, left, lower),
+        (right, top, width, lower),
+    ):
+        if box[0] < box[2] and box[1] < box[3]:
+            yield box

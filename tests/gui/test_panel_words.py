@@ -1,0 +1,135 @@
+"""What the panel says: whole sentences, true areas, nothing cut off without a trace."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from qtpy.QtCore import QEvent, QPoint
+from qtpy.QtGui import QHelpEvent, QImage
+from qtpy.QtWidgets import QApplication, QToolTip
+from support.reference import reference_model
+
+from napari_xt.choice import Choice
+from napari_xt.models import ModelChoice, explain
+from napari_xt.words import as_sentences, partial_words, summary
+from xt_backend.engine.events import RunFinished
+from xt_backend.keys import RegionStatus
+
+from .conftest import PURPLE, speckled, write_slide
+from .maps import score_map
+from .test_run import PATIENCE_MS, click, open_slide_layer, run_to_end
+
+
+def tissue_mm2(panel: Any) -> float:
+    found = re.search(r", ([\d.]+) mm² of tissue\. ", panel.plan.text())
+    assert found, panel.plan.text()
+    return float(found[1])
+
+
+def test_the_plan_states_the_tissue_not_the_padding(qtbot: Any, panel: Any, tmp_path: Path) -> None:
+    # All of it tissue, and neither side a multiple of the regions' 64 px.
+    slide = write_slide(tmp_path / "s.tiff", speckled((1000, 1100), PURPLE))
+    open_slide_layer(panel, slide)
+    qtbot.waitUntil(lambda: "mm²" in panel.plan.text(), timeout=PATIENCE_MS)
+    area_mm2 = 1000 * 1100 * 0.0005**2
+    assert tissue_mm2(panel) == pytest.approx(area_mm2, rel=0.01)
+    said: list[float] = []
+    panel.session.planned.connect(lambda event: said.append(tissue_mm2(panel)))
+    score_map = run_to_end(qtbot, panel).score_map
+    assert said == [pytest.approx(area_mm2, rel=0.01)]
+    shares = [f"{share:.1%}" for share in score_map.fractions().values()]
+    assert [label.text() for label in panel.results._shares] == shares
+    regions_mm2 = len(score_map) * 0.032**2
+    assert regions_mm2 > 1.05 * area_mm2
+    # Sentences begin as such.
+    assert "of tissue. No glass is in view" in panel.plan.text()
+
+
+def test_notes_become_sentences() -> None:
+    assert as_sentences("no glass is in view", "is it here?") == "No glass is in view. Is it here?"
+    assert as_sentences("70 regions") == "70 regions."
+    assert as_sentences() == ""
+
+
+def test_a_run_off_the_tissue_says_so_and_leaves_the_last_result(
+    qtbot: Any, panel: Any, square_slide: Path
+) -> None:
+    open_slide_layer(panel, square_slide)
+    run_to_end(qtbot, panel)
+    layers, shares = list(panel._viewer.layers), panel.results._shares[0].text()
+    click(qtbot, panel, "Draw")
+    shapes = panel.form.area.currentData()
+    shapes.add_rectangles([[1536, 64], [1536, 512], [1984, 512], [1984, 64]])
+    qtbot.waitUntil(lambda: "Nothing to score" in panel.plan.text(), timeout=PATIENCE_MS)
+    assert not len(run_to_end(qtbot, panel).score_map)
+    assert panel.status.text() == "Done: there was nothing to score."
+    assert "holds no tissue" in panel.plan.text()
+    assert panel.progress.value() == 0
+    assert list(panel._viewer.layers) == [*layers, shapes]
+    assert panel.results._shares[0].text() == shares
+
+
+def test_ends_of_runs_in_words() -> None:
+    done = np.full(69, RegionStatus.OK, np.uint8)
+    with_context = score_map(status=done, logits=np.ones((69, 3), np.float32))
+    alone = score_map(status=done)
+    alone = score_map(status=done, logits=alone.region_only_logits)
+    assert partial_words(alone, "cancelled") == "Partial: cancelled, and judged without context."
+    assert "in detail" in partial_words(with_context, "the run failed")
+    assert summary(RunFinished("r", alone, cancelled=True)).endswith("scored, but each alone.")
+    assert summary(RunFinished("r", with_context, cancelled=True)).endswith("in detail.")
+    assert summary(RunFinished("r", with_context)) == "Done: 69 regions."
+
+
+def test_a_long_choice_is_shortened_and_told_whole(qtbot: Any, panel: Any) -> None:
+    area: Choice = panel.form.area
+    area.resize(150, area.height())
+    assert area.shown_text == area.currentText() == "All tissue"
+    assert area.told == area.toolTip()
+    click(qtbot, panel, "Draw")
+    panel.form.area.currentData().name = "Lobules that the second reader doubts"
+    assert area.currentText() == "Inside “Lobules that the second reader doubts”"
+    assert area.shown_text.endswith("…")
+    assert area.shown_text[:12] == area.currentText()[:12]
+    QApplication.sendEvent(area, QHelpEvent(QEvent.Type.ToolTip, QPoint(), QPoint(5, 5)))
+    assert QToolTip.text() == f"{area.currentText()}\n{area.toolTip()}"
+    # What is painted is what was shortened.
+    shortened = area.grab().toImage()
+    panel.form.area.currentData().name = "Lobules that the second reader saw"
+    assert area.grab().toImage() == shortened
+    panel.form.area.currentData().name = "Ducts"
+    assert area.grab().toImage() != shortened
+
+
+def test_the_pixel_size_is_said_as_the_box_shows_it(panel: Any) -> None:
+    fine = ModelChoice("m", "m", reference_model(model_mpp=0.75).card)
+    words = explain(fine, 0.736648, allow_upsample=False)
+    assert "the slide's 0.7366 is fine enough" in words
+    panel.form.show_mpp(0.736648, stated=True)
+    assert panel.form.mpp.text().startswith("0.7366 ")
+
+
+def contrast(box: Any) -> float:
+    """Of the text in a spin box, as WCAG counts it: 4.5 is what small text needs."""
+    picture = box.grab().toImage().convertToFormat(QImage.Format.Format_RGB888)
+    raw = np.frombuffer(picture.constBits(), np.uint8)
+    rows = raw.reshape(picture.height(), picture.bytesPerLine())[:, : 3 * picture.width()]
+    share = rows.reshape(picture.height(), picture.width(), 3) / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    light = linear @ (0.2126, 0.7152, 0.0722)
+    inner = light[4:-4, 30:-30]  # without frame and buttons
+    ground = np.median(inner)
+    ratios = (np.maximum(inner, ground) + 0.05) / (np.minimum(inner, ground) + 0.05)
+    return float(ratios.max())
+
+
+def test_a_stated_pixel_size_can_be_read_in_both_themes(panel: Any) -> None:
+    panel.form.show_mpp(0.25, stated=True)
+    for theme in ("light", "dark"):
+        panel._viewer.theme = theme
+        panel.form.mpp.resize(200, 26)
+        assert contrast(panel.form.mpp) >= 4.5, theme
