@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
 from collections.abc import Callable
@@ -27,8 +28,14 @@ __all__ = ["Overlay", "prepare_soon"]
 
 
 def prepare_soon() -> None:
-    """Load in a thread what napari loads with its first labels layer: pandas takes its time."""
-    threading.Thread(target=import_module, args=("pandas",), name="xt-warm", daemon=True).start()
+    """Load in a thread what napari loads with its first labels layer, and takes its time over."""
+    threading.Thread(target=_prepare, name="xt-warm", daemon=True).start()
+
+
+def _prepare() -> None:
+    for name in ("pandas", "skimage.color.colorconv"):
+        with contextlib.suppress(ImportError):  # of use to other versions of napari only
+            import_module(name)
 
 
 def _at_once(job: Callable[[], None]) -> None:

@@ -10,12 +10,15 @@ Example:
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .lazy import attributes as _attributes
 
 if TYPE_CHECKING:
     from .backend import Backend
-    from .batch import Run, features, score
+    from .batch.features import features
+    from .batch.result import Run
+    from .batch.score import score
     from .engine import RegionsDecoded, RegionsScored, RunFailed, RunFinished, RunPlanned, RunSpec
     from .errors import XTError
     from .slides import Slide, open_slide
@@ -56,10 +59,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+__getattr__ = _attributes(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

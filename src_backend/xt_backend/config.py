@@ -42,7 +42,25 @@ def _known_device(name: str) -> str:
     return name
 
 
-class CommonOptions(BaseModel):
+class Options(BaseModel):
+    """Options of a command: fixed once they are made, and none that is not known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
+
+    @classmethod
+    def checked(cls, values: dict[str, Any]) -> Self:
+        """Make options from plain values.
+
+        Raises:
+            UsageError: An unknown option or a wrong value, named.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise usage_error(error) from error
+
+
+class CommonOptions(Options):
     """What every command that reads slides understands.
 
     Attributes:
@@ -61,8 +79,6 @@ class CommonOptions(BaseModel):
         workers: Reader threads; 0 reads in the encoding thread.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
-
     slide_mpp: float | None = None
     accept_objective_mpp: bool = False
     allow_upsample: bool = False
@@ -78,18 +94,6 @@ class CommonOptions(BaseModel):
     max_pixels: Annotated[int, Field(ge=1)] = 400_000_000_000
     workers: Annotated[int, Field(ge=0, le=64)] = 2
     offline: bool = False
-
-    @classmethod
-    def checked(cls, values: dict[str, Any]) -> Self:
-        """Make options from plain values.
-
-        Raises:
-            UsageError: An unknown option or a wrong value, named.
-        """
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            raise usage_error(error) from error
 
     def cache_dir(self) -> Path | None:
         """Folder of the region stores, or None when nothing is to be kept."""

@@ -128,11 +128,11 @@ def test_labelled_images_become_regions(labelled_images: Path) -> None:
     how = next(one for one in SETS if one.name == "tumour")
     net = build_region_encoder("test_resnet", region_px=how.region_px, weights="random")
     encoded = encode(found["tumour"], how, BatchEncoder(net, choose_device("cpu")), print)
-    roi = next(one for one in encoded if one.name == "a.png")
+    roi = next(one for one in encoded if one.source.name == "a.png")
     # 256 px at 0.25 um/px are one region of 64 um, half tumour.
     np.testing.assert_allclose(roi.shares, [[0.5, 0.5]])
     np.testing.assert_allclose(roi.positions_um, [[32.0, 32.0]])
-    patch = next(one for one in encoded if one.name == "b.png")
+    patch = next(one for one in encoded if one.source.name == "b.png")
     np.testing.assert_allclose(patch.shares[:, 1], [1.0, 0.0, 1.0, 0.0])
     np.testing.assert_allclose(patch.positions_um, [[32, 32], [96, 32], [32, 96], [96, 96]])
     # Runs of five neighbours are held out together.

@@ -41,7 +41,7 @@ class ContextCost(Benchmark):
             "dim": 24 if quick else 192,
             "layers": 2,
             "lengths": lengths,
-            # Quadratic: the longest would take minutes, and slow everything beside it.
+            # Its time is quadratic: the longest would hold up everything beside it.
             "longest_attention": lengths[-2 if quick else -3],
             "compared_at": lengths[-3],
             "exponent_from": lengths[-4],
@@ -139,8 +139,8 @@ class ContextCost(Benchmark):
                 "one field, `build_context`'s defaults; `attention` is full attention (SDPA), 6 "
                 f"heads, the quadratic baseline. {recipe['rounds']} rounds over all kinds and "
                 "lengths in turn, of which the fastest counts. Attention over "
-                f"more than {short(recipe['longest_attention'])} tokens is left out: it takes "
-                "minutes where the others take seconds.",
+                f"more than {short(recipe['longest_attention'])} tokens is left out: its time "
+                "grows with their square.",
             ],
             [summary, by_length, by_memory],
             [

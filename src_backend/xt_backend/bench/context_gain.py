@@ -73,7 +73,7 @@ class ContextGain(Benchmark):
                     *(spread([one["context"]["f1"][name] for one in found]) for name in STROMA),
                     spread(alone),
                     "-" if gain is None or kind == "none" else f"{gain:+.0f}",
-                    number(mean(one["seconds"] for one in found) / 60, 1),
+                    number(min(one["seconds"] for one in found) / 60, 1),
                 ]
             )
         table = Table(
@@ -84,7 +84,7 @@ class ContextGain(Benchmark):
                 *(f"F1 {name}" for name in STROMA),
                 "region-only head",
                 "points above `none`",
-                "minutes",
+                "minutes, fastest seed",
             ),
             rows,
             f"Mean over the seeds (least to largest). Wanted: F1 of both at least {LIMIT_F1}, and "

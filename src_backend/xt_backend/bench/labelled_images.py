@@ -11,6 +11,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from xt_backend.engine import BatchEncoder
+from xt_backend.training.annotations import AnnotatedSlide
+from xt_backend.training.labels import LabelledSlide
+from xt_backend.training.truth import Source
 
 __all__ = ["SETS", "ImageSet", "LabelledImage", "encode", "find_sets"]
 
@@ -64,18 +67,24 @@ class EncodedImage:
     """The regions of one image.
 
     Attributes:
-        name: File name.
+        source: The image, with its mask or label.
         fold: As of its image.
         features: (N, k*k, D) float16.
         positions_um: (N, 2) float64 centres.
         shares: (N, C) class shares of the regions, or (1, C) of the image.
     """
 
-    name: str
+    source: Source
     fold: int
     features: npt.NDArray[np.float16]
     positions_um: npt.NDArray[np.float64]
     shares: npt.NDArray[np.float32]
+
+
+def _source(one: LabelledImage) -> Source:
+    if one.mask is not None:
+        return AnnotatedSlide(one.path, one.mask)
+    return LabelledSlide(one.path, one.label or "")
 
 
 def classes_of(images: Sequence[LabelledImage]) -> tuple[str, ...]:
@@ -112,7 +121,7 @@ def encode(
         cells = np.stack([places % cols, places // cols], axis=1) + 0.5
         encoded.append(
             EncodedImage(
-                name=one.path.name,
+                source=_source(one),
                 fold=one.fold,
                 features=encoder.encode(regions),
                 positions_um=cells.astype(np.float64) * (how.region_px * how.model_mpp),

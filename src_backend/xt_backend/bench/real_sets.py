@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -15,7 +14,6 @@ from xt_backend.errors import InputNotFoundError
 from xt_backend.keys import DEFAULT_COLORS
 from xt_backend.model import XT, build_region_encoder
 from xt_backend.training import Metrics, TrainSpec
-from xt_backend.training.annotations import AnnotatedSlide
 from xt_backend.training.augment import View
 from xt_backend.training.cached import judge_fields
 from xt_backend.training.describe import first_card
@@ -26,7 +24,7 @@ from .benchmark import Benchmark, Case, Result, Workplace
 from .context_gain import KINDS
 from .fields import FieldSet, whitening_of
 from .labelled_images import SETS, EncodedImage, ImageSet, classes_of, encode, find_sets
-from .section import Section, Table, number, spread
+from .section import Section, Table, spread
 from .spec import BenchSpec
 from .trial import run_trial
 
@@ -137,7 +135,7 @@ class RealSets(Benchmark):
                 for head in ("context", "region_only"):
                     for what in ("auroc", "balanced_accuracy"):
                         row.append(spread([one[head][what] for one in found]))
-                rows.append([*row, number(mean(one["seconds"] for one in found) / 60, 1)])
+                rows.append(row)
             first = here[0].values
             tables.append(
                 Table(
@@ -148,7 +146,6 @@ class RealSets(Benchmark):
                         "balanced accuracy",
                         "AUROC, region only",
                         "balanced accuracy, region only",
-                        "minutes",
                     ),
                     rows,
                     f"{how.about} {first['images']} images, {first['regions']} judged.",
@@ -218,5 +215,4 @@ def _field(one: EncodedImage, whiten: Callable[[torch.Tensor], torch.Tensor]) ->
         tokens = whiten(torch.from_numpy(one.features).float()).numpy()
     weights = np.ones(len(one.shares), np.float32)
     view = View(tokens, one.positions_um, one.shares, weights)
-    source = AnnotatedSlide(Path(one.name), Path(one.name))
-    return LabelledField(source, view, one.shares.argmax(axis=1).astype(np.int64))
+    return LabelledField(one.source, view, one.shares.argmax(axis=1).astype(np.int64))

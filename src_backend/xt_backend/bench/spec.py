@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from xt_backend.config import usage_error
+from xt_backend.config import Options
 
 __all__ = ["BenchSpec"]
 
 
-class BenchSpec(BaseModel):
+class BenchSpec(Options):
     """One run of benchmarks.
 
     Attributes:
@@ -26,8 +26,6 @@ class BenchSpec(BaseModel):
         resume: Keep what `out` already holds of the same measurements; False measures anew.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     names: tuple[str, ...] = ()
     out: Path = Path("benchmarks")
     quick: bool = False
@@ -35,18 +33,6 @@ class BenchSpec(BaseModel):
     data: Path | None = None
     work: Path | None = None
     resume: bool = True
-
-    @classmethod
-    def checked(cls, values: dict[str, Any]) -> Self:
-        """Make a spec from plain values.
-
-        Raises:
-            UsageError: An unknown option or a wrong value, named.
-        """
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            raise usage_error(error) from error
 
     def work_folder(self) -> Path:
         """Folder for sample slides and features."""

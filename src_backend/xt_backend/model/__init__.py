@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from xt_backend import lazy
+
 if TYPE_CHECKING:
     from xt_backend.model.backbone import REGION_ENCODERS, list_region_encoders
     from xt_backend.model.card import (
@@ -95,17 +97,11 @@ _HOMES = {
     "reference": ("ReferenceXT",),
     "xt": ("XT",),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_load = lazy.attributes(__name__, {name: home for home, names in _HOMES.items() for name in names})
 
 
 def __getattr__(name: str) -> Any:
-    if name == "reference":
-        return importlib.import_module(f"{__name__}.reference")
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-    globals()[name] = value
-    return value
+    return importlib.import_module(f"{__name__}.{name}") if name == "reference" else _load(name)
 
 
 def __dir__() -> list[str]:

@@ -5,8 +5,9 @@ Names are loaded on first use: who needs only the lattice loads neither OpenSlid
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from xt_backend import lazy
 
 if TYPE_CHECKING:
     from .colour import COLOUR_NUMBERS, stained_colours
@@ -103,10 +104,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+__getattr__ = lazy.attributes(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:
