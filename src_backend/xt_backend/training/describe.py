@@ -171,12 +171,22 @@ def _calibrated(card: ModelCard, judged: Sequence[Judged], spec: TrainSpec) -> M
     soft = np.concatenate([one.soft for one in judged])
     true = np.concatenate([one.true for one in judged])
     weights = _counts(judged, even=spec.even_patients)
+    groups = _groups(judged)
     finite = np.isfinite(logits).all(axis=1)
-    logits, soft, true, weights = logits[finite], soft[finite], true[finite], weights[finite]
+    logits, soft, true = logits[finite], soft[finite], true[finite]
+    weights, groups = weights[finite], groups[finite]
     temperature = fit_temperature(logits, soft, weights)
     probabilities = probabilities_of(logits, temperature)
     columns = {name: card.class_names.index(name) for name in spec.fitted_thresholds}
-    thresholds = fit_thresholds(true, probabilities, columns, spec.threshold_goal, weights)
+    thresholds = fit_thresholds(
+        true,
+        probabilities,
+        columns,
+        spec.threshold_goal,
+        weights,
+        groups=groups,
+        margin=spec.threshold_margin,
+    )
     return card.model_copy(update={"temperature": temperature, "thresholds": thresholds})
 
 
@@ -199,6 +209,13 @@ def _counts(judged: Sequence[Judged], *, even: bool) -> npt.NDArray[np.float64]:
         return np.ones(sum(sizes))
     shares = [1.0 / max(1, of_patient[one.patient]) for one in judged]
     return np.repeat(shares, sizes) * sum(sizes) / len(of_patient)
+
+
+def _groups(judged: Sequence[Judged]) -> npt.NDArray[np.int64]:
+    """The number of the patient of each judged thing, or of the slide where it is not known."""
+    names = [one.patient or f"slide {number}" for number, one in enumerate(judged)]
+    numbers = np.unique(names, return_inverse=True)[1]
+    return np.repeat(numbers, [len(one.true) for one in judged])
 
 
 def _by_patient(judged: Sequence[Judged], card: ModelCard) -> list[dict[str, Any]]:
