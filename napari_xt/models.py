@@ -62,13 +62,22 @@ def choices(extra: tuple[Path, ...] = ()) -> list[ModelChoice]:
 
 
 def choose(
-    models: list[ModelChoice], slide_mpp: float | None, allow_upsample: bool, current: str
+    models: list[ModelChoice],
+    slide_mpp: float | None,
+    allow_upsample: bool,
+    current: str,
+    preferred: str = "",
 ) -> int:
-    """Index to preselect: the current one if it fits, else the first that fits, else 0 or -1."""
+    """Index to preselect, -1 without models.
+
+    Of those that fit the current one (a user's choice), else the preferred one, else the first; if
+    none fits, the current one, else the first that can be used at all.
+    """
     fitting = [index for index, model in enumerate(models) if model.fits(slide_mpp, allow_upsample)]
     known = [index for index, model in enumerate(models) if model.reference == current]
     if known and (known[0] in fitting or not fitting):
         return known[0]
+    fitting.sort(key=lambda index: models[index].reference != preferred)
     usable = [index for index, model in enumerate(models) if model.card is not None]
     return next(iter(fitting or usable or range(len(models))), -1)
 

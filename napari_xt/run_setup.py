@@ -15,6 +15,7 @@ from napari_xt import models
 from napari_xt.plan import Plan
 from napari_xt.roi import roi_from_shapes
 from napari_xt.run_form import EVERYTHING, RunForm
+from napari_xt.sample_data import SAMPLE_MODEL, is_sample
 from napari_xt.slide_layers import pyramid_of, watch_viewer
 from napari_xt.words import about_slide
 from napari_xt.world import shown_mpp
@@ -58,6 +59,7 @@ class RunSetup(QObject):
         self.form = form
         self._busy = busy
         self._models: list[models.ModelChoice] = []
+        self._preselected = ""
         self._model_files: tuple[Path, ...] = ()
         self._plan = plan
         self._look_later = QTimer(self)
@@ -176,9 +178,17 @@ class RunSetup(QObject):
 
     def _list_models(self) -> None:
         current = self.form.model.currentData() or ""
+        if current == self._preselected:
+            current = ""  # nobody chose it: another slide may suit another model better
         self._models = models.choices(self._model_files)
         mpp, upsample = self._slide_mpp(), self.form.upsample.isChecked()
-        self.form.show_models(self._models, models.choose(self._models, mpp, upsample, current))
+        layer = self.slide_layer
+        sample = layer is not None and is_sample(pyramid_of(layer).info.name)
+        preferred = SAMPLE_MODEL if sample else ""
+        index = models.choose(self._models, mpp, upsample, current, preferred)
+        if index >= 0 and self._models[index].reference != current:
+            self._preselected = self._models[index].reference
+        self.form.show_models(self._models, index)
 
     def _slide_mpp(self) -> float | None:
         layer = self.slide_layer

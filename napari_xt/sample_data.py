@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,10 @@ if TYPE_CHECKING:
 
     LayerData = tuple[Any, dict[str, Any], str]
 
-__all__ = ["make_sample", "sample_folder", "sample_slide"]
+__all__ = ["SAMPLE_MODEL", "is_sample", "make_sample", "sample_folder", "sample_slide"]
+
+SAMPLE_MODEL = "context-demo"
+"""The bundled model for sample slides; on real tissue it means nothing."""
 
 SIZE_PX = 3072
 SEED = 5
@@ -28,6 +32,11 @@ def sample_folder() -> Path:
     from xt_backend.keys import PRODUCT
 
     return platformdirs.user_cache_path(PRODUCT, appauthor=False) / "samples"
+
+
+def is_sample(name: str) -> bool:
+    """Whether a slide is one of ``napari-xt sample``, by its file name."""
+    return re.fullmatch(r"sample_\d+_\d+\.tiff", name) is not None
 
 
 def sample_slide() -> list[LayerData]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xt_backend.store.labels import probabilities_of, winners
-from xt_backend.training.calibrate import fit_temperature, fit_threshold, fit_thresholds
+from xt_backend.training.calibrate import Goal, fit_temperature, fit_threshold, fit_thresholds
 
 
 @pytest.mark.parametrize("factor", [0.4, 1.0, 3.0, 10.0])
@@ -72,3 +72,26 @@ def test_of_two_classes_one_gets_the_threshold_that_balances_both(offset: float,
     best = max(balanced((b >= cut).astype(int)) for cut in np.linspace(0, 1, 2001))
     assert balanced(winners(probabilities, thresholds)) == pytest.approx(best, abs=1e-6)
     assert best > balanced(probabilities.argmax(axis=1)) + 0.05
+
+
+@pytest.mark.parametrize("goal", ["f1", "balanced-accuracy"])
+def test_a_threshold_that_one_patient_alone_asks_for_is_not_kept_with_a_margin(goal: Goal) -> None:
+    """All of one patient's probabilities lie low; the others' are right as they are."""
+    rng = np.random.default_rng(4)
+    groups = np.repeat(np.arange(4), 100)
+    true = rng.integers(0, 2, 400)
+    b = np.clip(rng.normal(0.3, 0.05, 400) + 0.4 * true, 0.01, 0.99)
+    one, everyone = b.copy(), np.clip(b - 0.25, 0.01, 0.99)
+    one[groups == 3] = everyone[groups == 3]
+
+    def kept(b: np.ndarray, margin: float) -> list[str]:
+        probabilities = np.stack([1 - b, b], axis=1)
+        return list(
+            fit_thresholds(
+                true, probabilities, {"a": 0, "b": 1}, goal, groups=groups, margin=margin
+            )
+        )
+
+    assert kept(one, 0.0) == ["b"]
+    assert kept(one, 2.0) == []
+    assert kept(everyone, 2.0) == ["b"]

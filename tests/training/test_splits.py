@@ -71,17 +71,17 @@ def test_folds_need_fewer_patients_without_validation() -> None:
         fold_slides(slides[:2], patients, 2, 0, validates=False)
 
 
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.integers(0, 1000))
-def test_patients_are_drawn_evenly(owners: list[int], seed: int) -> None:
-    """As many slides as there are; of one patient all alike before any comes again."""
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.integers(1, 60), st.integers(0, 99))
+def test_patients_are_drawn_evenly(owners: list[int], n_views: int, seed: int) -> None:
+    """And of one patient all slides before any of them comes again."""
     patients = [f"p{owner}" for owner in owners]
-    order = draw_order(len(owners), patients, np.random.default_rng(seed))
-    assert len(order) == len(owners)
+    order = draw_order(len(owners), n_views, patients, np.random.default_rng(seed))
+    assert len(order) == n_views
     drawn = {name: [i for i in order if patients[i] == name] for name in set(patients)}
     counts = [len(found) for found in drawn.values()]
     assert max(counts) - min(counts) <= 1
     for name, found in drawn.items():
         times = [found.count(index) for index, owner in enumerate(patients) if owner == name]
         assert max(times) - min(times) <= 1
-    plain = draw_order(len(owners), (), np.random.default_rng(seed))
+    plain = draw_order(len(owners), len(owners), (), np.random.default_rng(seed))
     assert sorted(plain) == list(range(len(owners)))

@@ -42,7 +42,7 @@ def unfamiliar_colours(card: ModelCard, thumbnail: Thumbnail) -> str | None:
         return None
     return (
         f"out of distribution: the slide is {' and '.join(unlike)} than those that {card.name} was "
-        "trained on, so that its predictions may mean nothing"
+        "trained on; its predictions may mean nothing"
     )
 
 
@@ -68,5 +68,5 @@ def unfamiliar_regions(card: ModelCard, tokens: torch.Tensor) -> str | None:
         return None
     return (
         f"out of distribution: its regions look unlike those that {card.name} was trained on "
-        f"({times:.1f} times the usual distance), so that its predictions may mean nothing"
+        f"({times:.1f} times the limit)"
     )

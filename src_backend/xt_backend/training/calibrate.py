@@ -15,6 +15,7 @@ TEMPERATURES = (0.25, 20.0)
 that is for certainty, which they cannot prove."""
 
 _STEPS = 60
+_DRAWS = 500
 
 Floats = npt.NDArray[np.float64]
 Goal: TypeAlias = Literal["f1", "balanced-accuracy"]
@@ -62,11 +63,15 @@ def fit_thresholds(
     classes: Mapping[str, int],
     goal: Goal = "f1",
     weights: npt.NDArray[np.floating] | None = None,
+    *,
+    groups: npt.NDArray[np.integer] | None = None,
+    margin: float = 0.0,
 ) -> dict[str, float]:
     """Fit the thresholds of several classes, each on its own.
 
     Of two classes only one gets a threshold, the one for which it is worth more: the thresholds
-    of both would contradict each other.
+    of both would contradict each other. What a threshold is worth varies from patient to patient;
+    with few of them the best one for these can be a poor one for the next.
 
     Args:
         true: (n,) labels.
@@ -74,6 +79,8 @@ def fit_thresholds(
         classes: Column by name of those wanted.
         goal: As of `fit_threshold`.
         weights: As of `fit_threshold`.
+        groups: (n,) number of each region's patient or slide; needed where `margin` is above 0.
+        margin: How many standard errors, found by drawing groups anew, a threshold must be worth.
 
     Returns:
         By name; classes for which no threshold is better than none are left out.
@@ -81,9 +88,13 @@ def fit_thresholds(
     best = probabilities.argmax(axis=1)
     found = {}
     for name, column in classes.items():
-        cut = _best_cut(true == column, probabilities[:, column], best == column, goal, weights)
-        if cut is not None:
-            found[name] = cut
+        one = (true == column, probabilities[:, column], best == column)
+        cut = _best_cut(*one, goal, weights)
+        if cut is None or (
+            margin > 0 and not _certain(cut[0], *one, goal, weights, groups, margin)
+        ):
+            continue
+        found[name] = cut
     if probabilities.shape[1] == 2 and len(found) == 2:
         name = max(found, key=lambda one: found[one][1])
         found = {name: found[name]}
@@ -132,13 +143,7 @@ def _best_cut(
     right = counts * positive
     hits = right[most_probable].sum() + np.cumsum(np.append(0.0, right[order]))
     called = counts[most_probable].sum() + np.cumsum(np.append(0.0, counts[order]))
-    positives, negatives = right.sum(), (counts * ~positive).sum()
-    least = np.finfo(np.float64).tiny
-    if goal == "f1":
-        score = 2 * hits / np.maximum(called + positives, least)
-    else:
-        spared = negatives - (called - hits)
-        score = (hits / max(positives, least) + spared / max(negatives, least)) / 2
+    score = _score(goal, hits, called, float(right.sum()), float((counts * ~positive).sum()))
     # A cut between equal probabilities cannot be made.
     possible = np.concatenate([[True], ranked[1:] != ranked[:-1], [True]])[: len(score)]
     best = int(np.argmax(np.where(possible, score, -1.0)))
@@ -146,3 +151,51 @@ def _best_cut(
         return None
     below = float(ranked[best]) if best < len(ranked) else 0.0
     return (float(ranked[best - 1]) + below) / 2, float(score[best] - score[0])
+
+
+def _score(goal: Goal, hits: Floats, called: Floats, positives: float, negatives: float) -> Floats:
+    """The goal, where so much is called positive and so much of that rightly."""
+    least = np.finfo(np.float64).tiny
+    if goal == "f1":
+        f1: Floats = 2 * hits / np.maximum(called + positives, least)
+        return f1
+    spared: Floats = negatives - (called - hits)
+    balanced: Floats = (hits / max(positives, least) + spared / max(negatives, least)) / 2
+    return balanced
+
+
+def _certain(
+    threshold: float,
+    positive: npt.NDArray[np.bool_],
+    probability: npt.NDArray[np.floating],
+    most_probable: npt.NDArray[np.bool_],
+    goal: Goal,
+    weights: npt.NDArray[np.floating] | None,
+    groups: npt.NDArray[np.integer] | None,
+    margin: float,
+) -> bool:
+    """Whether what a threshold is worth is more than so many standard errors above nothing."""
+    if groups is None:
+        raise ValueError("a margin needs groups")
+    counts = np.ones(len(positive)) if weights is None else np.asarray(weights, np.float64)
+    numbers = np.unique(groups, return_inverse=True)[1]
+    n_groups = int(numbers.max()) + 1
+
+    def by_group(kept: npt.NDArray[np.bool_]) -> Floats:
+        return np.bincount(numbers, counts * kept, n_groups).astype(np.float64)
+
+    called = [most_probable, most_probable | (probability >= threshold)]
+    sums = np.stack(
+        [by_group(positive), by_group(~positive)]
+        + [by_group(some & also) for some in called for also in (positive, np.ones_like(positive))]
+    )
+    rng = np.random.default_rng(0)
+    worth = []
+    for _ in range(_DRAWS):
+        drawn = sums[:, rng.integers(0, n_groups, n_groups)].sum(axis=1)
+        before, after = (
+            _score(goal, drawn[at : at + 1], drawn[at + 1 : at + 2], drawn[0], drawn[1])[0]
+            for at in (2, 4)
+        )
+        worth.append(after - before)
+    return bool(np.mean(worth) > margin * np.std(worth))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,8 +45,9 @@ _VALIDATION_NOTE = (
     "before relying on these numbers."
 )
 _FOLDS_NOTE = (
-    "Every slide was predicted by a model of {} that had not seen its patient; temperature and "
-    "thresholds were fitted on these predictions. The model in this file was trained on all slides."
+    "Every slide was predicted by a model of {} that had not seen its patient, and read with the "
+    "temperature and thresholds that suit the other folds. Those stored suit all of them; the "
+    "model in this file was trained on all slides."
 )
 
 _NOT_RECIPE = {
@@ -127,21 +128,9 @@ def complete_card(
         n_val: Slides that chose the best epoch.
     """
     model = fitter.model
-    logits = np.concatenate([one.logits for one in judged])
-    soft = np.concatenate([one.soft for one in judged])
-    true = np.concatenate([one.true for one in judged])
-    weights = _counts(judged, even=spec.even_patients)
-    finite = np.isfinite(logits).all(axis=1)
-    logits, soft, true, weights = logits[finite], soft[finite], true[finite], weights[finite]
-    temperature = fit_temperature(logits, soft, weights)
-    probabilities = probabilities_of(logits, temperature)
-    columns = {name: model.card.class_names.index(name) for name in spec.fitted_thresholds}
-    thresholds = fit_thresholds(true, probabilities, columns, spec.threshold_goal, weights)
-    card = model.card
+    card = _calibrated(model.card, judged, spec)
     card = card.model_copy(
         update={
-            "temperature": temperature,
-            "thresholds": thresholds,
             "feature_stats": fitter.learner.feature_stats(),
             "colour_range": _range(fitter.learner.colours()),
             "training_data": _training_data(spec, fitter, n_val),
@@ -150,7 +139,9 @@ def complete_card(
             ),
         }
     )
-    context, region_only = measure_heads(list(judged), card, n_bootstrap=BOOTSTRAP, seed=spec.seed)
+    if spec.folds is not None:
+        judged = _read_by_others(judged, card, spec)
+    context, region_only = measure_heads(judged, card, n_bootstrap=BOOTSTRAP, seed=spec.seed)
     name, note = "validation", _VALIDATION_NOTE
     if spec.folds is not None:
         name, note = "cross_validation", _FOLDS_NOTE.format(spec.folds)
@@ -174,6 +165,40 @@ def complete_card(
     return Measured(context, region_only, by_pixel)
 
 
+def _calibrated(card: ModelCard, judged: Sequence[Judged], spec: TrainSpec) -> ModelCard:
+    """The card with the temperature and the thresholds that suit some predictions."""
+    logits = np.concatenate([one.logits for one in judged])
+    soft = np.concatenate([one.soft for one in judged])
+    true = np.concatenate([one.true for one in judged])
+    weights = _counts(judged, even=spec.even_patients)
+    groups = _groups(judged)
+    finite = np.isfinite(logits).all(axis=1)
+    logits, soft, true = logits[finite], soft[finite], true[finite]
+    weights, groups = weights[finite], groups[finite]
+    temperature = fit_temperature(logits, soft, weights)
+    probabilities = probabilities_of(logits, temperature)
+    columns = {name: card.class_names.index(name) for name in spec.fitted_thresholds}
+    thresholds = fit_thresholds(
+        true,
+        probabilities,
+        columns,
+        spec.threshold_goal,
+        weights,
+        groups=groups,
+        margin=spec.threshold_margin,
+    )
+    return card.model_copy(update={"temperature": temperature, "thresholds": thresholds})
+
+
+def _read_by_others(judged: Sequence[Judged], card: ModelCard, spec: TrainSpec) -> list[Judged]:
+    """Predictions read as suits the other folds, so that no slide has a part in its own reading."""
+    cards = {}
+    for fold in {one.fold for one in judged}:
+        others = [one for one in judged if one.fold != fold]
+        cards[fold] = _calibrated(card, others, spec) if others else card
+    return [replace(one, read_as=cards[one.fold]) for one in judged]
+
+
 def _counts(judged: Sequence[Judged], *, even: bool) -> npt.NDArray[np.float64]:
     """What each judged thing counts: 1, or as much as makes all patients count alike."""
     sizes = [len(one.true) for one in judged]
@@ -184,6 +209,13 @@ def _counts(judged: Sequence[Judged], *, even: bool) -> npt.NDArray[np.float64]:
         return np.ones(sum(sizes))
     shares = [1.0 / max(1, of_patient[one.patient]) for one in judged]
     return np.repeat(shares, sizes) * sum(sizes) / len(of_patient)
+
+
+def _groups(judged: Sequence[Judged]) -> npt.NDArray[np.int64]:
+    """The number of the patient of each judged thing, or of the slide where it is not known."""
+    names = [one.patient or f"slide {number}" for number, one in enumerate(judged)]
+    numbers = np.unique(names, return_inverse=True)[1]
+    return np.repeat(numbers, [len(one.true) for one in judged])
 
 
 def _by_patient(judged: Sequence[Judged], card: ModelCard) -> list[dict[str, Any]]:

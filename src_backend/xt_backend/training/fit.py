@@ -91,7 +91,7 @@ class Fitter:
         self._rng = np.random.default_rng(spec.seed)
         self._optimizer = torch.optim.AdamW(self._groups(), lr=spec.lr)
         self._scaler = torch.amp.GradScaler("cuda", enabled=self.learner.scales_loss)
-        self._n_steps = spec.epochs * math.ceil(len(self.learner) / spec.slides_per_step)
+        self._n_steps = spec.epochs * math.ceil(self._n_views / spec.slides_per_step)
         self._saved = time.monotonic()
         self.processes.agree(self.model)
         self._resume()
@@ -119,7 +119,7 @@ class Fitter:
         if not here.order:
             n_classes = len(self.model.card.classes)
             here.epoch += 1
-            here.order = draw_order(len(learner), self.patients, self._rng)
+            here.order = draw_order(len(learner), self._n_views, self.patients, self._rng)
             here.first, here.losses = 0, []
             here.confusion = np.zeros((n_classes, n_classes + 1)).tolist()
         self.model.train()
@@ -175,6 +175,10 @@ class Fitter:
         here.step += 1
         here.losses.append(outcome.loss)
         here.confusion = (np.array(here.confusion) + outcome.confusion).tolist()
+
+    @property
+    def _n_views(self) -> int:
+        return self.spec.views_per_epoch or len(self.learner)
 
     def _rate(self) -> float:
         return _rate(self.position.step, self._n_steps, self.spec.warm_up)

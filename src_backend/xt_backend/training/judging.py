@@ -30,6 +30,9 @@ class Judged:
         region_only_logits: (n, C) float32, the same; NaN for models without such a head.
         boxes: (n, 4) int64 level-0 px, x0, y0, x1, y1 of the regions; None for whole slides.
         patient: Whose slide it is; empty where nobody asked.
+        fold: Number of the fold whose model judged it; 0 without folds.
+        read_as: Whose temperature and thresholds its logits are read with; None for the card's that
+            is measured.
     """
 
     true: npt.NDArray[np.int64]
@@ -38,6 +41,8 @@ class Judged:
     region_only_logits: npt.NDArray[np.float32]
     boxes: npt.NDArray[np.int64] | None = None
     patient: str = ""
+    fold: int = 0
+    read_as: ModelCard | None = None
 
 
 def missed(slide: LabelledSlide, card: ModelCard) -> Judged:
@@ -123,13 +128,15 @@ def measure_heads(
     if patients is not None:
         numbers = np.repeat(np.unique(list(patients), return_inverse=True)[1], lengths)
 
-    def measured(logits: npt.NDArray[np.float32]) -> Metrics:
-        probabilities, predicted = read_head(logits, card)
+    def measured(logits: Sequence[npt.NDArray[np.float32]]) -> Metrics:
+        read = [
+            read_head(some, one.read_as or card) for some, one in zip(logits, judged, strict=True)
+        ]
         return measure(
             card.class_names,
             np.concatenate([one.true for one in judged]),
-            probabilities.astype(np.float64),
-            predicted,
+            np.concatenate([probabilities for probabilities, _ in read]).astype(np.float64),
+            np.concatenate([predicted for _, predicted in read]),
             np.repeat(np.arange(len(judged)), lengths),
             patients=numbers,
             ordered=ordered,
@@ -138,6 +145,6 @@ def measure_heads(
         )
 
     return (
-        measured(np.concatenate([one.logits for one in judged])),
-        measured(np.concatenate([one.region_only_logits for one in judged])),
+        measured([one.logits for one in judged]),
+        measured([one.region_only_logits for one in judged]),
     )

@@ -164,7 +164,7 @@ def _fit_folds(
     best: list[int] = []
     for number, split in enumerate(splits, start=1):
         fitted = trainer.fit(split, f"fold {number}")
-        judged += fitted.held_out
+        judged += [replace(one, fold=number) for one in fitted.held_out]
         pixels += fitted.held_out_pixels
         best.append(fitted.fitter.best_epoch)
     fitted = trainer.fit(Split(trainer.examples.slides, ()), last_epoch=median_low(best))

@@ -14,7 +14,9 @@ from xt_backend.model import ModelCard
 
 from .fields import WHITENING_TOKENS
 from .loader import Loader
-from .pixels import PixelField, RegionStream
+from .parts import check_parts
+from .pixels import PixelField, Pixels, RegionStream
+from .streams import TwoStreams
 from .truth import Source, read_truth
 
 __all__ = ["PixelLoader"]
@@ -49,7 +51,7 @@ class PixelLoader(Loader):
             ModelError: There are too few for the components.
         """
         rng = np.random.default_rng(self.spec.seed)
-        features = []
+        features: list[torch.Tensor] = []
         n_tokens = 0
         for index in rng.permutation(len(fields))[:WHITENING_SLIDES]:
             one = fields[index]
@@ -60,14 +62,24 @@ class PixelLoader(Loader):
                 regions = RegionStream(
                     slide, one, rows, lambda pixels: pixels, at_once=64, threads=self.spec.workers
                 )
-                parts = [self.encoder.encode(pixels) for _, pixels in regions.read(np.arange(n))]
-            features += [torch.from_numpy(part) for part in parts]
+                parts = [self._tokens(pixels) for _, pixels in regions.read(np.arange(n))]
+            features += parts
             n_tokens += sum(part.shape[0] * part.shape[1] for part in parts)
             if n_tokens >= WHITENING_TOKENS:
                 break
         if not features:
             raise SlideError("No region of the training slides can be read", "Get the slides again")
         self.model.reduce.fit_whitening(torch.cat(features))
+
+    def _tokens(self, pixels: Pixels) -> torch.Tensor:
+        """(n, g * g, D) features; of the parts where the head learns from parts."""
+        if not self.spec.parts:
+            return torch.from_numpy(self.encoder.encode(pixels))
+        encoder = self.model.region_encoder
+        check_parts(self.spec, encoder.tokens_per_region)
+        streams = TwoStreams(encoder, self.encoder.device, checkpoints=False, parts=self.spec.parts)
+        with torch.no_grad():
+            return streams.encode(pixels)
 
     def _load(self, source: Source) -> PixelField | None:
         return self.attempt(source, lambda: self._prepared(source, self.model.card))

@@ -65,7 +65,10 @@ class TrainSpec(CommonOptions):
         thresholds: Classes whose decision threshold is fitted on the validation slides; None takes
             those of `min_fraction`, whose regions are mostly of another class.
         threshold_goal: What their thresholds make as large as possible.
+        threshold_margin: How many standard errors, over patients or slides, a threshold must be
+            worth to be kept; 0 keeps whichever is best for the slides that are held out.
         epochs: Passes over the training slides, unless `patience` ends it earlier.
+        views_per_epoch: Slides, or crops of them, that an epoch draws; None draws every slide once.
         patience: Epochs without a better validation loss after which training ends.
         slides_per_step: Slides that one step learns from.
         lr: Largest learning rate.
@@ -136,8 +139,10 @@ class TrainSpec(CommonOptions):
     min_annotated_fraction: Share = 0.3
     thresholds: tuple[str, ...] | None = None
     threshold_goal: Goal = "f1"
+    threshold_margin: Annotated[float, Field(ge=0.0)] = 0.0
 
     epochs: Annotated[int, Field(ge=1)] = 120
+    views_per_epoch: Annotated[int, Field(ge=1)] | None = None
     patience: Annotated[int, Field(ge=1)] = 60
     slides_per_step: Annotated[int, Field(ge=1)] = 4
     lr: Annotated[float, Field(gt=0.0)] = 2e-3

@@ -101,24 +101,24 @@ def fold_slides(
     return [sorted(fold) for fold in folds]
 
 
-def draw_order(n_slides: int, patients: Sequence[str], rng: np.random.Generator) -> list[int]:
-    """Which slides an epoch draws, as many as there are.
+def draw_order(
+    n_slides: int, n_views: int, patients: Sequence[str], rng: np.random.Generator
+) -> list[int]:
+    """Which slides an epoch draws.
 
     Args:
         n_slides: Number of slides.
+        n_views: How many to draw; slides come again when all were drawn.
         patients: Of every slide: all of them are drawn equally often, give or take one. Empty
-            draws every slide once.
+            draws all slides equally often.
         rng: Draws the order.
     """
-    order: list[int] = rng.permutation(n_slides).tolist()
-    if not patients:
-        return order
     waiting: dict[str, list[int]] = {}
-    for index in order:
-        waiting.setdefault(patients[index], []).append(index)
-    turns = [iter(itertools.cycle(rng.permutation(some).tolist())) for some in waiting.values()]
-    even = [next(turns[place % len(turns)]) for place in range(n_slides)]
-    return [even[place] for place in rng.permutation(n_slides)]
+    for index in rng.permutation(n_slides).tolist():
+        waiting.setdefault(patients[index] if patients else "", []).append(index)
+    turns = [itertools.cycle(some) for some in waiting.values()]
+    even = [next(turns[place % len(turns)]) for place in range(n_views)]
+    return [even[place] for place in rng.permutation(n_views)]
 
 
 def _by_patient(slides: Sequence[str], patients: Mapping[str, str]) -> dict[str, list[str]]:
