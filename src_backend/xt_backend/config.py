@@ -14,6 +14,7 @@ from .errors import InputNotFoundError, UsageError
 
 __all__ = [
     "CommonOptions",
+    "EncodingOptions",
     "FeatureOptions",
     "ScoreOptions",
     "cache_folder",
@@ -119,7 +120,18 @@ def usage_error(error: ValidationError) -> UsageError:
     return UsageError(f"{where} is {first.get('input')!r:.200}", rule)
 
 
-class ScoreOptions(CommonOptions):
+class EncodingOptions(CommonOptions):
+    """What the commands understand that only encode, and train nothing.
+
+    Attributes:
+        encoder_backend: ``auto`` takes the fastest that gives the same features, measured once
+            where there is enough to encode; ``torch``, ``torch-compile`` (CUDA) or ``openvino``.
+    """
+
+    encoder_backend: Literal["auto", "torch", "torch-compile", "openvino"] = "auto"
+
+
+class ScoreOptions(EncodingOptions):
     """Options of ``score``.
 
     Attributes:
@@ -133,7 +145,7 @@ class ScoreOptions(CommonOptions):
     layouts: tuple[Literal["parquet"], ...] = ()
 
 
-class FeatureOptions(CommonOptions):
+class FeatureOptions(EncodingOptions):
     """Options of ``features``.
 
     Attributes:

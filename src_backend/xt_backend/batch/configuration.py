@@ -15,7 +15,16 @@ from xt_backend.slides import read_area
 
 __all__ = ["digest", "plain_options", "score_configuration", "versions"]
 
-_NO_RESULT = {"batch_size", "workers", "cache", "use_cache", "offline", "device", "precision"}
+_NO_RESULT = {
+    "batch_size",
+    "workers",
+    "cache",
+    "use_cache",
+    "offline",
+    "device",
+    "precision",
+    "encoder_backend",
+}
 """Options that change how a result is reached but not the result, or that are resolved first."""
 
 _PACKAGES = (

@@ -161,7 +161,7 @@ class FeatureBatch:
             height_px=info.height_px,
             n_regions=len(cells),
             n_failed_regions=failed,
-            seconds_read=found.seconds_read,
+            seconds_read=found.seconds["read"],
             seconds_encode=self._encoder.seconds - encode_before,
             seconds_total=time.perf_counter() - started,
             encoded_regions=encoded,

@@ -16,6 +16,7 @@ from xt_backend.wording import counted
 from .encoder import BatchEncoder
 from .extraction import READ_BATCH, extract, open_store
 from .preparation import Prepared
+from .stages import Stages
 
 __all__ = ["Collected", "check_failures", "collect"]
 
@@ -28,7 +29,7 @@ class Collected:
         features: (n, k*k, D) float16; zeros where the status is not scored.
         status: (n,) uint8 of `RegionStatus`.
         complete: False when it was cancelled before the end.
-        seconds_read: Spent reading, summed over the threads.
+        seconds: By stage, see `STAGES`; without the encoder's.
         reused: Regions that came out of the region store.
         problems: What was wrong with the region store, as sentences.
     """
@@ -36,7 +37,7 @@ class Collected:
     features: npt.NDArray[np.float16]
     status: npt.NDArray[np.uint8]
     complete: bool
-    seconds_read: float
+    seconds: dict[str, float]
     reused: int
     problems: tuple[str, ...]
 
@@ -69,7 +70,7 @@ def collect(
     features = np.zeros((n, *encoder.token_shape), np.float16)
     status = np.full(n, RegionStatus.SKIPPED, np.uint8)
     store = open_store(prepared, encoder, options.cache_dir())
-    seconds: list[float] = []
+    stages = Stages()
     done = reused = 0
     for part in extract(
         prepared.slide,
@@ -80,7 +81,7 @@ def collect(
         workers=options.workers,
         batch_size=options.batch_size or READ_BATCH,
         cancelled=cancelled,
-        on_read=seconds.append,
+        stages=stages,
         normalise=prepared.normaliser,
     ):
         good = part.status != RegionStatus.READ_ERROR
@@ -94,7 +95,7 @@ def collect(
     if complete:
         check_failures(status, prepared.slide.info.name, options.max_failed_fraction)
     problems = tuple(store.problems) if store else ()
-    return Collected(features, status, complete, sum(seconds), reused, problems)
+    return Collected(features, status, complete, stages.to_dict(), reused, problems)
 
 
 def check_failures(status: npt.NDArray[np.uint8], name: str, max_fraction: float) -> None:

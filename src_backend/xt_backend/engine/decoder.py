@@ -14,7 +14,7 @@ from xt_backend.errors import ModelError
 from xt_backend.model import XT
 
 from .device import Device
-from .encoder import compute_batch, computing, padded_batch, run_halving
+from .encoders import compute_batch, computing, padded_batch, run_halving
 
 __all__ = ["BatchDecoder"]
 

@@ -40,7 +40,7 @@ class DensePass:
         cancelled: Asked after every batch.
 
     Attributes:
-        seconds_read: Spent reading, summed over the threads.
+        seconds_read: What `Reader.seconds` says at the end.
         unreadable: Rows that could not be read this time.
         complete: Whether every region was decoded.
     """
@@ -63,7 +63,7 @@ class DensePass:
         self._tokens = tokens if spec.context else np.zeros_like(tokens)
         self._cancelled = cancelled
         self._found: list[Points] = []
-        self.seconds_read = 0.0
+        self.seconds_read: dict[str, float] = {}
         self.unreadable: list[int] = []
         self.complete = False
 
@@ -94,7 +94,7 @@ class DensePass:
                     break
         finally:
             reader.close()
-            self.seconds_read = reader.seconds_read
+            self.seconds_read = reader.seconds()
         self.complete = done == len(rows)
 
     @property

@@ -1,32 +1,21 @@
-"""Runs a region encoder over uint8 batches on one device."""
+"""Runs a region encoder over uint8 batches, in whatever way a backend computes it."""
 
 from __future__ import annotations
 
-import functools
-import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import deque
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
 
-from xt_backend.errors import OutOfMemoryError
 from xt_backend.model import RegionEncoder
 
-from .device import Device, prepare_cpu
+from .device import Device
+from .encoders import Done, EncoderBackend, Features, Pending, Pixels, plain_backend
 
-__all__ = ["BatchEncoder", "compute_batch", "computing", "padded_batch", "run_halving"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["BatchEncoder"]
 
 NUMERICS_SCHEMA = 1
-
-_COMPUTE_BATCH = {"cpu": 8, "mps": 32, "cuda": 64}
-"""Regions that go through the network together. Fixed by device kind and padded up, never the
-user's batch size, so that results do not depend on it."""
 
 
 class BatchEncoder:
@@ -35,42 +24,49 @@ class BatchEncoder:
     Args:
         region_encoder: Maps (B, 3, R, R) uint8 to (B, k*k, D).
         device: Where and how precisely to compute.
+        backend: Computes it; None for torch.
 
     Attributes:
-        seconds: Wall time spent encoding so far.
+        seconds: Wall time spent encoding so far, waiting for the device included.
         n_encoded: Regions encoded so far, padding not counted.
     """
 
-    def __init__(self, region_encoder: RegionEncoder, device: Device) -> None:
-        if device.kind == "cpu":
-            prepare_cpu()
+    def __init__(
+        self, region_encoder: RegionEncoder, device: Device, backend: EncoderBackend | None = None
+    ) -> None:
         self.device = device
-        self._given = region_encoder
-        self._batch = compute_batch(device)
+        self._net = region_encoder
+        self.backend = plain_backend(region_encoder, device) if backend is None else backend
         self.seconds = 0.0
         self.n_encoded = 0
 
     def numerics(self) -> dict[str, Any]:
         """What the features depend on besides pixels: part of the region store's key."""
         return {
-            **self._given.numerics(),
-            "backend": f"torch-{self.device.kind}",
-            "precision": self.device.precision,
+            **self._net.numerics(),
+            **self.backend.numerics(),
             "schema": NUMERICS_SCHEMA,
         }
 
     @property
     def token_shape(self) -> tuple[int, int]:
         """(k*k, D) of one region."""
-        return self._given.tokens_per_region**2, self._given.dim
+        return self._net.tokens_per_region**2, self._net.dim
 
-    @functools.cached_property
-    def _net(self) -> RegionEncoder:
-        """The encoder where and how it computes; made when the first region needs it."""
-        net = self._given.ready().to(self.device.name)
-        return net.to(memory_format=torch.channels_last).eval()
+    def prepare(self) -> None:
+        """Do what else the first region would wait for.
 
-    def encode(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
+        Raises:
+            Exception: The backend cannot compute this encoder, in whatever way.
+        """
+        self.backend.prepare()
+
+    @property
+    def ahead(self) -> int:
+        """Calls of `start` that are worth making before the first result is asked for."""
+        return 1 if self.backend.ahead else 0
+
+    def encode(self, pixels: Pixels) -> Features:
         """Encode regions.
 
         Args:
@@ -82,83 +78,44 @@ class BatchEncoder:
         Raises:
             OutOfMemoryError: Even one region does not fit on the device.
         """
-        start = time.perf_counter()
-        parts = [
-            self._encode_padded(pixels[first : first + self._batch])
-            for first in range(0, len(pixels), self._batch)
-        ]
-        self.seconds += time.perf_counter() - start
+        return self._begin(pixels).result()
+
+    def start(self, pixels: Pixels) -> Pending:
+        """Begin to encode regions; their features are the same as of `encode`.
+
+        Args:
+            pixels: As of `encode`; they may change when this has returned.
+
+        Raises:
+            OutOfMemoryError: As of `encode`.
+        """
+        return self._begin(pixels) if self.ahead else Done(self.encode(pixels))
+
+    def _begin(self, pixels: Pixels) -> _Several:
+        started = time.perf_counter()
+        size, parts = self.backend.batch, []
+        waiting: deque[Pending] = deque()
+        finished: list[Features] = []
+        for first in range(0, len(pixels), size):
+            if len(waiting) > self.backend.ahead:
+                finished.append(waiting.popleft().result())
+            waiting.append(self.backend.start(pixels[first : first + size]))
+        parts = [*map(Done, finished), *waiting]
+        self.seconds += time.perf_counter() - started
         self.n_encoded += len(pixels)
-        return np.concatenate(parts)
-
-    def _encode_padded(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
-        (batch,) = padded_batch(self.device, pixels)
-        return run_halving(self._compute, batch, device=self.device)[: len(pixels)].cpu().numpy()
-
-    def _compute(self, batch: torch.Tensor) -> torch.Tensor:
-        images = batch.to(self.device.name, non_blocking=True).permute(0, 3, 1, 2)
-        with computing(self.device):
-            tokens: torch.Tensor = self._net(images)
-        return tokens.to(torch.float16)
+        return _Several(self, parts)
 
 
-def compute_batch(device: Device) -> int:
-    """Regions that go through a network together on a device."""
-    return _COMPUTE_BATCH[device.kind]
+class _Several:
+    """Batches that are being encoded, as one."""
 
+    def __init__(self, encoder: BatchEncoder, parts: list[Pending]) -> None:
+        self._encoder = encoder
+        self._parts = parts
 
-def padded_batch(device: Device, *arrays: npt.NDArray[Any]) -> tuple[torch.Tensor, ...]:
-    """Arrays of at most `compute_batch` rows as tensors of exactly so many.
-
-    The first row stands in for the missing ones.
-    """
-    size, tensors = compute_batch(device), []
-    for array in arrays:
-        given = torch.from_numpy(np.ascontiguousarray(array))
-        batch = torch.empty(
-            (size, *given.shape[1:]), dtype=given.dtype, pin_memory=device.kind == "cuda"
-        )
-        batch[: len(given)] = given
-        batch[len(given) :] = given[:1]
-        tensors.append(batch)
-    return tuple(tensors)
-
-
-@contextmanager
-def computing(device: Device) -> Iterator[None]:
-    """Without gradients, in the device's precision."""
-    low = device.precision != "fp32"
-    with torch.inference_mode(), torch.autocast(device.kind, device.dtype, enabled=low):
-        yield
-
-
-def run_halving(
-    compute: Callable[..., torch.Tensor], *batch: torch.Tensor, device: Device
-) -> torch.Tensor:
-    """Compute a batch; on out of memory halve this batch only, down to one region.
-
-    Args:
-        compute: From tensors of b rows to one of b rows.
-        batch: Tensors of b rows; the first is (b, R, R, 3).
-        device: Where it runs.
-
-    Raises:
-        OutOfMemoryError: Even one region does not fit on the device.
-    """
-    regions = batch[0]
-    try:
-        return compute(*batch)
-    except torch.OutOfMemoryError as error:
-        if len(regions) == 1:
-            raise OutOfMemoryError(
-                f"One region of {regions.shape[1]} px does not fit into the memory of "
-                f"{device.name}",
-                "Use --device cpu, a smaller model, or free the device's memory",
-            ) from error
-    if device.kind == "cuda":
-        torch.cuda.empty_cache()
-    half = len(regions) // 2
-    _log.warning("out of memory with %d regions, going on with %d", len(regions), half)
-    first = run_halving(compute, *(part[:half] for part in batch), device=device)
-    second = run_halving(compute, *(part[half:] for part in batch), device=device)
-    return torch.cat([first, second])
+    def result(self) -> Features:
+        """See `Pending`."""
+        started = time.perf_counter()
+        features = np.concatenate([part.result() for part in self._parts])
+        self._encoder.seconds += time.perf_counter() - started
+        return features

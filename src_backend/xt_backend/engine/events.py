@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,7 @@ class RunPlanned:
         device_reason: Why this device, in words.
         precision: ``fp32``, ``bf16`` or ``fp16``.
         notes: What the user should know (tissue kind, store problems).
+        encoder: How the region encoder computes, and why, in words.
     """
 
     run_id: str
@@ -44,6 +45,7 @@ class RunPlanned:
     device_reason: str
     precision: str
     notes: tuple[str, ...] = ()
+    encoder: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,12 +110,13 @@ class RunFinished:
         score_map: The prediction; partial when cancelled, and region-only where that was
             before the context encoder had seen all regions.
         cancelled: True after `Backend.cancel`.
-        seconds: Time by stage: read (summed over threads), encode, context, total.
+        seconds: Time by stage, see `STAGES`, and in total.
         encoded_regions: How many regions went through the region encoder.
         cache: ``hit``, ``partial`` or ``miss``.
         points: All points of a detection model, each object once; None for other tasks.
         problems: What was wrong with the region store, as sentences.
         reader: Who decoded the slide's tiles, and why.
+        encoder: How the region encoder computed, and why, as plain data.
     """
 
     run_id: str
@@ -125,6 +128,7 @@ class RunFinished:
     points: Points | None = None
     problems: tuple[str, ...] = ()
     reader: str = ""
+    encoder: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from xt_backend.keys import RegionStatus
-from xt_backend.slides import Lattice, Reader, Slide
+from xt_backend.slides import Lattice, Reader, RegionBatch, Slide
 from xt_backend.store import RegionStore, StoreKey
 
+from .blocks import StoreWriter
 from .encoder import BatchEncoder
+from .encoders import Pending
 from .preparation import Prepared
+from .stages import Stages
 
-__all__ = ["BLOCK_ROWS", "READ_BATCH", "Extracted", "extract", "open_store"]
-
-BLOCK_ROWS = 256
-"""Regions in a shard of the store: what a kill can lose."""
+__all__ = ["READ_BATCH", "Extracted", "extract", "open_store"]
 
 READ_BATCH = 16
 """Regions read and encoded between two looks at whether the run was cancelled."""
@@ -43,37 +44,6 @@ class Extracted:
     features: npt.NDArray[np.float16]
     status: npt.NDArray[np.uint8]
     cached: bool
-
-
-class _Block:
-    """Encoded rows that wait to be stored together."""
-
-    def __init__(self, store: RegionStore | None) -> None:
-        self._store = store
-        self._parts: list[
-            tuple[npt.NDArray[np.int32], npt.NDArray[np.float16], npt.NDArray[np.uint8]]
-        ] = []
-        self._n = 0
-
-    def add(
-        self,
-        cells: npt.NDArray[np.int32],
-        features: npt.NDArray[np.float16],
-        status: npt.NDArray[np.uint8],
-    ) -> None:
-        if self._store is None or not len(cells):
-            return
-        self._parts.append((cells, features, status))
-        self._n += len(cells)
-        if self._n >= BLOCK_ROWS:
-            self.flush()
-
-    def flush(self) -> None:
-        if self._store is None or not self._parts:
-            return
-        cells, features, status = (np.concatenate(part) for part in zip(*self._parts, strict=True))
-        self._parts, self._n = [], 0
-        self._store.append(cells, features, status)
 
 
 def open_store(
@@ -100,7 +70,7 @@ def extract(
     workers: int = 2,
     batch_size: int = READ_BATCH,
     cancelled: Callable[[], bool] = lambda: False,
-    on_read: Callable[[float], None] = lambda seconds: None,
+    stages: Stages | None = None,
     normalise: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]] | None = None,
 ) -> Iterator[Extracted]:
     """Yield the features of every cell, stored ones first, each cell once.
@@ -116,7 +86,7 @@ def extract(
         workers: Reader threads.
         batch_size: Regions read and encoded between two looks at `cancelled`.
         cancelled: Asked after every batch.
-        on_read: Told the reader's seconds, summed over its threads, at the end.
+        stages: Told how long reading, waiting and writing took.
         normalise: Changes pixels (n, R, R, 3) before they are encoded; the store's key has to tell.
     """
     missing = np.arange(len(cells), dtype=np.int64)
@@ -133,26 +103,51 @@ def extract(
         missing = np.concatenate(left) if left else missing
     if not len(missing) or cancelled():
         return
-    block = _Block(store)
+    stages = Stages() if stages is None else stages
     reader = Reader(slide, lattice, cells[missing], batch_size=batch_size, threads=workers)
-    try:
-        for batch in reader:
-            rows = missing[batch.rows]
-            good = batch.status != RegionStatus.READ_ERROR
-            encoded = None
-            if good.any():
-                pixels = batch.pixels[good]
-                encoded = encoder.encode(pixels if normalise is None else normalise(pixels))
-            if encoded is not None:
-                block.add(cells[rows[good]], encoded, batch.status[good])
-            features = _spread(encoded, good)
-            yield Extracted(rows, features, batch.status, cached=False)
-            if cancelled():
-                break
-    finally:
-        reader.close()
-        on_read(reader.seconds_read)
-        block.flush()
+    # While a device computes, the batch before is handed on and the next one fetched.
+    waiting: deque[tuple[RegionBatch, Pending | None]] = deque()
+    with StoreWriter(store, stages) as writer:
+        try:
+            for batch in reader:
+                waiting.append((batch, _start(encoder, batch, normalise)))
+                if len(waiting) > encoder.ahead:
+                    yield _finish(*waiting.popleft(), cells, missing, writer)
+                if cancelled():
+                    break
+            while waiting:
+                yield _finish(*waiting.popleft(), cells, missing, writer)
+        finally:
+            reader.close()
+            stages.add(reader.seconds())
+
+
+def _start(
+    encoder: BatchEncoder,
+    batch: RegionBatch,
+    normalise: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]] | None,
+) -> Pending | None:
+    good = batch.status != RegionStatus.READ_ERROR
+    if not good.any():
+        return None
+    pixels = batch.pixels if good.all() else batch.pixels[good]
+    return encoder.start(pixels if normalise is None else normalise(pixels))
+
+
+def _finish(
+    batch: RegionBatch,
+    pending: Pending | None,
+    cells: npt.NDArray[np.int32],
+    missing: npt.NDArray[np.int64],
+    writer: StoreWriter,
+) -> Extracted:
+    rows = missing[batch.rows]
+    good = batch.status != RegionStatus.READ_ERROR
+    encoded = None
+    if pending is not None:
+        encoded = pending.result()
+        writer.add(cells[rows[good]], encoded, batch.status[good])
+    return Extracted(rows, _spread(encoded, good), batch.status, cached=False)
 
 
 def _spread(

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -19,20 +18,24 @@ from xt_backend.errors import (
     SlideChangedError,
     XTError,
 )
-from xt_backend.keys import Encoding, RegionStatus, RunMeta
+from xt_backend.keys import Encoding, RegionStatus
 from xt_backend.model import XT, ReferenceXT, find_model, load_model, read_card
 from xt_backend.store import RegionStore, ScoreMap
 
+from .blank import blank_map
 from .collection import check_failures
 from .dense_pass import DensePass
 from .device import Device, choose_device, is_out_of_memory
 from .encoder import BatchEncoder
+from .encoders import EncoderChoice
+from .encoding import judge_of, open_encoder, settle_encoder
 from .events import Event, RegionsScored, RunFailed, RunFinished, RunPlanned
 from .extraction import READ_BATCH, extract, open_store
 from .familiarity import unfamiliar_colours, unfamiliar_regions
 from .preparation import Overview, Prepared, prepare
 from .rows import Rows
 from .spec import RunSpec
+from .stages import Stages
 
 __all__ = ["Engine"]
 
@@ -43,10 +46,15 @@ EVENT_INTERVAL_S = 0.2
 
 
 class Engine:
-    """Keeps the last model loaded and runs slides through it, one after another."""
+    """Keeps the last model loaded and runs slides through it, one after another.
+
+    Attributes:
+        choice: How all runs encode; None lets each of them choose.
+    """
 
     def __init__(self) -> None:
         self._loaded: tuple[tuple[Any, ...], XT | ReferenceXT] | None = None
+        self.choice: EncoderChoice | None = None
 
     def model(self, name: str, device: Device, offline: bool | None = None) -> XT | ReferenceXT:
         """Load a model by name or path, or take the one in memory.
@@ -127,7 +135,7 @@ class _Run:
         self._cancelled = cancelled
         self._on_overview = on_overview
         self._started = time.perf_counter()
-        self._seconds = {"read": 0.0, "encode": 0.0, "context": 0.0}
+        self._stages = Stages()
 
     def events(self) -> Iterator[Event]:
         spec = self._spec
@@ -137,11 +145,12 @@ class _Run:
             prepared.warn(warning)
         self._on_overview(prepared.overview)
         with prepared.slide:
-            encoder = BatchEncoder(self._model.region_encoder, device)
+            encoder = self._open_encoder(prepared, device)
+            choice = self._choice
             store = open_store(prepared, encoder, spec.cache_dir())
             notes = [*prepared.notes, *(store.problems if store else [])]
             n_cached = int(store.has(prepared.cells).sum()) if store else 0
-            score_map = self._blank_map(prepared, device)
+            score_map = blank_map(spec, self._model.card, prepared, device, choice)
             yield RunPlanned(
                 run_id=spec.run_id,
                 score_map=score_map,
@@ -151,6 +160,7 @@ class _Run:
                 device_reason=device.reason,
                 precision=device.precision,
                 notes=tuple(notes),
+                encoder=f"{choice.way}: {choice.reason}",
             )
             yield from self._score(prepared, encoder, store, score_map, n_cached)
 
@@ -178,43 +188,22 @@ class _Run:
             raise
         return prepared
 
-    def _blank_map(self, prepared: Prepared, device: Device) -> ScoreMap:
-        spec, card, info = self._spec, self._model.card, prepared.slide.info
-        n, n_classes = len(prepared.cells), len(card.classes)
-        return ScoreMap(
-            slide_id=spec.slide_id or Path(info.name).stem,
-            slide_name=info.name,
-            width_px=info.width_px,
-            height_px=info.height_px,
-            bounds_px=info.bounds_px,
-            has_bounds=info.has_bounds,
-            slide_mpp=(prepared.mpp.x, prepared.mpp.y),
-            mpp_source=prepared.mpp.source,
-            lattice=prepared.lattice,
-            classes=card.class_names,
-            colors=tuple(item.color for item in card.classes),
-            task=card.task,
-            temperature=card.temperature,
-            thresholds=dict(card.thresholds),
-            cells=prepared.cells,
-            status=np.full(n, RegionStatus.SKIPPED, np.uint8),
-            logits=np.full((n, n_classes), np.nan, np.float32),
-            region_only_logits=np.full((n, n_classes), np.nan, np.float32),
-            slide_logits=None,
-            partial=True,
-            model_name=card.name,
-            model_sha256=card.state_sha256,
-            run_meta={
-                "context": spec.context,
-                "device": device.name,
-                "device_reason": device.reason,
-                "precision": device.precision,
-                "tissue": prepared.tissue.kind,
-                RunMeta.NOTES: list(prepared.notes),
-                RunMeta.WARNINGS: list(prepared.warnings),
-            },
-            tissue=prepared.tissue_shares(),
+    def _open_encoder(self, prepared: Prepared, device: Device) -> BatchEncoder:
+        model, spec = self._model, self._spec
+        choice = self._engine.choice
+        if choice is None:
+            what = {"model": model.card.state_sha256}
+            n, judge = len(prepared.cells), judge_of(model)
+            choice = settle_encoder(model.region_encoder, what, device, spec, prepared, n, judge)
+
+        def needed(encoder: BatchEncoder) -> bool:
+            store = open_store(prepared, encoder, spec.cache_dir())
+            return store is None or not bool(store.has(prepared.cells).all())
+
+        encoder, self._choice = open_encoder(
+            model.region_encoder, device, spec, choice, needed
         )
+        return encoder
 
     def _score(
         self,
@@ -227,10 +216,6 @@ class _Run:
         spec, rows = self._spec, Rows(blank)
         done, encoded, reused, last_event = 0, 0, 0, 0.0
         encode_started = time.perf_counter()
-
-        def on_read(seconds: float) -> None:
-            self._seconds["read"] += seconds
-
         for part in extract(
             prepared.slide,
             prepared.lattice,
@@ -240,7 +225,7 @@ class _Run:
             workers=spec.workers,
             batch_size=spec.batch_size or READ_BATCH,
             cancelled=self._cancelled,
-            on_read=on_read,
+            stages=self._stages,
             normalise=prepared.normaliser,
         ):
             good = part.status != RegionStatus.READ_ERROR
@@ -254,7 +239,7 @@ class _Run:
             if now - last_event >= EVENT_INTERVAL_S:
                 last_event = now
                 yield self._progress(rows.map(), done, n_cached, now - encode_started)
-        self._seconds["encode"] = encoder.seconds
+        self._stages.add({"encode": encoder.seconds})
         cancelled = self._cancelled() and done < len(blank)
         dense = None
         if not cancelled:
@@ -273,24 +258,26 @@ class _Run:
                     f"{prepared.slide.info.name} changed while it was being scored",
                     "Score it again when the file is at rest",
                 )
-        self._seconds["total"] = time.perf_counter() - self._started
         yield RunFinished(
             run_id=spec.run_id,
             score_map=rows.map(partial=cancelled),
             cancelled=cancelled,
-            seconds=dict(self._seconds),
+            seconds={
+                **self._stages.to_dict(),
+                "total": time.perf_counter() - self._started,
+            },
             encoded_regions=encoded,
             cache=str(Encoding.of(reused, encoded)),
             points=None if dense is None else dense.points(),
             problems=tuple(store.problems) if store else (),
             reader=str(prepared.slide.reading),
+            encoder=self._choice.to_dict(),
         )
 
     def _decode(self, dense: DensePass, rows: Rows) -> Iterator[Event]:
         """Hand on the pixels; what could not be read again is marked."""
         yield from dense.events()
-        self._seconds["read"] += dense.seconds_read
-        self._seconds["context"] += dense.seconds_decode
+        self._stages.add({**dense.seconds_read, "context": dense.seconds_decode})
         rows.status[dense.unreadable] = RegionStatus.READ_ERROR
         if dense.complete:
             spec = self._spec
@@ -318,7 +305,7 @@ class _Run:
             rows.keep_context(scored, prediction.context_tokens)
         slide = prediction.slide_logits if on else prediction.region_only_slide_logits
         rows.slide_logits = None if slide is None else slide.cpu().numpy()
-        self._seconds["context"] = time.perf_counter() - start
+        self._stages.add({"context": time.perf_counter() - start})
 
     def _progress(
         self,

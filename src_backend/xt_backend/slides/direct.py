@@ -17,6 +17,7 @@ from xt_backend.slides.info import SlideInfo
 from xt_backend.slides.jpeg_tile import DecoderError, Signature, decoder_version
 from xt_backend.slides.reading import Reading
 from xt_backend.slides.resample import Level
+from xt_backend.slides.stopwatch import Stopwatch
 from xt_backend.slides.tile_layout import TileLayout, read_layouts
 from xt_backend.slides.tile_memory import TileMemory
 
@@ -67,6 +68,9 @@ class DirectTiles:
         levels: The slide's geometry.
         reason: Why OpenSlide shall read everything; empty to look for oneself.
         cache_bytes: Decoded tiles that are kept at most.
+
+    Attributes:
+        decoding: Counts what the decoder takes.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class DirectTiles:
         self._layouts: dict[int, TileLayout] = {}
         self._known: dict[int, set[Signature]] = {}
         self._memory = TileMemory(cache_bytes)
+        self.decoding = Stopwatch()
         self._doubtful: set[Key] = set()
         self._closed = False
         self._reading: Reading | None = None
@@ -168,7 +173,9 @@ class DirectTiles:
         data = _bytes_of(file, layout, index)
         if data is None:
             return False
-        good = layout.jpeg.signature(data) in self._known[level] and layout.jpeg.decode(data, out)
+        with self.decoding:
+            known = layout.jpeg.signature(data) in self._known[level]
+            good = known and layout.jpeg.decode(data, out)
         if not good:
             self._doubtful.add((level, index))
         return good

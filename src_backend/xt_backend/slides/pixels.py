@@ -13,6 +13,7 @@ from xt_backend.errors import UsageError
 from xt_backend.slides.direct import DirectTiles
 from xt_backend.slides.handle import Handle
 from xt_backend.slides.resample import Level, Plan, Window, resample, strips
+from xt_backend.slides.stopwatch import Stopwatch
 
 __all__ = ["MAX_OUTPUT_PX", "MAX_SOURCE_PX", "Pixels"]
 
@@ -53,7 +54,14 @@ class Pixels:
         self._handle = handle
         self._background = background_rgb
         self._tiles = tiles
+        self._openslide = Stopwatch()
         self.levels = tuple(levels)
+
+    @property
+    def seconds_decode(self) -> float:
+        """Spent by decoders so far, s, summed over threads; OpenSlide's include its reading."""
+        direct = 0.0 if self._tiles is None else self._tiles.decoding.seconds
+        return direct + self._openslide.seconds
 
     def render(self, plan: Plan, x0_px: float, y0_px: float, width: int, height: int) -> Rgb:
         """One output, (height, width, 3) uint8.
@@ -182,7 +190,8 @@ class Pixels:
         self, level: int, x: int, y: int, width: int, height: int
     ) -> tuple[Rgb, Cover]:
         step = int(self.levels[level].downsample)
-        image = self._handle.read(level, (x * step, y * step), (width, height))
+        with self._openslide:
+            image = self._handle.read(level, (x * step, y * step), (width, height))
         return self._composite(image)
 
     def _inexact(self, level: int, x: int, y: int, width: int, height: int) -> tuple[Rgb, Cover]:
@@ -215,7 +224,8 @@ class Pixels:
         right = min(left + _TILE, geometry.width_px)
         lower = min(top + _TILE, geometry.height_px)
         location = (round(x * geometry.downsample), round(y * geometry.downsample))
-        image = self._handle.read(level, location, (right + 1 - x, lower + 1 - y))
+        with self._openslide:
+            image = self._handle.read(level, location, (right + 1 - x, lower + 1 - y))
         image = image.crop((left - x, top - y, right - x, lower - y))
         # The outermost px of the slide stay so. The fraction takes at most half of them per axis;
         # what is less opaque than that is so in the slide.

@@ -20,6 +20,7 @@ from xt_backend.slides.lattice import Lattice
 from xt_backend.slides.pixels import check_size
 from xt_backend.slides.resample import Strip, make_plan, resample
 from xt_backend.slides.slide import Slide
+from xt_backend.slides.stopwatch import Stopwatch
 
 __all__ = ["Reader", "RegionBatch"]
 
@@ -113,6 +114,8 @@ class Reader:
         self._lock = threading.Lock()
         self._seconds_read = 0.0
         self._seconds_waited = 0.0
+        self._resampling = Stopwatch()
+        self._decoded_before = self._pixels.seconds_decode
 
     def __len__(self) -> int:
         """Number of regions."""
@@ -128,6 +131,19 @@ class Reader:
     def seconds_waited(self) -> float:
         """Time that the consumer has waited for pixels so far, s."""
         return self._seconds_waited
+
+    def seconds(self) -> dict[str, float]:
+        """Where the time has gone so far, s, the first three summed over the threads.
+
+        ``read`` holds ``decode`` and ``resample``; ``decode`` is right while nobody else reads the
+        slide. ``wait`` is the consumer's.
+        """
+        return {
+            "read": self.seconds_read,
+            "decode": self._pixels.seconds_decode - self._decoded_before,
+            "resample": self._resampling.seconds,
+            "wait": self._seconds_waited,
+        }
 
     def __iter__(self) -> Iterator[RegionBatch]:
         """The batches; only once.
@@ -264,7 +280,8 @@ class Reader:
 
     def _place(self, strip: Strip, raw: Pixels, out: Pixels) -> None:
         rows = slice(strip.row, strip.row + strip.n_rows)
-        out[rows] = resample(raw, self._plan, strip.window, self._size, strip.n_rows)
+        with self._resampling:
+            out[rows] = resample(raw, self._plan, strip.window, self._size, strip.n_rows)
 
     def _check_open(self) -> None:
         if self._closed.is_set():

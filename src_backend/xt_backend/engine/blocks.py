@@ -1,0 +1,90 @@
+"""Encoded regions on their way into the region store, written beside all else."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from xt_backend.store import RegionStore
+
+from .stages import Stages
+
+__all__ = ["BLOCK_ROWS", "StoreWriter"]
+
+BLOCK_ROWS = 256
+"""Regions in a shard of the store: what a kill can lose, and as many that are being written."""
+
+Part: TypeAlias = tuple[npt.NDArray[np.int32], npt.NDArray[np.float16], npt.NDArray[np.uint8]]
+
+
+class StoreWriter:
+    """Gathers rows and stores them in blocks; one block is being written at a time.
+
+    Leaving the ``with`` block stores the rest, also after an error, and waits for it.
+
+    Args:
+        store: Where rows go; None keeps nothing.
+        stages: Told how long writing took.
+    """
+
+    def __init__(self, store: RegionStore | None, stages: Stages) -> None:
+        self._store, self._stages = store, stages
+        self._parts: list[Part] = []
+        self._n = 0
+        self._pool = ThreadPoolExecutor(1, "xt-store") if store is not None else None
+        self._writing: Future[None] | None = None
+
+    def __enter__(self) -> StoreWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self._flush()
+            self._wait()
+        finally:
+            if self._pool is not None:
+                self._pool.shutdown()
+
+    def add(self, *part: *Part) -> None:
+        """Take rows.
+
+        Args:
+            part: Cells (n, 2) int32, features (n, k*k, D) float16, status (n,) uint8.
+
+        Raises:
+            StoreError: An earlier block could not be stored.
+            OutputError: Likewise.
+        """
+        if self._pool is None or not len(part[0]):
+            return
+        self._parts.append(part)
+        self._n += len(part[0])
+        if self._n >= BLOCK_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._wait()
+        if self._pool is None or not self._parts:
+            return
+        cells, features, status = (np.concatenate(one) for one in zip(*self._parts, strict=True))
+        self._parts, self._n = [], 0
+        self._writing = self._pool.submit(self._write, (cells, features, status))
+
+    def _write(self, block: Part) -> None:
+        if self._store is not None:
+            with self._stages.timed("write"):
+                self._store.append(*block)
+
+    def _wait(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()

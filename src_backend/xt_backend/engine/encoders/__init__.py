@@ -1,0 +1,33 @@
+"""Ways to compute a region encoder: torch on any device, CUDA with overlap, OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+from .base import Done, EncoderBackend, Features, Pending, Pixels
+from .batches import compute_batch, computing, padded_batch, run_halving
+from .choice import EncoderChoice, Trial
+from .choose import check_backend, choose_way, known_choice
+from .make import make_backend, plain_backend
+from .probe import Judge, probe
+from .way import Way
+
+__all__ = [
+    "Done",
+    "EncoderBackend",
+    "EncoderChoice",
+    "Features",
+    "Judge",
+    "Pending",
+    "Pixels",
+    "Trial",
+    "Way",
+    "check_backend",
+    "choose_way",
+    "compute_batch",
+    "computing",
+    "known_choice",
+    "make_backend",
+    "padded_batch",
+    "plain_backend",
+    "probe",
+    "run_halving",
+]

@@ -1,0 +1,152 @@
+"""From what was asked for to the way to encode: by rule, from memory, or by trying."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from xt_backend.errors import DeviceError
+from xt_backend.model import RegionEncoder
+
+from ..device import Device
+from .base import Pixels
+from .choice import EncoderChoice, choice_key, keep_choice, recall_choice
+from .openvino_cpu import openvino_precisions
+from .probe import Judge, probe
+from .way import Way
+
+__all__ = ["ENOUGH_REGIONS", "PROBE_REGIONS", "check_backend", "choose_way", "known_choice"]
+
+ENOUGH_REGIONS = 1000
+"""A slide or batch of fewer is encoded sooner than a choice is made."""
+
+PROBE_REGIONS = 96
+_LEAST_PROBED = 32
+
+_CUDA_BATCHES = (128, 256)
+
+
+def check_backend(asked: str, device: Device) -> None:
+    """Refuse a backend that was asked for and cannot be had on a device.
+
+    Raises:
+        DeviceError: It is not installed, or not for this device.
+    """
+    if asked == "openvino":
+        if device.kind != "cpu":
+            raise DeviceError(
+                f"OpenVINO encodes on the CPU, not on {device.name}", "Add --device cpu"
+            )
+        if not _has_openvino():
+            raise DeviceError(
+                "OpenVINO is not installed", 'Install it with: pip install "napari-xt[cpu]"'
+            )
+    if asked == "torch-compile" and device.kind != "cuda":
+        raise DeviceError(
+            f"torch-compile is for CUDA, not for {device.name}",
+            "Use --encoder-backend auto or torch",
+        )
+
+
+def known_choice(
+    what: dict[str, Any], device: Device, asked: str, precision: str
+) -> EncoderChoice | None:
+    """The way to encode where nothing has to be tried; None where it does.
+
+    Args:
+        what: The encoder and its weights, as plain data.
+        device: Where it runs, with the precision that is usual there.
+        asked: Backend as asked for.
+        precision: As asked for.
+
+    Raises:
+        DeviceError: As of `check_backend`.
+    """
+    check_backend(asked, device)
+    if asked in ("torch", "torch-compile"):
+        return EncoderChoice(Way(asked, device.precision), "asked for")
+    if device.kind == "mps":
+        return EncoderChoice(_usual(device), "there is no other for this device")
+    if device.kind == "cpu" and not _has_openvino():
+        return EncoderChoice(_usual(device), "OpenVINO (extra cpu) is not installed")
+    return recall_choice(choice_key(what, device, asked, precision))
+
+
+def choose_way(
+    region_encoder: RegionEncoder,
+    what: dict[str, Any],
+    device: Device,
+    asked: str,
+    precision: str,
+    *,
+    n_regions: int,
+    sample: Callable[[int], Pixels],
+    judge: Judge | None = None,
+    folder: Path | None = None,
+) -> EncoderChoice:
+    """The way to encode; measured, and kept for next time, where that pays.
+
+    Args:
+        region_encoder: With the weights that will be used.
+        what: As of `known_choice`.
+        device: As of `known_choice`.
+        asked: As of `known_choice`.
+        precision: As of `known_choice`.
+        n_regions: To be encoded, about.
+        sample: Reads up to so many of them, (n, R, R, 3) uint8.
+        judge: As of `probe`.
+        folder: As of `probe`.
+
+    Raises:
+        DeviceError: As of `check_backend`.
+    """
+    known = known_choice(what, device, asked, precision)
+    if known is not None:
+        return known
+    usual = _usual(device)
+    if asked == "auto" and n_regions < ENOUGH_REGIONS:
+        return EncoderChoice(usual, f"nothing was tried for fewer than {ENOUGH_REGIONS:,} regions")
+    pixels = sample(PROBE_REGIONS)
+    if len(pixels) < min(_LEAST_PROBED, n_regions) or not len(pixels):
+        return EncoderChoice(usual, "too few regions could be read to try others")
+    ways = [usual, *_others(device, asked, precision, usual)]
+    if len(ways) == 1:
+        return EncoderChoice(usual, "OpenVINO is broken")
+    choice = probe(region_encoder, device, ways, np.ascontiguousarray(pixels), judge, folder)
+    keep_choice(choice_key(what, device, asked, precision), choice)
+    return choice
+
+
+def _usual(device: Device) -> Way:
+    return Way("torch", device.precision)
+
+
+def _others(device: Device, asked: str, precision: str, usual: Way) -> list[Way]:
+    """What is worth trying besides the usual way."""
+    if device.kind == "cuda":
+        names = ("fp16", "bf16") if precision == "auto" else (precision,)
+        found = [Way("torch", name, size) for name in names for size in (None, *_CUDA_BATCHES)]
+        return [way for way in found if way != usual]
+    found = []
+    if asked == "auto" and _computes_bf16():
+        found.append(Way("torch", "bf16"))
+    try:
+        found += [Way("openvino", name) for name in openvino_precisions()]
+    except Exception:
+        return []  # broken in a way that only OpenVINO knows: as if there were none
+    wanted = (precision,) if precision != "auto" else ("fp32", "bf16", "fp16")
+    return [way for way in found if way.precision in wanted and way != usual]
+
+
+def _computes_bf16() -> bool:
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return supported is not None and bool(supported())
+
+
+def _has_openvino() -> bool:
+    return importlib.util.find_spec("openvino") is not None

@@ -1,0 +1,47 @@
+"""Encoder backends by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from xt_backend.model import RegionEncoder
+
+from ..device import Device
+from .base import EncoderBackend
+from .cuda import CudaBackend
+from .openvino_cpu import OpenVinoBackend
+from .plain import TorchBackend
+from .way import Way
+
+__all__ = ["make_backend", "plain_backend"]
+
+
+def plain_backend(region_encoder: RegionEncoder, device: Device) -> EncoderBackend:
+    """What computes an encoder where nothing was measured: torch, in the device's precision."""
+    if device.kind == "cuda":
+        return CudaBackend(region_encoder, device)
+    return TorchBackend(region_encoder, device)
+
+
+def make_backend(
+    region_encoder: RegionEncoder, device: Device, way: Way, folder: Path | None
+) -> EncoderBackend:
+    """The backend that computes an encoder in a certain way.
+
+    Args:
+        region_encoder: Maps (B, 3, R, R) uint8 to (B, k*k, D).
+        device: Where to compute; its precision gives way to that of `way`.
+        way: How to compute.
+        folder: Where models are kept that take long to make; None keeps none.
+
+    Raises:
+        Exception: The backend is missing or broken, in whatever way.
+    """
+    if way.backend == "openvino":
+        return OpenVinoBackend(region_encoder, way.precision, folder)
+    own = replace(device, precision=way.precision)
+    if device.kind == "cuda":
+        compiled = way.backend == "torch-compile"
+        return CudaBackend(region_encoder, own, way.batch, compiled=compiled)
+    return TorchBackend(region_encoder, own)

@@ -1,0 +1,150 @@
+"""A region encoder as a model of OpenVINO: converted once, kept in a file of our own."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import logging
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from xt_backend.errors import OutputError
+from xt_backend.model import RegionEncoder
+from xt_backend.publishing import make_folder, publish_bytes
+
+__all__ = ["converted", "load_openvino"]
+
+_log = logging.getLogger(__name__)
+
+_TELEMETRY = "openvino_telemetry"
+
+
+def load_openvino() -> ModuleType:
+    """Import OpenVINO, which then tells nobody that it was.
+
+    Raises:
+        ImportError: It is not installed.
+        Exception: It is broken, in whatever way.
+    """
+    with _telling_nobody():
+        return importlib.import_module("openvino")
+
+
+@contextmanager
+def _telling_nobody() -> Iterator[None]:
+    # Importing and converting send word to the internet unless this module cannot be imported.
+    hidden = _TELEMETRY not in sys.modules
+    if hidden:
+        sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if hidden:
+            sys.modules.pop(_TELEMETRY, None)
+
+
+class _FromPixels(nn.Module):
+    """Takes pixels as they are read, so that normalising is a part of the model."""
+
+    def __init__(self, region_encoder: RegionEncoder) -> None:
+        super().__init__()
+        self.region_encoder = region_encoder
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(B, R, R, 3) uint8 to (B, k*k, D) float32."""
+        tokens: torch.Tensor = self.region_encoder(pixels.permute(0, 3, 1, 2))
+        return tokens.float()
+
+
+def converted(
+    core: Any, region_encoder: RegionEncoder, shape: tuple[int, ...], folder: Path | None
+) -> Any:
+    """The encoder for batches of one shape, from its file or converted anew.
+
+    Args:
+        core: Of OpenVINO.
+        region_encoder: On the CPU.
+        shape: (B, R, R, 3).
+        folder: Where the file is kept; None keeps none.
+    """
+    path = None if folder is None else folder / f"{_digest(region_encoder, shape)}.openvino"
+    if path is not None and (found := _read(path)) is not None:
+        return core.read_model(model=found[0], weights=found[1])
+    model = _convert(region_encoder, shape)
+    structure, weights = _serialised(model)
+    if path is not None:
+        _keep(path, structure, weights)
+    # Also the fresh one goes through its file: both are the same to the last bit.
+    return core.read_model(model=structure, weights=weights)
+
+
+def _convert(region_encoder: RegionEncoder, shape: tuple[int, ...]) -> Any:
+    module = _FromPixels(region_encoder).eval()
+    example = torch.zeros(shape, dtype=torch.uint8)
+    with warnings.catch_warnings(), _telling_nobody(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        openvino = load_openvino()
+        try:
+            exported = torch.export.export(module, (example,))
+            return openvino.convert_model(exported)
+        except Exception:
+            # What branches on its data can be traced, which takes several times as long.
+            _log.debug("%s cannot be exported", region_encoder.info.name, exc_info=True)
+        return openvino.convert_model(
+            module, example_input=(example,), input=[openvino.PartialShape(list(shape))]
+        )
+
+
+def _serialised(model: Any) -> tuple[bytes, bytes]:
+    with tempfile.TemporaryDirectory(prefix="napari-xt-") as name:
+        path = Path(name, "model.xml")
+        load_openvino().save_model(model, path, compress_to_fp16=False)
+        return path.read_bytes(), path.with_suffix(".bin").read_bytes()
+
+
+def _digest(region_encoder: RegionEncoder, shape: tuple[int, ...]) -> str:
+    what = {
+        "encoder": region_encoder.numerics(),
+        "shape": list(shape),
+        "torch": str(torch.__version__),
+        "openvino": str(load_openvino().__version__),
+        "schema": 1,
+    }
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def _keep(path: Path, structure: bytes, weights: bytes) -> None:
+    sums = [hashlib.sha256(part).hexdigest() for part in (structure, weights)]
+    head = json.dumps({"bytes": len(structure), "sha256": sums}).encode()
+    try:
+        make_folder(path.parent)
+        publish_bytes(path, b"\n".join([head, structure + weights]), durable=False)
+    except OutputError as error:
+        _log.warning("the converted encoder is not kept: %s", error)
+
+
+def _read(path: Path) -> tuple[bytes, bytes] | None:
+    """Structure and weights; None where there is no such file, or a damaged one."""
+    try:
+        head, _, body = path.read_bytes().partition(b"\n")
+        known = json.loads(head)
+        parts = body[: known["bytes"]], body[known["bytes"] :]
+        good = [hashlib.sha256(part).hexdigest() for part in parts] == known["sha256"]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        good = False
+    if not good:
+        _log.warning("%s is damaged and made anew", path.name)
+        return None
+    return parts

@@ -1,0 +1,46 @@
+"""One way to compute a region encoder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["BACKENDS", "Way"]
+
+BACKENDS = ("torch", "torch-compile", "openvino")
+
+
+@dataclass(frozen=True)
+class Way:
+    """A backend with its numerics.
+
+    Attributes:
+        backend: One of `BACKENDS`.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
+        batch: Regions that are computed together; None for the backend's usual number.
+    """
+
+    backend: str
+    precision: str
+    batch: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Way:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError: It is no such mapping.
+        """
+        match values:
+            case {"backend": str(backend), "precision": str(precision), "batch": int() | None}:
+                if backend in BACKENDS and precision in ("fp32", "bf16", "fp16"):
+                    return cls(backend, precision, values["batch"])
+        raise ValueError(f"no way to encode: {str(values)[:80]}")
+
+    def __str__(self) -> str:
+        batch = f" by {self.batch}" if self.batch else ""
+        return f"{self.backend} {self.precision}{batch}"

@@ -1,0 +1,148 @@
+"""The encoder of a run: how it computes, and what to do when that way turns out to be closed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from xt_backend.config import EncodingOptions, cache_folder
+from xt_backend.keys import RegionStatus
+from xt_backend.model import XT, ReferenceXT, RegionEncoder
+from xt_backend.slides import Reader
+
+from .device import Device
+from .encoder import BatchEncoder
+from .encoders import (
+    EncoderChoice,
+    Features,
+    Judge,
+    Pixels,
+    Way,
+    choose_way,
+    make_backend,
+)
+from .preparation import Prepared
+
+__all__ = ["judge_of", "open_encoder", "sample_regions", "settle_encoder"]
+
+_log = logging.getLogger(__name__)
+
+
+def settle_encoder(
+    region_encoder: RegionEncoder,
+    what: dict[str, Any],
+    device: Device,
+    options: EncodingOptions,
+    prepared: Prepared,
+    n_regions: int,
+    judge: Judge | None = None,
+) -> EncoderChoice:
+    """Choose the way to encode; see `choose_way`.
+
+    Args:
+        region_encoder: With the weights that will be used.
+        what: The encoder and its weights, as plain data.
+        device: Where it runs.
+        options: What was asked for.
+        prepared: A slide whose regions are tried.
+        n_regions: To be encoded, about.
+        judge: Gives the classes of features.
+
+    Raises:
+        DeviceError: What was asked for cannot be had.
+    """
+    return choose_way(
+        region_encoder,
+        what,
+        device,
+        options.encoder_backend,
+        options.precision,
+        n_regions=n_regions,
+        sample=lambda n: sample_regions(prepared, n, options.workers),
+        judge=judge,
+        folder=_folder(options),
+    )
+
+
+def open_encoder(
+    region_encoder: RegionEncoder,
+    device: Device,
+    options: EncodingOptions,
+    choice: EncoderChoice,
+    needed: Callable[[BatchEncoder], bool] = lambda encoder: True,
+) -> tuple[BatchEncoder, EncoderChoice]:
+    """The encoder, computing as was chosen; where that fails as torch does, which the choice says.
+
+    Args:
+        region_encoder: With the weights that will be used.
+        device: Where it runs.
+        options: What was asked for.
+        choice: How it is to compute.
+        needed: Whether there is anything to encode; if not, it is not even tried.
+    """
+    usual = Way("torch", device.precision)
+    if choice.way != usual:
+        try:
+            backend = make_backend(region_encoder, device, choice.way, _folder(options))
+            encoder = BatchEncoder(region_encoder, device, backend)
+            if needed(encoder):
+                encoder.prepare()
+            return encoder, choice
+        except Exception as error:
+            # A library that is broken fails in ways of its own.
+            _log.warning("%s cannot be used", choice.way, exc_info=True)
+            reason = f"{choice.way} cannot be used now: {type(error).__name__}: {error}"
+            choice = EncoderChoice(usual, reason, choice.tried, choice.n_regions)
+    return BatchEncoder(region_encoder, device), choice
+
+
+def sample_regions(prepared: Prepared, n: int, workers: int = 2) -> Pixels:
+    """Readable regions from all over the selection, as the encoder would get them.
+
+    Args:
+        prepared: A slide with its regions.
+        n: As many at most.
+        workers: Reader threads.
+
+    Returns:
+        (n or fewer, R, R, 3) uint8.
+    """
+    cells = prepared.cells
+    rows = np.unique(np.linspace(0, len(cells) - 1, min(n, len(cells))).round().astype(int))
+    side = prepared.lattice.region_px
+    parts = [np.empty((0, side, side, 3), np.uint8)]
+    with Reader(
+        prepared.slide, prepared.lattice, cells[rows], batch_size=16, threads=workers
+    ) as reader:
+        for batch in reader:
+            pixels = batch.pixels[batch.status != RegionStatus.READ_ERROR]
+            if prepared.normaliser is not None and len(pixels):
+                pixels = prepared.normaliser(pixels)
+            parts.append(pixels)
+    return np.concatenate(parts)
+
+
+def judge_of(model: XT | ReferenceXT) -> Judge | None:
+    """What a model says of each region alone; None where it says nothing."""
+    if not isinstance(model, XT):
+        return None
+
+    def judge(features: Features) -> npt.NDArray[np.float32]:
+        with torch.inference_mode():
+            tokens = model.reduce(torch.from_numpy(features).to(model.device, torch.float32))
+            return np.asarray(model.region_only(tokens).cpu().numpy(), np.float32)
+
+    return judge
+
+
+def _folder(options: EncodingOptions) -> Path | None:
+    """Where converted encoders are kept."""
+    if not options.use_cache:
+        return None
+    return (options.cache or cache_folder()) / "encoders"
