@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ _PACKAGES = (
     "napari-xt",
     "torch",
     "timm",
+    "openvino",
     "numpy",
     "openslide-python",
     "openslide-bin",
@@ -42,11 +44,24 @@ _PACKAGES = (
 
 
 def score_configuration(
-    options: ScoreOptions, model_name: str, model_sha256: str, device: str, precision: str
+    options: ScoreOptions,
+    model_name: str,
+    model_sha256: str,
+    device: str,
+    precision: str,
+    encoder: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Configuration of a `score` run, without any path.
 
     Files among the options (ROI, tissue) stand as the sha256 of their content.
+
+    Args:
+        options: As asked for.
+        model_name: Of the model.
+        model_sha256: Of its weights.
+        device: Name of the device.
+        precision: Of all but the region encoder.
+        encoder: What `unusual_way` says of the region encoder.
     """
     return {
         "command": "score",
@@ -54,6 +69,7 @@ def score_configuration(
         "options": plain_options(options),
         "device": device.split(":")[0],
         "precision": precision,
+        **encoder,
     }
 
 

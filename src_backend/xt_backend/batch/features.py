@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from xt_backend.config import FeatureOptions, check_stride
-from xt_backend.engine import BatchEncoder, Prepared, choose_device, collect, prepare
+from xt_backend.engine import Prepared, Stages, choose_device, collect, open_encoder, prepare
 from xt_backend.keys import Encoding, RunFile, SlideStatus, Stopped
 from xt_backend.model import build_region_encoder
 from xt_backend.outputs import FeatureTable, SlideRow, write_features_h5
 
 from .configuration import plain_options
+from .encoding import Encodes, batch_choice, unusual_way
 from .folder import RunFolder
 from .inputs import read_inputs
 from .report import RunReport
@@ -53,12 +54,21 @@ class FeatureBatch:
             weights=options.weights,
             offline=True if options.offline else None,
         )
-        self._encoder = BatchEncoder(net, self.device)
         self.tasks = name_tasks(self.inputs.rows)
+        encodes = Encodes(
+            what=net.numerics(),
+            model_mpp=options.model_mpp,
+            region_px=options.region_px,
+            stain=None,
+            load=lambda: (net, None),
+        )
+        choice = batch_choice(encodes, self.tasks, options, self.device, out)
+        self._encoder, self.choice = open_encoder(net, self.device, options, choice)
         configuration = {
             "command": "features",
             "numerics": self._encoder.numerics(),
             "options": plain_options(options),
+            **unusual_way(self.choice, self.device),
         }
         ids = [task.slide_id for task in self.tasks]
         self.folder = RunFolder(out, configuration, ids, result=RunFile.FEATURES)
@@ -76,7 +86,7 @@ class FeatureBatch:
             on_outcome: Told the task and how it went.
             cancelled: Asked after every read batch.
         """
-        report = RunReport(self.folder, self.device, self.inputs)
+        report = RunReport(self.folder, self.device, self.inputs, self.choice)
         report.write("running", {})
         table = SlideTable(self.folder, ())
         stopped: dict[int, Stopped] = {}
@@ -93,7 +103,7 @@ class FeatureBatch:
             on_outcome(task, outcome)
             table.add(outcome.row)
         table.write()
-        run = Run(tuple(table.rows), (), self.folder.path, stopped=stopped)
+        run = Run(tuple(table.rows), (), self.folder.path, stopped=stopped, seconds=report.seconds)
         report.write("interrupted" if stopped else "finished", run.counts)
         return run
 
@@ -143,7 +153,10 @@ class FeatureBatch:
             features=found.features,
             numerics=self._encoder.numerics(),
         )
-        write_features_h5(self.folder.file(task.slide_id, RunFile.FEATURES), table)
+        stages = Stages()
+        stages.add({**found.seconds, "encode": self._encoder.seconds - encode_before})
+        with stages.timed("write"):
+            write_features_h5(self.folder.file(task.slide_id, RunFile.FEATURES), table)
         encoded = self._encoder.n_encoded - n_before
         failed = int((~found.scored).sum())
         info = prepared.slide.info
@@ -168,7 +181,7 @@ class FeatureBatch:
             cache=str(Encoding.of(found.reused, encoded)),
         )
         reader = str(prepared.slide.reading)
-        return Outcome(row, problems=found.problems, reader=reader)
+        return Outcome(row, problems=found.problems, reader=reader, seconds=stages.to_dict())
 
 
 def features(

@@ -36,6 +36,7 @@ class Run:
         found_points: By slide id, when there is no folder; detection models only.
         stopped: By row: why a slide has no result, after an interruption.
         seen_nan: Some region has no number though it was encoded.
+        seconds: By stage, over all slides, and in total; see `STAGES`.
     """
 
     rows: tuple[SlideRow, ...]
@@ -46,6 +47,7 @@ class Run:
     found_points: dict[str, Points] = field(default_factory=dict)
     stopped: dict[int, Stopped] = field(default_factory=dict)
     seen_nan: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def interrupted(self) -> bool:

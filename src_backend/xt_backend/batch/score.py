@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from xt_backend.config import ScoreOptions, check_stride
-from xt_backend.engine import Engine, Event, choose_device
+from xt_backend.engine import Engine, Event, Judge, choose_device, judge_of
 from xt_backend.errors import ModelError
 from xt_backend.keys import Stopped
-from xt_backend.model import find_model, read_card
+from xt_backend.model import ModelCard, RegionEncoder, find_model, read_card
 from xt_backend.outputs import check_parquet
 
 from .configuration import score_configuration
+from .encoding import Encodes, batch_choice, unusual_way
 from .folder import RunFolder
 from .inputs import Inputs, read_inputs
 from .report import RunReport
@@ -70,8 +71,17 @@ class Batch:
         self.classes = tuple(item.name for item in card.classes)
         self.kinds = card.point_kinds
         self.tasks = name_tasks(self.inputs.rows)
+        self.choice = batch_choice(
+            self._encodes(card), self.tasks, options, device, out, try_out=not dry_run
+        )
+        self._engine.choice = self.choice
         configuration = score_configuration(
-            options, card.name, card.state_sha256, device.name, device.precision
+            options,
+            card.name,
+            card.state_sha256,
+            device.name,
+            device.precision,
+            unusual_way(self.choice, device),
         )
         ids = [task.slide_id for task in self.tasks]
         self.folder = None if out is None else RunFolder(out, configuration, ids, make=not dry_run)
@@ -90,7 +100,7 @@ class Batch:
         Raises:
             OutputError: The output cannot be written.
         """
-        report = RunReport(self.folder, self.device, self.inputs)
+        report = RunReport(self.folder, self.device, self.inputs, self.choice)
         report.write("running", {})
         if self.folder is not None:
             self.folder.write_local(self._local())
@@ -134,9 +144,25 @@ class Batch:
             },
             stopped=stopped,
             seen_nan=any(outcome.seen_nan for outcome in outcomes),
+            seconds=report.seconds,
         )
         report.write("interrupted" if stopped else "finished", run.counts)
         return run
+
+    def _encodes(self, card: ModelCard) -> Encodes:
+        options, device = self._options, self.device
+
+        def load() -> tuple[RegionEncoder, Judge | None]:
+            model = self._engine.model(self._model, device, options.offline or None)
+            return model.region_encoder, judge_of(model)
+
+        return Encodes(
+            what={"model": card.state_sha256},
+            model_mpp=card.mpp(options.model_mpp),
+            region_px=card.scored_px,
+            stain=card.stain,
+            load=load,
+        )
 
     def events(self, task: Task) -> Iterator[Event]:
         """The events of one task, without writing anything into the run directory."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from xt_backend.config import CommonOptions, ScoreOptions
 from xt_backend.engine import (
@@ -16,6 +16,7 @@ from xt_backend.engine import (
     RunFailed,
     RunFinished,
     RunSpec,
+    Stages,
     is_out_of_memory,
 )
 from xt_backend.errors import OutputError, XTError
@@ -107,6 +108,8 @@ class Outcome:
         problems: What was wrong with the region store, as sentences.
         points: Of a detection model.
         reader: Who decoded the slide's tiles, and why; empty where none were read.
+        encoder: How the region encoder computed, as plain data; empty where it had nothing to do.
+        seconds: By stage, see `STAGES`.
     """
 
     row: SlideRow
@@ -115,6 +118,8 @@ class Outcome:
     problems: tuple[str, ...] = ()
     points: Points | None = None
     reader: str = ""
+    encoder: Mapping[str, Any] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 def attempt(
@@ -233,12 +238,22 @@ def _finish(
     if last.cancelled:
         raise Interrupted
     score_map = dense.note(last.score_map, seen[-1].tissue)
+    stages = Stages()
+    stages.add({name: value for name, value in last.seconds.items() if name != "total"})
     if folder is not None:
         score_map = replace(score_map, run_meta={**score_map.run_meta, **stamp})
-        _write(task, score_map, options, folder, dense, seen[-1].thumbnail)
-    row = scored_row(task, score_map, last.seconds, last.encoded_regions, last.cache)
-    has_nan = score_map.n_nan > 0
-    return Outcome(row, score_map, has_nan, last.problems, last.points, last.reader)
+        with stages.timed("write"):
+            _write(task, score_map, options, folder, dense, seen[-1].thumbnail)
+    return Outcome(
+        row=scored_row(task, score_map, last.seconds, last.encoded_regions, last.cache),
+        score_map=score_map,
+        seen_nan=score_map.n_nan > 0,
+        problems=last.problems,
+        points=last.points,
+        reader=last.reader,
+        encoder=last.encoder,
+        seconds=stages.to_dict(),
+    )
 
 
 def _write(

@@ -62,6 +62,13 @@ Device: TypeAlias = Annotated[
 Precision: TypeAlias = Annotated[
     str | None, typer.Option(help="auto, fp32, bf16 or fp16 [default: auto].")
 ]
+EncoderBackend: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="auto (the fastest that gives the same features), torch, torch-compile or openvino "
+        "[default: auto]."
+    ),
+]
 BatchSize: TypeAlias = Annotated[
     int | None, typer.Option(help="Regions read at once [default: 16]; results never depend on it.")
 ]

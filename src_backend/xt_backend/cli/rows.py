@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,12 +33,15 @@ def show_run(run: Run, inputs: Inputs, out: Path, json: bool) -> None:
         out: Run directory.
         json: As one JSON object; warnings then go to stderr.
     """
+    from xt_backend.engine import peak_memory_bytes
     from xt_backend.outputs import slide_values, visible
 
     if not json:
         for line in _lines(run):
             say(line)
         say(_headline(run, out))
+        if text := time_spent(run.seconds):
+            note(text)
         return
     for row in run.rows:
         if text := _warning(row):
@@ -50,8 +53,37 @@ def show_run(run: Run, inputs: Inputs, out: Path, json: bool) -> None:
             "counts": run.counts,
             "passed_over": inputs.passed_over_values(),
             "interrupted": run.interrupted,
+            "seconds": {name: round(value, 3) for name, value in run.seconds.items()},
+            "peak_memory_bytes": peak_memory_bytes(),
         }
     )
+
+
+def time_spent(seconds: Mapping[str, float]) -> str:
+    """Where the time went, and the most memory; empty where nothing was timed.
+
+    Args:
+        seconds: By stage, see `STAGES`, and in total.
+    """
+    from xt_backend.engine import peak_memory_bytes
+
+    total = seconds.get("total", 0.0)
+    if not total or not seconds.get("encode", 0.0):
+        return ""
+    shown = {
+        "encoding": seconds["encode"],
+        "waiting for pixels": seconds["wait"],
+        "context": seconds["context"],
+        "writing": seconds["write"],
+    }
+    parts = [f"{name} {value / total:.0%}" for name, value in shown.items()]
+    text = (
+        f"time: {total:.1f} s; {', '.join(parts)}; beside that, reading took "
+        f"{seconds['read']:.1f} s (decoding {seconds['decode']:.1f}, resampling "
+        f"{seconds['resample']:.1f})"
+    )
+    peak = peak_memory_bytes()
+    return text if peak is None else f"{text}; peak memory {peak / 1e9:.2f} GB"
 
 
 def summary(row: SlideRow) -> str:

@@ -14,20 +14,28 @@ if TYPE_CHECKING:
     from .decoder import BatchDecoder
     from .device import Device, choose_device, is_out_of_memory
     from .encoder import BatchEncoder
+    from .encoders import EncoderChoice, Judge, Way, check_backend, known_choice
+    from .encoders.choose import ENOUGH_REGIONS
+    from .encoding import judge_of, open_encoder, settle_encoder
     from .events import Event, RegionsDecoded, RegionsScored, RunFailed, RunFinished, RunPlanned
     from .extraction import Extracted, extract, open_store
-    from .preparation import Overview, Prepared, prepare
+    from .preparation import Overview, Prepared, lattice_of, prepare
     from .run import Engine
     from .spec import RunSpec
+    from .stages import STAGES, Stages, peak_memory_bytes
 
 _HOMES = {
+    "ENOUGH_REGIONS": "encoders.choose",
+    "STAGES": "stages",
     "BatchDecoder": "decoder",
     "BatchEncoder": "encoder",
     "Collected": "collection",
     "Device": "device",
+    "EncoderChoice": "encoders",
     "Engine": "run",
     "Event": "events",
     "Extracted": "extraction",
+    "Judge": "encoders",
     "Overview": "preparation",
     "Prepared": "preparation",
     "RegionsDecoded": "events",
@@ -36,22 +44,35 @@ _HOMES = {
     "RunFinished": "events",
     "RunPlanned": "events",
     "RunSpec": "spec",
+    "Stages": "stages",
+    "Way": "encoders",
+    "check_backend": "encoders",
     "choose_device": "device",
     "collect": "collection",
     "extract": "extraction",
     "is_out_of_memory": "device",
+    "judge_of": "encoding",
+    "known_choice": "encoders",
+    "lattice_of": "preparation",
+    "open_encoder": "encoding",
     "open_store": "extraction",
+    "peak_memory_bytes": "stages",
     "prepare": "preparation",
+    "settle_encoder": "encoding",
 }
 
 __all__ = [
+    "ENOUGH_REGIONS",
+    "STAGES",
     "BatchDecoder",
     "BatchEncoder",
     "Collected",
     "Device",
+    "EncoderChoice",
     "Engine",
     "Event",
     "Extracted",
+    "Judge",
     "Overview",
     "Prepared",
     "RegionsDecoded",
@@ -60,12 +81,21 @@ __all__ = [
     "RunFinished",
     "RunPlanned",
     "RunSpec",
+    "Stages",
+    "Way",
+    "check_backend",
     "choose_device",
     "collect",
     "extract",
     "is_out_of_memory",
+    "judge_of",
+    "known_choice",
+    "lattice_of",
+    "open_encoder",
     "open_store",
+    "peak_memory_bytes",
     "prepare",
+    "settle_encoder",
 ]
 
 

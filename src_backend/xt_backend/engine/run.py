@@ -200,9 +200,7 @@ class _Run:
             store = open_store(prepared, encoder, spec.cache_dir())
             return store is None or not bool(store.has(prepared.cells).all())
 
-        encoder, self._choice = open_encoder(
-            model.region_encoder, device, spec, choice, needed
-        )
+        encoder, self._choice = open_encoder(model.region_encoder, device, spec, choice, needed)
         return encoder
 
     def _score(

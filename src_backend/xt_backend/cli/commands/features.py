@@ -62,6 +62,7 @@ def features(
     tissue: flags.Tissue = None,
     device: flags.Device = None,
     precision: flags.Precision = None,
+    encoder_backend: flags.EncoderBackend = None,
     batch_size: flags.BatchSize = None,
     cache: flags.Cache = None,
     no_cache: flags.NoCache = None,
@@ -95,6 +96,7 @@ def features(
         "tissue": tissue,
         "device": device,
         "precision": precision,
+        "encoder_backend": encoder_backend,
         "batch_size": batch_size,
         "cache": cache,
         "no_cache": no_cache,
@@ -111,6 +113,7 @@ def features(
 
     batch = FeatureBatch(inputs, own.encoder, own.out, chosen)
     note(f"device: {batch.device.name}, {batch.device.precision} ({batch.device.reason})")
+    note(f"encoder: {batch.choice.way} ({batch.choice.reason})")
     tell_passed_over(batch.inputs)
     with listening() as stop, progress_bar() as bar:
         shown = bar.add_task("features", total=None)

@@ -46,6 +46,7 @@ def score(
     tissue: flags.Tissue = None,
     device: flags.Device = None,
     precision: flags.Precision = None,
+    encoder_backend: flags.EncoderBackend = None,
     batch_size: flags.BatchSize = None,
     context: Annotated[
         str | None, typer.Option(help="on, or off: predict from each region alone [default: on].")
@@ -83,6 +84,7 @@ def score(
         "tissue": tissue,
         "device": device,
         "precision": precision,
+        "encoder_backend": encoder_backend,
         "batch_size": batch_size,
         "context": None if context is None else flags.on_off("--context", context),
         "cache": cache,
@@ -101,6 +103,7 @@ def score(
 
     batch = Batch(inputs, own.model, own.out, chosen, dry_run=own.dry_run)
     note(f"device: {batch.device.name}, {batch.device.precision} ({batch.device.reason})")
+    note(f"encoder: {batch.choice.way} ({batch.choice.reason})")
     tell_passed_over(batch.inputs)
     if own.dry_run:
         _show_plan(dry_run_rows(batch), batch.inputs, own.json)

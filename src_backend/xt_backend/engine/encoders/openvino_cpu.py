@@ -11,6 +11,7 @@ import torch
 
 from xt_backend.model import RegionEncoder
 
+from ..device import prepare_cpu
 from .base import Features, Pixels, fill_padded
 from .openvino_model import converted, load_openvino
 
@@ -85,6 +86,7 @@ class OpenVinoBackend:
     ahead = _REQUESTS - 1
 
     def __init__(self, region_encoder: RegionEncoder, precision: str, folder: Path | None) -> None:
+        prepare_cpu()  # for what torch still computes
         self.precision = precision
         self.batch = BATCH
         self._given, self._folder = region_encoder, folder
