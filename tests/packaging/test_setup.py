@@ -82,9 +82,10 @@ def machine(checkout: Path, tmp_path: Path) -> Machine:
 def test_installs_everything_once(machine: Machine) -> None:
     first = machine.setup()
     assert first.returncode == 0, first.stderr
-    upgrade, install = machine.calls
+    upgrade, install, extra = machine.calls
     assert "install --upgrade pip>=25.1" in upgrade
     assert install.endswith("install --editable .[all] --group test --group check")
+    assert extra.endswith("install --editable .[cpu]")
     assert "left out the extra 'mamba'" in first.stdout
 
     second = machine.setup()
@@ -97,9 +98,9 @@ def test_installs_again_after_a_change(machine: Machine) -> None:
     with (machine.root / "pyproject.toml").open("a", encoding="utf-8") as file:
         file.write("# changed\n")
     assert machine.setup().returncode == 0
-    assert len(machine.calls) == 2
+    assert len(machine.calls) == 3
     assert machine.setup("--force").returncode == 0
-    assert len(machine.calls) == 2
+    assert len(machine.calls) == 3
 
 
 def test_an_interrupted_installation_is_not_taken_for_done(machine: Machine) -> None:
@@ -107,7 +108,7 @@ def test_an_interrupted_installation_is_not_taken_for_done(machine: Machine) -> 
     assert failed.returncode != 0
     assert "done" not in failed.stdout
     assert machine.setup().returncode == 0
-    assert len(machine.calls) == 2
+    assert len(machine.calls) == 3
 
 
 def test_reuses_an_environment_that_is_there(machine: Machine) -> None:
@@ -118,7 +119,7 @@ def test_reuses_an_environment_that_is_there(machine: Machine) -> None:
     keep.touch()
     assert machine.setup().returncode == 0
     assert keep.exists()
-    assert len(machine.calls) == 2
+    assert len(machine.calls) == 3
 
 
 def test_makes_a_moved_environment_anew(machine: Machine) -> None:
@@ -130,7 +131,7 @@ def test_makes_a_moved_environment_anew(machine: Machine) -> None:
     assert moved.returncode == 0
     assert "moved" in moved.stdout
     assert not (machine.root / ".venv" / "keep").exists()
-    assert len(machine.calls) == 2
+    assert len(machine.calls) == 3
 
 
 def test_an_extra_that_does_not_install_is_left_out(machine: Machine) -> None:

@@ -7,7 +7,7 @@ from .batches import compute_batch, computing, padded_batch, run_halving
 from .choice import EncoderChoice, Trial
 from .choose import check_backend, choose_way, known_choice
 from .make import make_backend, plain_backend
-from .probe import Judge, probe
+from .probing import Judge, probe
 from .way import Way
 
 __all__ = [

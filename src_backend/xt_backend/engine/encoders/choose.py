@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from ..device import Device
 from .base import Pixels
 from .choice import EncoderChoice, choice_key, keep_choice, recall_choice
 from .openvino_cpu import openvino_precisions
-from .probe import Judge, probe
+from .probing import Judge, probe
 from .way import Way
 
 __all__ = ["ENOUGH_REGIONS", "PROBE_REGIONS", "check_backend", "choose_way", "known_choice"]
@@ -27,6 +28,8 @@ ENOUGH_REGIONS = 1000
 
 PROBE_REGIONS = 96
 _LEAST_PROBED = 32
+
+_log = logging.getLogger(__name__)
 
 _CUDA_BATCHES = (128, 256)
 
@@ -74,7 +77,10 @@ def known_choice(
         return EncoderChoice(_usual(device), "there is no other for this device")
     if device.kind == "cpu" and not _has_openvino():
         return EncoderChoice(_usual(device), "OpenVINO (extra cpu) is not installed")
-    return recall_choice(choice_key(what, device, asked, precision))
+    kept = recall_choice(choice_key(what, device, asked, precision))
+    if kept is not None and kept.way.backend == "openvino" and not _openvino_precisions():
+        return None  # it worked then
+    return kept
 
 
 def choose_way(
@@ -111,12 +117,12 @@ def choose_way(
     usual = _usual(device)
     if asked == "auto" and n_regions < ENOUGH_REGIONS:
         return EncoderChoice(usual, f"nothing was tried for fewer than {ENOUGH_REGIONS:,} regions")
+    ways = [usual, *_others(device, asked, precision, usual)]
+    if len(ways) == 1:
+        return EncoderChoice(usual, "OpenVINO is broken, or cannot compute so")
     pixels = sample(PROBE_REGIONS)
     if len(pixels) < min(_LEAST_PROBED, n_regions) or not len(pixels):
         return EncoderChoice(usual, "too few regions could be read to try others")
-    ways = [usual, *_others(device, asked, precision, usual)]
-    if len(ways) == 1:
-        return EncoderChoice(usual, "OpenVINO is broken")
     choice = probe(region_encoder, device, ways, np.ascontiguousarray(pixels), judge, folder)
     keep_choice(choice_key(what, device, asked, precision), choice)
     return choice
@@ -132,15 +138,22 @@ def _others(device: Device, asked: str, precision: str, usual: Way) -> list[Way]
         names = ("fp16", "bf16") if precision == "auto" else (precision,)
         found = [Way("torch", name, size) for name in names for size in (None, *_CUDA_BATCHES)]
         return [way for way in found if way != usual]
-    found = []
+    able = _openvino_precisions()
+    if not able:
+        return []
+    found = [Way("openvino", name) for name in ("fp32", "fp16", "bf16") if name in able]
     if asked == "auto" and _computes_bf16():
         found.append(Way("torch", "bf16"))
+    return [way for way in found if precision in ("auto", way.precision) and way != usual]
+
+
+def _openvino_precisions() -> tuple[str, ...]:
+    """None where OpenVINO is broken, in whatever way it is."""
     try:
-        found += [Way("openvino", name) for name in openvino_precisions()]
+        return openvino_precisions()
     except Exception:
-        return []  # broken in a way that only OpenVINO knows: as if there were none
-    wanted = (precision,) if precision != "auto" else ("fp32", "bf16", "fp16")
-    return [way for way in found if way.precision in wanted and way != usual]
+        _log.warning("OpenVINO cannot be used", exc_info=True)
+        return ()
 
 
 def _computes_bf16() -> bool:

@@ -40,17 +40,32 @@ def load_openvino() -> ModuleType:
         return importlib.import_module("openvino")
 
 
+class _Silent:
+    """Stands for what would send word of every import and conversion to the internet."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args, **options: None
+
+
 @contextmanager
 def _telling_nobody() -> Iterator[None]:
-    # Importing and converting send word to the internet unless this module cannot be imported.
-    hidden = _TELEMETRY not in sys.modules
-    if hidden:
+    loaded = sys.modules.get(_TELEMETRY)
+    if loaded is None:  # OpenVINO does without it where it cannot be imported
         sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            sys.modules.pop(_TELEMETRY, None)
+        return
+    known = loaded.__dict__.get("Telemetry")
+    loaded.__dict__["Telemetry"] = _Silent
     try:
         yield
     finally:
-        if hidden:
-            sys.modules.pop(_TELEMETRY, None)
+        loaded.__dict__["Telemetry"] = known
 
 
 class _FromPixels(nn.Module):
@@ -91,9 +106,9 @@ def converted(
 def _convert(region_encoder: RegionEncoder, shape: tuple[int, ...]) -> Any:
     module = _FromPixels(region_encoder).eval()
     example = torch.zeros(shape, dtype=torch.uint8)
+    openvino = load_openvino()
     with warnings.catch_warnings(), _telling_nobody(), torch.no_grad():
         warnings.simplefilter("ignore")
-        openvino = load_openvino()
         try:
             exported = torch.export.export(module, (example,))
             return openvino.convert_model(exported)

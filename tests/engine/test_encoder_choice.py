@@ -1,0 +1,257 @@
+"""Which way to encode is taken: faithful, fast, remembered, and never at the cost of a run."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+import pytest
+
+import xt_backend as xt
+from xt_backend.engine import Device
+from xt_backend.engine.encoders import (
+    Done,
+    EncoderChoice,
+    Way,
+    choose,
+    choose_way,
+    known_choice,
+    probe,
+)
+from xt_backend.errors import DeviceError, OutputConflictError
+
+CPU = Device("cpu", "fp32", "test")
+TORCH, EXACT, HALF = Way("torch", "fp32"), Way("openvino", "fp32"), Way("openvino", "bf16")
+
+
+class FakeBackend:
+    """Channel means, with an error and a duration."""
+
+    name, batch, ahead = "fake", 8, 0
+
+    def __init__(self, error: float, seconds: float) -> None:
+        self.precision = "fp32"
+        self._error, self._seconds = error, seconds
+
+    def numerics(self) -> dict[str, Any]:
+        return {}
+
+    def prepare(self) -> None: ...
+
+    def start(self, pixels: np.ndarray[Any, Any]) -> Done:
+        time.sleep(self._seconds)
+        means = pixels.mean((1, 2))[:, None]
+        noise = np.random.default_rng(0).normal(0, 1, means.shape)
+        return Done((means * (1 + self._error * noise)).astype(np.float16))
+
+
+@pytest.fixture
+def backends(monkeypatch: pytest.MonkeyPatch) -> dict[Way, Any]:
+    """What `make_backend` gives for each way; an exception is raised."""
+    known: dict[Way, Any] = {TORCH: FakeBackend(0, 0.02)}
+
+    def make(net: object, device: Device, way: Way, folder: Path | None) -> Any:
+        found = known[way]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr("xt_backend.engine.encoders.probing.make_backend", make)
+    return known
+
+
+@pytest.fixture
+def pixels() -> np.ndarray[Any, Any]:
+    rng = np.random.default_rng(0)
+    return np.repeat(rng.integers(0, 256, (32, 1, 1, 3), np.uint8), 4, axis=1).repeat(4, axis=2)
+
+
+def judge(features: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return features[:, 0].astype(np.float32)
+
+
+def test_the_fastest_faithful_way_is_taken(backends: dict[Way, Any], pixels: Any) -> None:
+    backends |= {EXACT: FakeBackend(0.001, 0.005), HALF: FakeBackend(0.5, 0.0)}
+    choice = probe(None, CPU, [TORCH, EXACT, HALF], pixels, judge)  # type: ignore[arg-type]
+    assert choice.way == EXACT
+    assert "times as fast" in choice.reason
+    assert choice.trial is not None
+    assert 0 < choice.trial.error < 0.05
+    (unfaithful,) = (one for one in choice.tried if one.way == HALF)
+    assert "off by" in unfaithful.problem
+    assert unfaithful.regions_per_s is None
+    assert EncoderChoice.from_dict(json.loads(json.dumps(choice.to_dict()))) == choice
+
+
+def test_classes_count_as_well_as_features(backends: dict[Way, Any], pixels: Any) -> None:
+    backends[EXACT] = FakeBackend(0.01, 0.0)
+
+    def hair_trigger(features: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return (features.view(np.uint16)[:, 0, :2] % 2).astype(np.float32)
+
+    choice = probe(None, CPU, [TORCH, EXACT], pixels, hair_trigger)  # type: ignore[arg-type]
+    assert choice.way == TORCH
+    assert "keep their class" in choice.reason
+
+
+@pytest.mark.parametrize(
+    "other", [RuntimeError("no such instruction"), ImportError("libtbb"), FakeBackend(0, 0.02)]
+)
+def test_what_is_broken_or_no_faster_is_not_taken(
+    other: Any, backends: dict[Way, Any], pixels: Any
+) -> None:
+    backends[EXACT] = other
+    choice = probe(None, CPU, [TORCH, EXACT], pixels)  # type: ignore[arg-type]
+    assert choice.way == TORCH
+    (trial,) = (one for one in choice.tried if one.way == EXACT)
+    assert bool(trial.problem) == isinstance(other, Exception)
+
+
+@pytest.fixture(autouse=True)
+def _forgetful(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose, "_has_openvino", lambda: True)
+    monkeypatch.setattr(choose, "_computes_bf16", lambda: False)
+    monkeypatch.setattr(choose, "openvino_precisions", lambda: ("fp32", "bf16"))
+
+
+def ask(pixels: Any, n_regions: int = 5000, what: str = "model", asked: str = "auto") -> Any:
+    return choose_way(
+        None,  # type: ignore[arg-type]
+        {"model": what},
+        CPU,
+        asked,
+        "auto",
+        n_regions=n_regions,
+        sample=lambda n: pixels[:n],
+    )
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_choice_is_remembered_for_this_model_only(backends: dict[Way, Any], pixels: Any) -> None:
+    backends |= {EXACT: FakeBackend(0, 0.002), HALF: FakeBackend(0.5, 0)}
+    assert known_choice({"model": "model"}, CPU, "auto", "auto") is None
+    chosen = ask(pixels)
+    assert chosen.way == EXACT
+    backends.clear()  # nothing can be tried any more
+    assert ask(pixels) == chosen
+    assert ask(pixels, n_regions=1) == chosen
+    assert ask(pixels, n_regions=999, what="another").way == TORCH
+    with pytest.raises(KeyError):
+        ask(pixels, what="another")
+    folder = Path(platformdirs.user_config_dir("napari-xt", appauthor=False)) / "encoders"
+    (kept,) = folder.iterdir()
+    kept.write_text("{")
+    assert known_choice({"model": "model"}, CPU, "auto", "auto") is None
+
+
+@pytest.mark.usefixtures("installed")
+def test_few_regions_are_not_worth_a_choice(backends: dict[Way, Any], pixels: Any) -> None:
+    backends.clear()
+    assert ask(pixels, n_regions=999).way == TORCH
+    assert ask(pixels[:5]).way == TORCH
+    assert known_choice({"model": "model"}, CPU, "auto", "auto") is None
+
+
+def test_without_the_extra_it_is_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose, "_has_openvino", lambda: False)
+    found = known_choice({}, CPU, "auto", "auto")
+    assert found is not None
+    assert found.way == TORCH
+    assert "not installed" in found.reason
+    with pytest.raises(DeviceError, match=r"napari-xt\[cpu\]"):
+        known_choice({}, CPU, "openvino", "auto")
+
+
+def test_a_backend_for_another_device_is_refused() -> None:
+    cuda = Device("cuda:0", "fp16", "test")
+    with pytest.raises(DeviceError, match="--device cpu"):
+        known_choice({}, cuda, "openvino", "auto")
+    with pytest.raises(DeviceError, match="CUDA"):
+        known_choice({}, CPU, "torch-compile", "auto")
+    found = known_choice({}, cuda, "torch-compile", "auto")
+    assert found is not None
+    assert found.way == Way("torch-compile", "fp16")
+
+
+# --- whole runs --------------------------------------------------------------------------------
+
+
+def logits(run: Any) -> np.ndarray[Any, Any]:
+    return run.score_map("block").logits
+
+
+def test_openvino_scores_as_torch_does_and_resumes(
+    tissue_slide: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    if importlib.util.find_spec("openvino") is None:
+        pytest.skip("the extra cpu is not installed")
+    plain = xt.score(tissue_slide, str(tiny_model), tmp_path / "torch")
+    fast = xt.score(tissue_slide, str(tiny_model), tmp_path / "fast", encoder_backend="openvino")
+    assert plain.rows[0].cache == fast.rows[0].cache == "miss"  # each has a store of its own
+    np.testing.assert_allclose(logits(fast), logits(plain), atol=0.02)
+    said = json.loads((tmp_path / "fast" / "run.json").read_text())
+    tried = {one["way"]["backend"] for one in said["encoder"]["tried"]}
+    assert tried == {"torch", "openvino"}
+    assert set(said["seconds"]) > {"read", "decode", "resample", "wait", "encode", "write"}
+    assert said["seconds"]["total"] > said["seconds"]["encode"] > 0
+    before = (tmp_path / "fast" / "block.run.h5").read_bytes()
+    if said["encoder"]["way"]["backend"] == "torch":
+        pytest.skip("OpenVINO is not faster here")
+    again = xt.score(tissue_slide, str(tiny_model), tmp_path / "fast")
+    assert (tmp_path / "fast" / "block.run.h5").read_bytes() == before
+    assert again.rows[0].cache == "hit"
+    with pytest.raises(OutputConflictError, match="encoder"):
+        xt.score(tissue_slide, str(tiny_model), tmp_path / "fast", encoder_backend="torch")
+
+
+def test_a_broken_extra_changes_nothing_but_is_told(
+    tissue_slide: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = xt.score(tissue_slide, str(tiny_model), tmp_path / "torch", use_cache=False)
+
+    def broken() -> Any:
+        raise RuntimeError("undefined symbol")
+
+    monkeypatch.setattr(choose, "_has_openvino", lambda: True)
+    monkeypatch.setattr("xt_backend.engine.encoders.openvino_cpu.load_openvino", broken)
+    run = xt.score(
+        tissue_slide,
+        str(tiny_model),
+        tmp_path / "broken",
+        encoder_backend="openvino",
+        use_cache=False,
+    )
+    assert run.exit_code == 0
+    assert logits(run).tobytes() == logits(plain).tobytes()
+    said = json.loads((tmp_path / "broken" / "run.json").read_text())["encoder"]
+    assert said["way"]["backend"] == "torch"
+    assert "broken" in said["reason"]
+
+
+def test_a_way_that_is_closed_when_it_is_needed_gives_way_to_torch(
+    tissue_slide: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = xt.score(tissue_slide, str(tiny_model), use_cache=False)
+    monkeypatch.setattr(
+        sys.modules["xt_backend.batch.score"],  # the package has a function of that name
+        "batch_choice",
+        lambda *args, **options: EncoderChoice(EXACT, "measured long ago"),
+    )
+
+    def closed(*args: object) -> Any:
+        raise OSError("cannot open shared object file")
+
+    monkeypatch.setattr("xt_backend.engine.encoding.make_backend", closed)
+    run = xt.score(tissue_slide, str(tiny_model), use_cache=False)
+    assert logits(run).tobytes() == logits(plain).tobytes()
