@@ -7,7 +7,6 @@ Without a slide, one of 20 480 x 20 480 px with JPEG noise is made in a temporar
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import tempfile
 import time
@@ -18,41 +17,15 @@ from typing import Any
 
 import numpy as np
 import openslide
-import tifffile
-from PIL import Image
 
+from xt_backend.bench.noise_slide import TILE_PX, noise_slide
 from xt_backend.slides import Lattice, Reader, Slide, open_slide
 
-TILE_PX = 256
 N_PLACES = 400
 OFFSET_PX = 100
 
 Place = tuple[int, int]
 Pixels = np.ndarray[Any, Any]
-
-
-def make_slide(path: Path, side_px: int = 20480, seed: int = 0) -> Path:
-    """A square slide of JPEG tiles, one level, 0.5 um/px.
-
-    They have about 16 kB each; those of tissue scanned at 40x have 14 kB.
-    """
-    rng = np.random.default_rng(seed)
-    coded = [_noisy_tile(rng) for _ in range(256)]
-    n = side_px // TILE_PX
-    with tifffile.TiffWriter(path, bigtiff=True) as tiff:
-        tiff.write(
-            (coded[i] for i in rng.integers(0, len(coded), n * n)),
-            shape=(side_px, side_px, 3),
-            dtype=np.uint8,
-            tile=(TILE_PX, TILE_PX),
-            photometric="ycbcr",
-            subsampling=(2, 2),
-            compression="jpeg",
-            metadata=None,
-            resolution=(20000, 20000),
-            resolutionunit="CENTIMETER",
-        )
-    return path
 
 
 def reading_rows(path: Path, repeats: int = 5) -> list[dict[str, Any]]:
@@ -166,16 +139,6 @@ def _seconds(
     return time.perf_counter() - began
 
 
-def _noisy_tile(rng: np.random.Generator) -> bytes:
-    coarse = rng.integers(120, 235, (TILE_PX // 8, TILE_PX // 8, 3), dtype=np.uint8)
-    smooth = Image.fromarray(coarse).resize((TILE_PX, TILE_PX), Image.Resampling.BICUBIC)
-    grain = rng.normal(0, 4, (TILE_PX, TILE_PX, 1))
-    tile = np.clip(np.asarray(smooth) + grain, 0, 255).astype(np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(tile).save(buffer, "JPEG", quality=85, subsampling=2)
-    return buffer.getvalue()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("slide", type=Path, nargs="?")
@@ -183,7 +146,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-reading-") as folder:
-        path = arguments.slide or make_slide(Path(folder, "noise.tiff"))
+        path = arguments.slide or noise_slide(Path(folder), 20480)
         rows = reading_rows(path, arguments.repeats)
     if arguments.json:
         print(json.dumps({"rows": rows}))

@@ -88,6 +88,22 @@ def _check_page(out: Path, secret: Path) -> None:
     assert not re.search(rf"\b{re.escape(socket.gethostname())}\b", texts)
 
 
+def test_speed(bench: Bench, tmp_path: Path) -> None:
+    printed = bench("speed")
+    wanted, rates = map(rows_of, printed["tables"]["speed"])
+    assert len(wanted) == 7
+    assert float(wanted["regions that it encodes"]["measured"]) == 0
+    assert float(wanted["x faster than the naive loop"]["measured"]) > 0
+    assert set(rates) == {"naive loop", "tuned loop", "slide to features", "encoder alone"}
+    (measured,) = results(tmp_path / "out", "speed")
+    values = measured["values"]
+    assert values["reload"]["regions"] == 1000
+    assert values["again"]["second"] < values["again"]["first"]
+    assert {"read", "decode", "resample", "wait", "write"} <= set(values["stages"])
+    assert values["stages"]["decode"] > 0
+    assert all(peak > 0 for peak in values["peak_bytes"].values() if peak is not None)
+
+
 def test_trainings_on_sample_slides(bench: Bench, tmp_path: Path) -> None:
     out, names = tmp_path / "out", ("context-gain", "slide-gain", "orders")
     printed = bench(*names, "--seeds", "1")

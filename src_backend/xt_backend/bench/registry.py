@@ -12,6 +12,7 @@ __all__ = ["HOMES", "get_benchmark", "list_benchmarks"]
 
 HOMES = {
     "context-cost": "context_cost:ContextCost",
+    "speed": "speed:Speed",
     "context-gain": "context_gain:ContextGain",
     "context-gain-full": "context_gain:FullContextGain",
     "slide-gain": "slide_gain:SlideGain",
