@@ -54,6 +54,9 @@ class FakeDriver(Driver):
     def __init__(self, name: str) -> None:
         self.log = []
 
+    def using(self) -> contextlib.AbstractContextManager[Any]:
+        return contextlib.nullcontext()
+
     def pinned(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         self.log.append(f"pinned {shape[0]}")
         return torch.zeros(shape, dtype=dtype)

@@ -14,7 +14,7 @@ from xt_backend.keys import RegionStatus
 from xt_backend.wording import counted
 
 from .encoder import BatchEncoder
-from .extraction import READ_BATCH, extract, open_store
+from .extraction import extract, open_store
 from .preparation import Prepared
 from .stages import Stages
 
@@ -79,7 +79,7 @@ def collect(
         encoder,
         store,
         workers=options.workers,
-        batch_size=options.batch_size or READ_BATCH,
+        batch_size=options.batch_size,
         cancelled=cancelled,
         stages=stages,
         normalise=prepared.normaliser,

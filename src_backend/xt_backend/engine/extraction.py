@@ -68,7 +68,7 @@ def extract(
     store: RegionStore | None,
     *,
     workers: int = 2,
-    batch_size: int = READ_BATCH,
+    batch_size: int | None = None,
     cancelled: Callable[[], bool] = lambda: False,
     stages: Stages | None = None,
     normalise: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]] | None = None,
@@ -84,7 +84,8 @@ def extract(
         encoder: On its device.
         store: Where features are kept; None keeps nothing.
         workers: Reader threads.
-        batch_size: Regions read and encoded between two looks at `cancelled`.
+        batch_size: Regions read and encoded between two looks at `cancelled`; None for as many as
+            the encoder computes together, and not fewer than `READ_BATCH`.
         cancelled: Asked after every batch.
         stages: Told how long reading, waiting and writing took.
         normalise: Changes pixels (n, R, R, 3) before they are encoded; the store's key has to tell.
@@ -104,7 +105,8 @@ def extract(
     if not len(missing) or cancelled():
         return
     stages = Stages() if stages is None else stages
-    reader = Reader(slide, lattice, cells[missing], batch_size=batch_size, threads=workers)
+    size = batch_size or max(READ_BATCH, encoder.backend.batch)
+    reader = Reader(slide, lattice, cells[missing], batch_size=size, threads=workers)
     # While a device computes, the batch before is handed on and the next one fetched.
     waiting: deque[tuple[RegionBatch, Pending | None]] = deque()
     with StoreWriter(store, stages) as writer:

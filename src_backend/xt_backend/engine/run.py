@@ -30,7 +30,7 @@ from .encoder import BatchEncoder
 from .encoders import EncoderChoice
 from .encoding import judge_of, open_encoder, settle_encoder
 from .events import Event, RegionsScored, RunFailed, RunFinished, RunPlanned
-from .extraction import READ_BATCH, extract, open_store
+from .extraction import extract, open_store
 from .familiarity import unfamiliar_colours, unfamiliar_regions
 from .preparation import Overview, Prepared, prepare
 from .rows import Rows
@@ -221,7 +221,7 @@ class _Run:
             encoder,
             store,
             workers=spec.workers,
-            batch_size=spec.batch_size or READ_BATCH,
+            batch_size=spec.batch_size,
             cancelled=self._cancelled,
             stages=self._stages,
             normalise=prepared.normaliser,

@@ -38,6 +38,10 @@ class Driver:
         self._name = name
         self._copies = torch.cuda.Stream(name)  # type: ignore[no-untyped-call]
 
+    def using(self) -> AbstractContextManager[Any]:
+        """What is asked for within is meant for this device, whichever is the current one."""
+        return torch.cuda.device(self._name)
+
     def pinned(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         """Memory of the host that the device can copy from while the host goes on."""
         return torch.empty(shape, dtype=dtype, pin_memory=True)
@@ -141,7 +145,11 @@ class CudaBackend:
 
     def start(self, pixels: Pixels) -> _Pending:
         """See `EncoderBackend`."""
-        driver, slot = self._driver, self._free_slot(pixels.shape[1:])
+        with self._driver.using():
+            return self._start(self._driver, pixels)
+
+    def _start(self, driver: Driver, pixels: Pixels) -> _Pending:
+        slot = self._free_slot(pixels.shape[1:])
         fill_padded(slot.host.numpy(), np.asarray(pixels))
         with driver.copying():
             slot.images.copy_(slot.host, non_blocking=True)
