@@ -84,8 +84,8 @@ def speeds(name: str, net: RegionEncoder, device: str, n: int, compiled: bool) -
     yield f"{name} fp16: one batch of 64 after the other", None, f"{plain:,.0f} regions/s"
     for batch in (64, 128, 256):
         found = rate(CudaBackend(net, low, batch), pixels)
-        # A tenth for noise: copying beside computing must not be slower.
-        good = None if batch != 64 else found > 0.9 * plain
+        # A fifth for noise: copying beside computing must not be slower.
+        good = None if batch != 64 else found > 0.8 * plain
         words = f"{found:,.0f} regions/s, {found / plain:.2f} x"
         yield f"{name} fp16: two in flight, batches of {batch}", good, words
     if compiled:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -49,8 +50,12 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
 
     @classmethod
-    def checked(cls, values: dict[str, Any]) -> Self:
+    def checked(cls, values: dict[str, Any], written: Mapping[str, str] | None = None) -> Self:
         """Make options from plain values.
+
+        Args:
+            values: By name of the field.
+            written: How the user wrote each of them, e.g. ``--stride`` for ``stride_px``.
 
         Raises:
             UsageError: An unknown option or a wrong value, named.
@@ -58,7 +63,7 @@ class Options(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise usage_error(error) from error
+            raise usage_error(error, written) from error
 
 
 class CommonOptions(Options):
@@ -103,21 +108,28 @@ class CommonOptions(Options):
         return self.cache if self.cache is not None else cache_folder()
 
 
-def usage_error(error: ValidationError) -> UsageError:
-    """What is wrong with some options, in the words of the command line."""
+def usage_error(error: ValidationError, written: Mapping[str, str] | None = None) -> UsageError:
+    """What is wrong with some options, in the words of the command line.
+
+    Args:
+        error: Of pydantic.
+        written: How the user wrote options, by name of the field.
+    """
     first = error.errors()[0]
     # Places in a list are left out: each value of an option is given by a flag of its own.
     where = ".".join(part for part in first["loc"] if isinstance(part, str)) or "options"
+    shown = (written or {}).get(where, where)
     if first["type"] == "missing":
         flag = f"--{where.replace('_', '-')}"
         return UsageError(f"Missing option {flag}", f"Give {flag}, or {where} in --config")
     if first["type"] == "extra_forbidden":
-        return UsageError(f"There is no option {where}", "Check how it is written")
+        return UsageError(f"There is no option {shown}", "Check how it is written")
     rule = first["msg"].removeprefix("Value error, ")
     if not first["loc"]:
         return UsageError(f"The options do not fit each other: {rule}", "Correct one of them")
     rule = rule.replace("Input should", "It should", 1)
-    return UsageError(f"{where} is {first.get('input')!r:.200}", rule)
+    rule = rule.replace(", unable to parse string as an integer", "")
+    return UsageError(f"{shown} is {first.get('input')!r:.200}", rule)
 
 
 class EncodingOptions(CommonOptions):
@@ -154,7 +166,8 @@ class FeatureOptions(EncodingOptions):
         input_px: Side of what the encoder takes at once; `region_px` when None.
         tokens_per_region: k of k x k tokens per region.
         pooling: ``map``, or ``cls`` or ``cls+mean`` for encoders with a class token.
-        weights: ``pretrained``, ``random`` (seeded) or a safetensors file.
+        weights: ``pretrained``, ``random`` (seeded) or a file: safetensors, or a
+            checkpoint of torch, which is unpickled in a process of its own, weights only.
     """
 
     model_mpp: Annotated[float, Field(gt=0)] = 0.5

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from xt_backend.engine import BatchEncoder, Device
+from xt_backend.engine.encoders.batches import computing
 from xt_backend.errors import OutOfMemoryError
 from xt_backend.model import build_region_encoder
 
@@ -68,3 +69,11 @@ def test_a_region_has_the_same_bytes_in_any_company(name: str) -> None:
     backwards = encoder.encode(pixels[::-1])[::-1]
     assert together.tobytes() == alone.tobytes() == backwards.tobytes()
     assert together.shape[1:] == encoder.token_shape
+
+
+@pytest.mark.parametrize(("precision", "tf32"), [("fp32", False), ("bf16", True)])
+def test_full_precision_is_not_rounded_to_tf32(precision: str, tf32: bool) -> None:
+    before = torch.backends.cudnn.allow_tf32
+    with computing(Device("cpu", precision, "asked for")):
+        assert torch.backends.cudnn.allow_tf32 is (tf32 and before)
+    assert torch.backends.cudnn.allow_tf32 is before

@@ -38,6 +38,13 @@ def test_it_is_the_same_model(make_xt: Make, tmp_path: Path, components: int) ->
     image = torch.randn(1, 3, 2 * whole.card.region_px, whole.card.region_px)
     with torch.inference_mode():
         np.testing.assert_array_equal(deferred(image).numpy(), whole(image).numpy())
+    mine, its = deferred.region_encoder, whole.region_encoder
+    assert (mine.pyramid_channels, mine.pyramid_sides) == (its.pyramid_channels, its.pyramid_sides)
+    side = whole.card.region_px
+    region = torch.randint(256, (1, 3, side, side), dtype=torch.uint8)
+    np.testing.assert_array_equal(mine.normalise(region).numpy(), its.normalise(region).numpy())
+    for found, wanted in zip(mine.pyramid(region), its.pyramid(region), strict=True):
+        np.testing.assert_array_equal(found.detach().numpy(), wanted.detach().numpy())
     assert deferred.region_encoder.ready() is deferred.region_encoder.ready()
 
 

@@ -324,3 +324,11 @@ def test_a_missing_file_is_not_corrupt(tmp_path: Path) -> None:
     with pytest.raises(StoreError) as caught:
         ScoreMap.load(tmp_path / "x.run.h5")
     assert not isinstance(caught.value, StoreCorruptError)
+
+
+def test_a_score_map_is_printed_on_a_line() -> None:
+    text = repr(make_score_map(partial=True))
+    assert text.startswith("ScoreMap('")
+    assert "regions scored, partial)" in text
+    assert "\n" not in text
+    assert len(text) < 200

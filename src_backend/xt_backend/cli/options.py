@@ -141,11 +141,16 @@ def merge_options(
     """
     own_names = {field.name for field in fields(own)}
     values: dict[str, Any] = {}
+    written: dict[str, str] = {}
     if config is not None:
         flags_of_kind = {flag for flag, field in _FLAGS.items() if field in kind.model_fields}
         known = {*kind.model_fields, *own_names, *flags_of_kind}
-        values = _by_field(load_yaml(config, known), config.name)
-    values |= _by_field({name: value for name, value in flags.items() if value is not None})
+        loaded = load_yaml(config, known)
+        values = _by_field(loaded, config.name)
+        written = {_FLAGS.get(name, name): f"{config.name}: {name}" for name in loaded}
+    given = {name: value for name, value in flags.items() if value is not None}
+    values |= _by_field(given)
+    written |= {_FLAGS.get(name, name): f"--{name.replace('_', '-')}" for name in given}
     if values.get("json") is True:
         want_json(True)
     try:
@@ -153,8 +158,8 @@ def merge_options(
             {name: values.pop(name) for name in own_names & values.keys()}
         )
     except ValidationError as error:
-        raise usage_error(error) from error
-    options = kind.checked(values)
+        raise usage_error(error, written) from error
+    options = kind.checked(values, written)
     check_slide_mpp(options.slide_mpp)
     return options, chosen
 

@@ -141,10 +141,10 @@ class _Run:
         spec = self._spec
         device = choose_device(spec.device, spec.precision)
         prepared = self._load(device)
-        if warning := unfamiliar_colours(self._model.card, prepared.thumbnail):
-            prepared.warn(warning)
-        self._on_overview(prepared.overview)
         with prepared.slide:
+            if warning := unfamiliar_colours(self._model.card, prepared.thumbnail):
+                prepared.warn(warning)
+            self._on_overview(prepared.overview)
             encoder = self._open_encoder(prepared, device)
             choice = self._choice
             store = open_store(prepared, encoder, spec.cache_dir())

@@ -58,6 +58,24 @@ class DeferredEncoder(RegionEncoder):
         """As of the encoder."""
         return self.ready().feature_maps(regions)
 
+    def pyramid(self, regions: Tensor) -> list[Tensor]:
+        """As of the encoder."""
+        return self.ready().pyramid(regions)
+
+    @property
+    def pyramid_channels(self) -> tuple[int, ...]:
+        """As of the encoder."""
+        return self.ready().pyramid_channels
+
+    @property
+    def pyramid_sides(self) -> tuple[int, ...]:
+        """As of the encoder."""
+        return self.ready().pyramid_sides
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """As of the encoder."""
+        return self.ready().normalise(images)
+
     def refresh_sha256(self, **changes: Any) -> EncoderInfo:
         """Not possible: the weights are not here."""
         raise ModelError("The model was loaded without its region encoder", "load it whole")

@@ -94,6 +94,11 @@ class ScoreMap:
     run_meta: Mapping[str, Any] = field(default_factory=dict)
     tissue: Floats | None = None
 
+    def __repr__(self) -> str:
+        n, n_scored = len(self.cells), int(self.scored.sum())
+        what = f"{n_scored} of {n} regions scored{', partial' * self.partial}"
+        return f"ScoreMap({self.slide_name!r}, model={self.model_name!r}, {what})"
+
     def __post_init__(self) -> None:
         n, n_classes = len(self.cells), len(self.classes)
         shapes = {

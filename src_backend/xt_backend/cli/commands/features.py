@@ -36,7 +36,7 @@ def features(
     weights: Annotated[
         str | None,
         typer.Option(
-            help="pretrained, random (seeded) or a safetensors file [default: pretrained]."
+            help="pretrained, random (seeded) or a file of weights [default: pretrained]."
         ),
     ] = None,
     model_mpp: Annotated[

@@ -33,10 +33,10 @@ def sample(
     from xt_backend.samples import write_samples
 
     with progress_bar() as bar:
-        task = bar.add_task("writing sample slides", total=100 * n)
+        task = bar.add_task("writing sample slides", total=n)
 
         def progress(done: float) -> None:
-            bar.update(task, completed=100 * done)
+            bar.update(task, completed=done)
 
         made = write_samples(out, n=n, size_px=size, seed=seed, progress=progress)
     if json:

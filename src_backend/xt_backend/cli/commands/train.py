@@ -63,7 +63,7 @@ def train(
     weights: Annotated[
         str | None,
         typer.Option(
-            help="pretrained, random (seeded) or a safetensors file [default: pretrained]."
+            help="pretrained, random (seeded) or a file of weights [default: pretrained]."
         ),
     ] = None,
     context: Annotated[

@@ -48,10 +48,19 @@ def padded_batch(device: Device, *arrays: npt.NDArray[Any]) -> tuple[torch.Tenso
 
 @contextmanager
 def computing(device: Device) -> Iterator[None]:
-    """Without gradients, in the device's precision."""
+    """Without gradients, in the device's precision.
+
+    Convolutions in fp32 are computed as such: TF32, torch's default on CUDA, keeps 10 bits and put
+    features of an untrained EfficientNet-Lite0 off by 2 %.
+    """
     low = device.precision != "fp32"
-    with torch.inference_mode(), torch.autocast(device.kind, device.dtype, enabled=low):
-        yield
+    tf32 = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = tf32 and low
+    try:
+        with torch.inference_mode(), torch.autocast(device.kind, device.dtype, enabled=low):
+            yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = tf32
 
 
 def run_halving(
