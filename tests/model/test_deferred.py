@@ -45,6 +45,7 @@ def test_it_is_the_same_model(make_xt: Make, tmp_path: Path, components: int) ->
     np.testing.assert_array_equal(mine.normalise(region).numpy(), its.normalise(region).numpy())
     for found, wanted in zip(mine.pyramid(region), its.pyramid(region), strict=True):
         np.testing.assert_array_equal(found.detach().numpy(), wanted.detach().numpy())
+    assert not any(one.is_inference() for one in mine.ready().parameters())
     assert deferred.region_encoder.ready() is deferred.region_encoder.ready()
 
 

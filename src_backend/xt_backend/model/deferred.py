@@ -50,7 +50,8 @@ class DeferredEncoder(RegionEncoder):
         """
         with self._lock:
             if self._make is not None:
-                self._made.append(self._make())
+                with torch.inference_mode(False):  # it may be asked for within, and trained later
+                    self._made.append(self._make())
                 self._make = None  # lets go of the file's tensors
         return self._made[0].to(self.mean.device)
 
