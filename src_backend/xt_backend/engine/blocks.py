@@ -16,13 +16,16 @@ from .stages import Stages
 __all__ = ["BLOCK_ROWS", "StoreWriter"]
 
 BLOCK_ROWS = 256
-"""Regions in a shard of the store: what a kill can lose, and as many that are being written."""
+"""Regions that a kill can lose, besides those that the encoder has in hand."""
+
+SHARD_ROWS = BLOCK_ROWS // 2
+"""Regions in a shard of the store: one is being written while the next is gathered."""
 
 Part: TypeAlias = tuple[npt.NDArray[np.int32], npt.NDArray[np.float16], npt.NDArray[np.uint8]]
 
 
 class StoreWriter:
-    """Gathers rows and stores them in blocks; one block is being written at a time.
+    """Gathers rows and stores them in shards; one shard is being written at a time.
 
     Leaving the ``with`` block stores the rest, also after an error, and waits for it.
 
@@ -68,7 +71,7 @@ class StoreWriter:
             return
         self._parts.append(part)
         self._n += len(part[0])
-        if self._n >= BLOCK_ROWS:
+        if self._n >= SHARD_ROWS:
             self._flush()
 
     def _flush(self) -> None:
