@@ -68,3 +68,9 @@ def test_a_region_has_the_same_bytes_in_any_company(name: str) -> None:
     backwards = encoder.encode(pixels[::-1])[::-1]
     assert together.tobytes() == alone.tobytes() == backwards.tobytes()
     assert together.shape[1:] == encoder.token_shape
+
+
+def test_an_encoder_can_be_trained_after_it_has_encoded() -> None:
+    encoder = build_region_encoder("test_resnet", region_px=64, weights="random")
+    BatchEncoder(encoder, CPU).encode(regions(2, 64))
+    assert not any(parameter.is_inference() for parameter in encoder.parameters())
