@@ -106,7 +106,7 @@ class RunSession(QObject):
             self._end_backend(wait=False)
         run, backend = _Run(spec.run_id), self._ready_backend()
         run.thread = threading.Thread(
-            target=_pump, args=(backend, spec, run.inbox), name="xt-run", daemon=True
+            target=_pump, args=(backend, spec, run), name="xt-run", daemon=True
         )
         self._run = run
         run.thread.start()
@@ -118,7 +118,7 @@ class RunSession(QObject):
         if run is None or backend is None or run.cancelled_at is not None:
             return
         run.cancelled_at = time.monotonic()
-        threading.Thread(target=_keep_cancelling, args=(backend, run), daemon=True).start()
+        backend.cancel(run.run_id)
 
     def close(self) -> None:
         """End the run and the backend process now; nothing more is told."""
@@ -206,25 +206,18 @@ class RunSession(QObject):
             self._timer.stop()
 
 
-def _keep_cancelling(backend: Backend, run: _Run) -> None:
-    """Cancel until the run has ended: one that is just being handed over is not known yet.
-
-    In a thread of its own, since the backend answers late while its process starts.
-    """
-    while run.thread is not None and run.thread.is_alive():
-        backend.cancel(run.run_id)
-        run.thread.join(POLL_MS / 1000)
-
-
-def _pump(backend: Backend, spec: RunSpec, inbox: queue.SimpleQueue[Event]) -> None:
+def _pump(backend: Backend, spec: RunSpec, run: _Run) -> None:
     """Carry a run's events from the backend to the inbox."""
     from xt_backend.engine.events import RunFailed
 
     try:
-        for event in backend.submit(spec):
-            inbox.put(event)
+        events = backend.submit(spec)
+        if run.cancelled_at is not None:
+            backend.cancel(spec.run_id)  # the first cancel may have come before the run
+        for event in events:
+            run.inbox.put(event)
     except XTError as error:
-        inbox.put(RunFailed(spec.run_id, error))
+        run.inbox.put(RunFailed(spec.run_id, error))
     except Exception as error:
         failure = EngineError(f"Unexpected {type(error).__name__}: {error}", "Run again")
-        inbox.put(RunFailed(spec.run_id, failure))
+        run.inbox.put(RunFailed(spec.run_id, failure))
