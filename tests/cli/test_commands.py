@@ -16,6 +16,8 @@ import pytest
 import shapely
 from support.slides import tissue_image, write_tiff_slide, write_tissue_slide
 
+from xt_backend.cli import commands as commands
+from xt_backend.cli.app import PlainCommand, app
 from xt_backend.cli.card_text import metric_lines
 from xt_backend.model.library import models_folder
 
@@ -236,6 +238,12 @@ def test_models_list_names_the_bundled_one_that_real_sections_allow(call: Call) 
     shown = json.loads(call("models", "show", "context-demo", "--json").stdout)
     assert shown["region_px"] * shown["model_mpp"] <= 128
     assert "Research use only" in shown["intended_use"]
+
+
+def test_every_command_tells_of_ctrl_c() -> None:
+    registered = app.registered_commands
+    assert len(registered) > 10
+    assert [one.name for one in registered if not issubclass(one.cls, PlainCommand)] == []
 
 
 def test_doctor_finds_what_is_needed(call: Call) -> None:

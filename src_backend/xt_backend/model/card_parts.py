@@ -39,6 +39,7 @@ _REFUSED_ARGS = frozenset({
 })  # fmt: skip
 _LARGEST_ARG = 65536
 _LARGEST_CONTEXT = 2**29
+_DEFAULT_HEIGHT = 0.5
 
 
 def check_context_size(dim: int, layers: int) -> None:
@@ -143,12 +144,16 @@ class DetectionInfo(_Card):
     Attributes:
         peak_radius_um: Radius of an object: the peak drawn around a point in training falls off
             within it, and of two points that are nearer than it the weaker one is dropped.
-        thresholds: Kind to the height (0 to 1) that a peak must reach to be a point; 0.5 where
-            a kind has none.
+        thresholds: Kind to the height (0 to 1) that a peak must reach to be a point; see
+            `threshold`.
     """
 
     peak_radius_um: float = Field(default=4.0, gt=0.0, le=1000.0)
     thresholds: dict[str, Fraction] = {}
+
+    def threshold(self, kind: str) -> float:
+        """The height that a peak of this kind must reach to be a point."""
+        return self.thresholds.get(kind, _DEFAULT_HEIGHT)
 
 
 class StainInfo(_Card):
