@@ -205,7 +205,7 @@ def _intervals(
     """Numbers of summed counts (U, M) with the units drawn again, with replacement."""
 
     def weighted(weights: Floats) -> Floats:
-        return numbers((weights @ units)[None])[0]
+        return np.asarray(numbers((weights @ units)[None])[0])
 
     draws = bootstrap(weighted, np.arange(len(units)), n_bootstrap, seed)
     return intervals(weighted(np.ones(len(units))), draws)
