@@ -16,17 +16,25 @@ from xt_backend.errors import EngineError, XTError
 
 if TYPE_CHECKING:
     from xt_backend.backend import Backend, DeviceChoice
-    from xt_backend.engine.events import Event, RegionsScored
+    from xt_backend.engine.events import Event, RegionsScored, RunFinished
     from xt_backend.engine.spec import RunSpec
     from xt_backend.store import ScoreMap
 
-__all__ = ["RunSession"]
+__all__ = ["CancelledEarly", "RunSession"]
 
 POLL_MS = 30
 CANCEL_PATIENCE_S = 0.7
 """A cancelled run that has not answered by then is shown as it stands and left to end alone."""
 
 CLOSE_PATIENCE_S = 3.0
+
+
+@dataclass(frozen=True)
+class CancelledEarly:
+    """A run was cancelled before there was a map of it."""
+
+    run_id: str
+    cancelled: bool = True
 
 
 @dataclass
@@ -186,24 +194,31 @@ class RunSession(QObject):
             elif isinstance(event, RunFailed):
                 self._end(run)
                 if run.cancelled_at is not None:
-                    self.finished.emit(RunFinished(run.run_id, run.latest, cancelled=True))
+                    self.finished.emit(_cancelled(run))
                 else:
                     self.failed.emit(event.error)
         return newest
 
     def _answer_cancel(self, run: _Run, cancelled_at: float) -> None:
-        from xt_backend.engine.events import RunFinished
-
         if time.monotonic() - cancelled_at < CANCEL_PATIENCE_S:
             return
         self._left_alone = run.thread
         self._end(run)
-        self.finished.emit(RunFinished(run.run_id, run.latest, cancelled=True))
+        self.finished.emit(_cancelled(run))
 
     def _end(self, run: _Run) -> None:
         if self._run is run:
             self._run = None
             self._timer.stop()
+
+
+def _cancelled(run: _Run) -> RunFinished | CancelledEarly:
+    """The end of a run that has not told it itself."""
+    from xt_backend.engine.events import RunFinished
+
+    if run.latest is None:
+        return CancelledEarly(run.run_id)
+    return RunFinished(run.run_id, run.latest, cancelled=True)
 
 
 def _pump(backend: Backend, spec: RunSpec, run: _Run) -> None:
