@@ -2,69 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import re
-import socket
-import sys
-
+from xt_backend.display import display_problem
 from xt_backend.errors import UsageError
 from xt_backend.keys import RunFile
 
 __all__ = ["require_display"]
 
-PATIENCE_S = 5.0
-"""A display of another machine may be slow to answer."""
-
-_WITH_WINDOWS = {"", "xcb", "wayland"}
-
 
 def require_display() -> None:
-    """Make sure that a window can be shown; on Linux only, as elsewhere there always is one.
-
-    Qt's platforms without a screen (``QT_QPA_PLATFORM=offscreen``) are left to those who ask for
-    them.
+    """Make sure that a window can be shown; see `display_problem`.
 
     Raises:
         UsageError: There is no display.
     """
-    if not sys.platform.startswith("linux"):
-        return
-    if re.split("[:;]", os.environ.get("QT_QPA_PLATFORM", ""))[0] not in _WITH_WINDOWS:
-        return
-    if os.environ.get("WAYLAND_DISPLAY"):
-        return
-    display = os.environ.get("DISPLAY", "")
-    if display and _answers(display):
-        return
-    why = f"{display} does not answer" if display else "neither DISPLAY nor WAYLAND_DISPLAY is set"
-    raise UsageError(
-        f"There is no display to open a window on: {why}",
-        "Run it on a desktop or through `ssh -X`, or look at the picture that `score` writes of "
-        f"every slide, <id>{RunFile.OVERLAY_PNG}",
-    )
-
-
-def _answers(display: str) -> bool:
-    """Whether an X server listens there; names of unusual forms are left to Qt."""
-    named = re.fullmatch(r"(?P<host>[^:/]*):(?P<number>\d+)(\.\d+)?", display)
-    if named is None:
-        return True
-    host, number = named["host"], int(named["number"])
-    if host in ("", "unix"):
-        path = f"/tmp/.X11-unix/X{number}"
-        return any(_connects(socket.AF_UNIX, place) for place in (path, f"\0{path}"))
-    try:
-        found = socket.getaddrinfo(host, 6000 + number, type=socket.SOCK_STREAM)
-    except OSError:
-        return False
-    return any(_connects(family, place) for family, _, _, _, place in found)
-
-
-def _connects(family: int, place: object) -> bool:
-    with socket.socket(family, socket.SOCK_STREAM) as connection:
-        connection.settimeout(PATIENCE_S)
-        try:
-            connection.connect(place)
-        except OSError:
-            return False
-        return True
+    if why := display_problem():
+        raise UsageError(
+            f"There is no display to open a window on: {why}",
+            "Run it on a desktop or through `ssh -X`, or look at the picture that `score` writes "
+            f"of every slide, <id>{RunFile.OVERLAY_PNG}",
+        )

@@ -105,13 +105,13 @@ def class_map(score_map: ScoreMap, *, context: bool = True) -> npt.NDArray[np.in
     """(rows, cols): class index + 1, 0 where nothing is scored."""
     labels = score_map.labels(region_only=not context)
     dtype = np.uint8 if len(score_map.classes) < 255 else np.uint16
-    return _grid(score_map, labels + 1, 0, dtype)
+    return score_map.grid((labels + 1).astype(dtype), 0)
 
 
 def probability_maps(score_map: ScoreMap, *, context: bool = True) -> npt.NDArray[np.float32]:
     """(rows, cols, classes) in 0 to 1, NaN where nothing is scored."""
     values = score_map.probabilities if context else score_map.region_only_probabilities
-    return _grid(score_map, values, np.nan, np.float32)
+    return score_map.grid(values.astype(np.float32, copy=False), np.nan)
 
 
 def status_map(score_map: ScoreMap) -> npt.NDArray[np.uint8]:
@@ -119,19 +119,12 @@ def status_map(score_map: ScoreMap) -> npt.NDArray[np.uint8]:
     codes = np.zeros(len(score_map.status), np.uint8)
     codes[score_map.status == RegionStatus.SKIPPED] = NOT_DONE
     codes[score_map.status == RegionStatus.READ_ERROR] = UNREADABLE
-    return _grid(score_map, codes, 0, np.uint8)
+    return score_map.grid(codes, 0)
 
 
 def row_map(score_map: ScoreMap) -> npt.NDArray[np.int64]:
     """(rows, cols): row of the score map, -1 where there is no region."""
-    return _grid(score_map, np.arange(len(score_map.cells)), -1, np.int64)
-
-
-def _grid(score_map: ScoreMap, values: npt.NDArray[Any], fill: float, dtype: Any) -> Any:
-    lattice = score_map.lattice
-    out = np.full((lattice.n_rows, lattice.n_cols, *values.shape[1:]), fill, dtype)
-    out[score_map.cells[:, 1], score_map.cells[:, 0]] = values
-    return out
+    return score_map.grid(np.arange(len(score_map.cells), dtype=np.int64), -1)
 
 
 def score_map_layers(score_map: ScoreMap, *, context: bool = True) -> list[LayerData]:
@@ -170,7 +163,7 @@ def score_map_layers(score_map: ScoreMap, *, context: bool = True) -> list[Layer
                 **placed,
                 "name": class_name,
                 "colormap": class_colormap(score_map.colors),
-                "features": class_features(score_map, labels),
+                "features": class_features(score_map, context=context),
                 "opacity": 0.55,
                 "blending": "translucent",
             },
@@ -210,16 +203,16 @@ def result_facts(score_map: ScoreMap) -> dict[str, Any]:
     }
 
 
-def class_features(
-    score_map: ScoreMap, labels: npt.NDArray[np.integer[Any]]
-) -> dict[str, list[Any]]:
-    """What napari shows beside a label: its class and share of the scored regions."""
-    counts = np.bincount(labels.ravel(), minlength=len(score_map.classes) + 1)[1:]
-    shares = counts / max(1, int(counts.sum()))
+def class_features(score_map: ScoreMap, *, context: bool = True) -> dict[str, list[Any]]:
+    """What napari shows beside a label: its class and share, as in the panel."""
+    shares = score_map.fractions(region_only=not context).values()
     return {
         "index": [0, *range(1, len(score_map.classes) + 1)],
         "class": ["not scored", *score_map.classes],
-        "share": [None, *(f"{share:.1%} of the scored regions" for share in shares)],
+        "share": [
+            None,
+            *("" if np.isnan(share) else f"{share:.1%} of the scored tissue" for share in shares),
+        ],
     }
 
 

@@ -191,7 +191,7 @@ class Overlay:
         self.classes.follow(score_map, context=context)
         present = set(map(id, self.layers))
         if id(self.classes) in present:
-            self.classes.features = lay.class_features(score_map, labels)
+            self.classes.features = lay.class_features(score_map, context=context)
             self.classes.data = labels
         if self.status is not None and id(self.status) in present:
             status = lay.status_map(score_map)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject
@@ -54,7 +55,7 @@ class Plan(QObject):
         if spec.device not in self._devices:
             question = self._device_question(spec.device)
             if question is not None:
-                self._device_look.ask(question)
+                self._device_look.ask(partial(_told, spec.device, question))
 
     def say(self, words: str) -> None:
         """Say this; what is still being looked up goes unheard."""
@@ -70,15 +71,26 @@ class Plan(QObject):
         self._regions = result.in_words() if isinstance(result, Preview) else str(result)
         self._show()
 
-    def _on_device(self, result: DeviceChoice | XTError) -> None:
-        if isinstance(result, BackendDiedError):
-            return  # asked again with the next choice; a run says it itself
+    def _on_device(self, result: tuple[str, DeviceChoice | XTError] | XTError) -> None:
         if isinstance(result, XTError):
-            words = str(result)
+            return  # nobody foresaw it; a run says it itself
+        asked, answer = result
+        if isinstance(answer, BackendDiedError):
+            return  # asked again with the next choice; a run says it itself
+        if isinstance(answer, XTError):
+            words = str(answer)
         else:
-            words = device_words(result.name, result.reason)
-        self._devices[self._device] = words
+            words = device_words(answer.name, answer.reason)
+        self._devices[asked] = words
         self._show()
 
     def _show(self) -> None:
         self._label.setText(f"{self._regions} {self._devices.get(self._device, '')}".strip())
+
+
+def _told(asked: str, question: Callable[[], DeviceChoice]) -> tuple[str, DeviceChoice | XTError]:
+    """What is answered, with what was asked: another device may be chosen by then."""
+    try:
+        return asked, question()
+    except XTError as error:
+        return asked, error

@@ -16,17 +16,25 @@ from xt_backend.errors import EngineError, XTError
 
 if TYPE_CHECKING:
     from xt_backend.backend import Backend, DeviceChoice
-    from xt_backend.engine.events import Event, RegionsScored
+    from xt_backend.engine.events import Event, RegionsScored, RunFinished
     from xt_backend.engine.spec import RunSpec
     from xt_backend.store import ScoreMap
 
-__all__ = ["RunSession"]
+__all__ = ["CancelledEarly", "RunSession"]
 
 POLL_MS = 30
 CANCEL_PATIENCE_S = 0.7
 """A cancelled run that has not answered by then is shown as it stands and left to end alone."""
 
 CLOSE_PATIENCE_S = 3.0
+
+
+@dataclass(frozen=True)
+class CancelledEarly:
+    """A run was cancelled before there was a map of it."""
+
+    run_id: str
+    cancelled: bool = True
 
 
 @dataclass
@@ -106,7 +114,7 @@ class RunSession(QObject):
             self._end_backend(wait=False)
         run, backend = _Run(spec.run_id), self._ready_backend()
         run.thread = threading.Thread(
-            target=_pump, args=(backend, spec, run.inbox), name="xt-run", daemon=True
+            target=_pump, args=(backend, spec, run), name="xt-run", daemon=True
         )
         self._run = run
         run.thread.start()
@@ -118,7 +126,7 @@ class RunSession(QObject):
         if run is None or backend is None or run.cancelled_at is not None:
             return
         run.cancelled_at = time.monotonic()
-        threading.Thread(target=_keep_cancelling, args=(backend, run), daemon=True).start()
+        backend.cancel(run.run_id)
 
     def close(self) -> None:
         """End the run and the backend process now; nothing more is told."""
@@ -186,19 +194,17 @@ class RunSession(QObject):
             elif isinstance(event, RunFailed):
                 self._end(run)
                 if run.cancelled_at is not None:
-                    self.finished.emit(RunFinished(run.run_id, run.latest, cancelled=True))
+                    self.finished.emit(_cancelled(run))
                 else:
                     self.failed.emit(event.error)
         return newest
 
     def _answer_cancel(self, run: _Run, cancelled_at: float) -> None:
-        from xt_backend.engine.events import RunFinished
-
         if time.monotonic() - cancelled_at < CANCEL_PATIENCE_S:
             return
         self._left_alone = run.thread
         self._end(run)
-        self.finished.emit(RunFinished(run.run_id, run.latest, cancelled=True))
+        self.finished.emit(_cancelled(run))
 
     def _end(self, run: _Run) -> None:
         if self._run is run:
@@ -206,25 +212,27 @@ class RunSession(QObject):
             self._timer.stop()
 
 
-def _keep_cancelling(backend: Backend, run: _Run) -> None:
-    """Cancel until the run has ended: one that is just being handed over is not known yet.
+def _cancelled(run: _Run) -> RunFinished | CancelledEarly:
+    """The end of a run that has not told it itself."""
+    from xt_backend.engine.events import RunFinished
 
-    In a thread of its own, since the backend answers late while its process starts.
-    """
-    while run.thread is not None and run.thread.is_alive():
-        backend.cancel(run.run_id)
-        run.thread.join(POLL_MS / 1000)
+    if run.latest is None:
+        return CancelledEarly(run.run_id)
+    return RunFinished(run.run_id, run.latest, cancelled=True)
 
 
-def _pump(backend: Backend, spec: RunSpec, inbox: queue.SimpleQueue[Event]) -> None:
+def _pump(backend: Backend, spec: RunSpec, run: _Run) -> None:
     """Carry a run's events from the backend to the inbox."""
     from xt_backend.engine.events import RunFailed
 
     try:
-        for event in backend.submit(spec):
-            inbox.put(event)
+        events = backend.submit(spec)
+        if run.cancelled_at is not None:
+            backend.cancel(spec.run_id)  # the first cancel may have come before the run
+        for event in events:
+            run.inbox.put(event)
     except XTError as error:
-        inbox.put(RunFailed(spec.run_id, error))
+        run.inbox.put(RunFailed(spec.run_id, error))
     except Exception as error:
         failure = EngineError(f"Unexpected {type(error).__name__}: {error}", "Run again")
-        inbox.put(RunFailed(spec.run_id, failure))
+        run.inbox.put(RunFailed(spec.run_id, failure))

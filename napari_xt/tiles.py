@@ -176,4 +176,6 @@ def hatched_tile(x0_px: int, y0_px: int, width_px: int, height_px: int) -> Pixel
     """Diagonal stripes, (height_px, width_px, 3) uint8, that fit together from tile to tile."""
     diagonal = np.add.outer(np.arange(y0_px, y0_px + height_px), np.arange(x0_px, x0_px + width_px))
     dark = (diagonal // (_HATCH_PERIOD_PX // 2)) % 2 == 0
-    return np.where(dark[..., None], np.uint8(_HATCH_DARK), np.uint8(_HATCH_LIGHT))
+    return np.where(
+        dark[..., None], np.array(_HATCH_DARK, np.uint8), np.array(_HATCH_LIGHT, np.uint8)
+    )

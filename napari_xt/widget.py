@@ -18,7 +18,7 @@ from napari_xt.preview import planned_words
 from napari_xt.results import Results
 from napari_xt.run_controls import RunControls
 from napari_xt.run_form import RunForm
-from napari_xt.run_session import RunSession
+from napari_xt.run_session import CancelledEarly, RunSession
 from napari_xt.run_setup import RunSetup
 from napari_xt.slide_layers import pyramid_of, unwrapped
 from napari_xt.slide_result import SlideResult, SlideResults
@@ -249,10 +249,13 @@ class RunXT(QWidget):
         if not self.session.cancelling:
             self._say(progress_words(event), event.done)
 
-    def _on_finished(self, event: RunFinished) -> None:
-        result, score_map = self._at_work, event.score_map
+    def _on_finished(self, event: RunFinished | CancelledEarly) -> None:
         self._say(summary(event))
-        if result is not None and score_map is not None and result.in_run:
+        if isinstance(event, CancelledEarly):
+            self._end(None)
+            return
+        result, score_map = self._at_work, event.score_map
+        if result is not None and result.in_run:
             cancelled = partial_words(score_map, "cancelled")
             result.words = cancelled if event.cancelled else slide_headline(score_map)
         self._end(event)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_xt.run_session import CancelledEarly
 from xt_backend.keys import RegionStatus
 from xt_backend.wording import counted
 
@@ -86,11 +87,11 @@ def decoded_words(event: RegionsDecoded) -> str:
     )
 
 
-def summary(event: RunFinished) -> str:
+def summary(event: RunFinished | CancelledEarly) -> str:
     """How a run ended."""
-    score_map = event.score_map
-    if score_map is None:
+    if isinstance(event, CancelledEarly):
         return "Cancelled before the first region was scored."
+    score_map = event.score_map
     scored = int(score_map.scored.sum())
     total = len(score_map.status)
     if event.cancelled and not score_map.status_counts()[RegionStatus.SKIPPED]:

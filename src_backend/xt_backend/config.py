@@ -12,17 +12,22 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import InputNotFoundError, UsageError
+from .keys import MPP_MAX, MPP_MIN
 
 __all__ = [
     "CommonOptions",
     "EncodingOptions",
     "FeatureOptions",
+    "Mpp",
     "ScoreOptions",
     "cache_folder",
     "check_stride",
     "load_yaml",
     "usage_error",
 ]
+
+Mpp = Annotated[float, Field(ge=MPP_MIN, le=MPP_MAX)]
+"""A pixel size that a slide or a model may have, um/px."""
 
 MAX_CONFIG_BYTES = 1_000_000
 CACHE_VARIABLE = "NAPARI_XT_CACHE"
@@ -152,7 +157,7 @@ class ScoreOptions(EncodingOptions):
         layouts: Files written beside those that are always written.
     """
 
-    model_mpp: Annotated[float, Field(ge=0.05, le=5.0)] | None = None
+    model_mpp: Mpp | None = None
     context: bool = True
     layouts: tuple[Literal["parquet"], ...] = ()
 
@@ -170,7 +175,7 @@ class FeatureOptions(EncodingOptions):
             checkpoint of torch, which is unpickled in a process of its own, weights only.
     """
 
-    model_mpp: Annotated[float, Field(gt=0)] = 0.5
+    model_mpp: Mpp = 0.5
     region_px: Annotated[int, Field(ge=8, le=16384)] = 256
     input_px: Annotated[int, Field(ge=8)] | None = None
     tokens_per_region: Annotated[int, Field(ge=1)] = 1

@@ -7,6 +7,8 @@ from enum import IntEnum, StrEnum
 __all__ = [
     "DEFAULT_COLORS",
     "DENSE_STRIDE",
+    "MPP_MAX",
+    "MPP_MIN",
     "PRODUCT",
     "RESEARCH_USE",
     "AnyH5",
@@ -26,6 +28,10 @@ PRODUCT = "napari-xt"
 RESEARCH_USE = "For research use only. Not a medical device; not for diagnosis."
 DENSE_STRIDE = 4
 """Region px per px of a mask or heat map."""
+MPP_MIN = 0.05
+"""Smallest believable um/px of a slide's level 0 or of a model."""
+MPP_MAX = 5.0
+"""Largest believable um/px of a slide's level 0 or of a model."""
 DEFAULT_COLORS = (
     "#e69f00",
     "#56b4e9",

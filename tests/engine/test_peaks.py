@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xt_backend.engine.peaks import least_radius_um, points_of, suppress
+from xt_backend.engine.peaks import each_once, least_radius_um, points_of, suppress
+from xt_backend.model import DetectionInfo
 from xt_backend.slides import Lattice
 from xt_backend.store import Points
 
@@ -114,3 +115,14 @@ def test_the_two_halves_of_a_peak_on_a_border_are_within_the_least_radius() -> N
     assert len(found) == 2
     kept = suppress(found, least_radius_um(places), MPP)
     assert kept.score.tolist() == [pytest.approx(0.9)]
+
+
+def test_one_rule_for_what_a_point_is() -> None:
+    places = Lattice.for_bounds((0, 0, 256, 256), (1.0, 1.0), 1.0, 64)
+    points = make([0, 8, 30], [0, 0, 0], [0.9, 0.8, 0.7])
+    assert len(each_once(points, DetectionInfo(peak_radius_um=1.0), places)) == 3
+    assert len(each_once(points, DetectionInfo(peak_radius_um=9.0), places)) == 2
+    near = make([0, 5], [0, 0], [0.9, 0.8])  # on the border of two regions
+    assert len(each_once(near, DetectionInfo(peak_radius_um=1.0), places)) == 1
+    detection = DetectionInfo(thresholds={"a": 0.3})
+    assert (detection.threshold("a"), detection.threshold("b")) == (0.3, 0.5)

@@ -120,16 +120,6 @@ def test_a_late_cancel_stops_no_later_run(tissue_slide: Path, tiny_model: Path) 
         assert not backend._worker._asked._asked  # type: ignore[attr-defined]
 
 
-def test_a_cancel_before_the_first_event_counts(tissue_slide: Path, tiny_model: Path) -> None:
-    asked = spec(tissue_slide, tiny_model)
-    with Backend() as backend:
-        events = backend.submit(asked)
-        backend.cancel(asked.run_id)
-        *_, last = events
-    assert isinstance(last, RunFinished)
-    assert last.cancelled
-
-
 def test_the_child_forgets_cancels_of_runs_that_it_does_not_have(
     tissue_slide: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

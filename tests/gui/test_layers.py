@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -224,3 +225,15 @@ def test_results_can_be_dropped_onto_napari(
     viewer.open(str(tmp_path / "slide.run.h5"), plugin="napari-xt")
     (classes,) = [layer for layer in viewer.layers if layer.name.startswith("xT classes")]
     np.testing.assert_array_equal(classes.data, lay.class_map(found))
+
+
+def test_shares_are_those_of_the_panel() -> None:
+    found = score_map()
+    tissue = np.linspace(0.1, 1.0, len(found.cells)).astype(np.float32)
+    found = dataclasses.replace(found, tissue=tissue)
+    for context in (True, False):
+        shares = found.fractions(region_only=not context).values()
+        told = lay.class_features(found, context=context)["share"]
+        assert told == [None, *(f"{share:.1%} of the scored tissue" for share in shares)]
+    nothing = score_map(logits=np.full_like(found.logits, np.nan))
+    assert lay.class_features(nothing)["share"][1:] == [""] * len(CLASSES)

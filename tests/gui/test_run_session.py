@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from napari_xt.run_session import RunSession
+from napari_xt.run_session import CancelledEarly, RunSession
+from napari_xt.words import summary
 from xt_backend.engine.events import RegionsScored, RunFailed, RunFinished, RunPlanned
 from xt_backend.engine.spec import RunSpec
 from xt_backend.errors import DeviceError, EngineError
@@ -145,6 +146,15 @@ def test_cancel_reaches_a_run_that_is_just_being_handed_over(qtbot: Any, spec: R
     session.cancel()
     qtbot.waitUntil(lambda: not session.running, timeout=20_000)
     assert heard.names == ["finished"]
+
+
+def test_a_run_that_is_left_before_its_plan_ends_without_a_map(qtbot: Any, spec: RunSpec) -> None:
+    session, heard = start(Scripted("hang", heeds_cancel=False), spec)
+    session.cancel()
+    qtbot.waitUntil(lambda: not session.running, timeout=20_000)
+    assert heard.told == [("finished", CancelledEarly(spec.run_id))]
+    assert summary(heard.told[0][1]) == "Cancelled before the first region was scored."
+    session.close()
 
 
 def test_failures_are_told_once_and_the_session_goes_on(qtbot: Any, spec: RunSpec) -> None:

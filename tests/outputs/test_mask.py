@@ -102,6 +102,18 @@ def test_a_mask_is_read_back(score_map: ScoreMap, mask: np.ndarray, tmp_path: Pa
         read_mask(tmp_path / "other.tiff")
 
 
+def test_a_damaged_tile_is_told(score_map: ScoreMap, mask: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "a.mask.ome.tiff"
+    write_mask(path, mask, score_map)
+    with tifffile.TiffFile(path) as tiff:
+        first, size = tiff.pages[0].dataoffsets[0], tiff.pages[0].databytecounts[0]
+    damaged = bytearray(path.read_bytes())
+    damaged[first : first + size] = bytes(size)
+    path.write_bytes(damaged)
+    with pytest.raises(StoreCorruptError, match="Score the slide again"):
+        read_mask(path)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 700), (256, 256)])
 def test_masks_of_any_size(size: tuple[int, int], tmp_path: Path) -> None:
     height, width = size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from xt_backend.engine import BatchEncoder, Device
 from xt_backend.errors import LossNotFiniteError, UsageError
 from xt_backend.model import XT, build_region_encoder, load_model
 from xt_backend.training import EvaluateSpec, TrainSpec, evaluate, train
+from xt_backend.training.annotations import pair_slides
 from xt_backend.training.augment import View, shift
 from xt_backend.training.batch import Batch, decode
 from xt_backend.training.describe import first_card
@@ -233,6 +235,30 @@ def test_encoder_is_trained_embedded_and_scored(spec: TrainSpec, slides_folder: 
         )
     )  # fmt: skip
     assert again.context.to_dict() == measured
+
+
+def test_validation_slides_of_one_name_are_told_apart(
+    spec: TrainSpec, slides_folder: Path, tmp_path: Path
+) -> None:
+    """Two dense slides, ``same.tif`` in two folders: each is judged by its own regions."""
+    learner = make_learner(spec, task="dense", end_to_end=False)
+    loader = PixelLoader(
+        learner.model, learner._encoder, learner.spec, lambda progress: None, 2, []
+    )
+    sources = []
+    for name in ("s3", "s4"):
+        for suffix in ("tif", "geojson"):
+            (tmp_path / name).mkdir(exist_ok=True)
+            copy = tmp_path / name / f"same.{suffix}"
+            shutil.copyfile(slides_folder / f"{name}.{suffix}", copy)
+        sources += pair_slides(tmp_path / name, [tmp_path / name])
+    val = loader.load(sources, "validation")
+    assert [one.name for one in val] == ["same.tif"] * 2
+    both = StreamedLearner(learner.model, learner.train, val, learner.spec, CPU)
+    views = [both._seen(one)[1] for one in val]
+    for view, plain in zip(views, learner.val, strict=True):
+        assert np.array_equal(view.tokens, learner._seen(plain)[1].tokens)
+    assert not np.array_equal(views[0].tokens, views[1].tokens)
 
 
 def test_same_seed_same_bytes(spec: TrainSpec, tmp_path: Path) -> None:

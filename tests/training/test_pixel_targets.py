@@ -193,3 +193,10 @@ def test_points_are_counted_from_the_threshold_on() -> None:
     # Three of four are found at 0.4; what comes below would be wrong.
     thresholds = fit_point_thresholds([judged], ("x", "y"))
     assert thresholds == {"x": pytest.approx(0.25)}
+
+
+def test_a_single_unit_has_no_interval() -> None:
+    """Drawn again, it would always be itself: certain beyond all measure."""
+    found = measure_masks(("a", "b"), [np.array([[[90, 10, 0], [20, 80, 0]]])], n_bootstrap=20)
+    assert found.accuracy.value == 0.85
+    assert np.isnan([found.accuracy.low, found.accuracy.high]).all()

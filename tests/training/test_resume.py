@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 from support.training import tiny_training
 
 from xt_backend.errors import StoreCorruptError, UsageError
@@ -116,6 +118,21 @@ def test_state_of_another_training_is_refused(
     kept.write_bytes(b"")
     with pytest.raises(StoreCorruptError, match="damaged"):
         train(spec)
+
+
+def test_state_of_another_encoder_is_refused(
+    spec: TrainSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec.model_copy(update={"end_to_end": True})
+    with monkeypatch.context() as patch:
+        kill_after(patch, 3)
+        with pytest.raises(Killed):
+            train(spec)
+    backbone = timm.create_model(spec.region_encoder, pretrained=False)
+    other = tmp_path / "other.safetensors"
+    save_file(backbone.state_dict(), other)
+    with pytest.raises(UsageError, match=r"another training: weights.*--no-resume"):
+        train(spec.model_copy(update={"weights": str(other)}))
 
 
 def test_a_checkpoint_is_replaced_whole(tmp_path: Path) -> None:

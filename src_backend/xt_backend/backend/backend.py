@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,6 +13,7 @@ from xt_backend.engine.spec import RunSpec
 
 from .cancellations import Cancellations
 from .messages import DeviceChoice
+from .run_events import RunEvents, closed_error, closed_run
 
 if TYPE_CHECKING:
     from xt_backend.engine import Engine
@@ -20,10 +22,10 @@ __all__ = ["Backend"]
 
 
 class Worker(Protocol):
-    """What works runs off."""
+    """What works runs off; see `Backend` for what each method promises."""
 
     def submit(self, spec: RunSpec) -> Iterator[Event]:
-        """Start a run and yield its events."""
+        """Hand a run over at once and return its events."""
 
     def device(self, asked: str, precision: str) -> DeviceChoice:
         """Find out which device it would be."""
@@ -46,23 +48,24 @@ class InProcessWorker:
 
     def submit(self, spec: RunSpec) -> Iterator[Event]:
         """Run in the caller's thread."""
+        if self._closed:
+            return closed_run(spec.run_id)
         self._asked.begin(spec.run_id)
-        return self._events(spec)
+        return RunEvents(self._events(spec), partial(self._asked.end, spec.run_id))
 
-    def _events(self, spec: RunSpec) -> Iterator[Event]:
+    def _events(self, spec: RunSpec) -> Generator[Event, None, None]:
         from xt_backend.engine import Engine
 
         with self._lock:
             if self._engine is None:
                 self._engine = Engine()
             engine = self._engine
-        try:
-            yield from engine.run(spec, lambda: self._closed or self._asked.cancelled(spec.run_id))
-        finally:
-            self._asked.end(spec.run_id)
+        yield from engine.run(spec, lambda: self._closed or self._asked.cancelled(spec.run_id))
 
     def device(self, asked: str, precision: str) -> DeviceChoice:
         """Find out in the caller's thread."""
+        if self._closed:
+            raise closed_error()
         return chosen_device(asked, precision)
 
     def cancel(self, run_id: str) -> None:
@@ -113,9 +116,14 @@ class Backend:
     def submit(self, spec: RunSpec) -> Iterator[Event]:
         """Run one slide.
 
-        Yields `RunPlanned`, any number of `RegionsScored` and, for dense and detection models,
-        `RegionsDecoded`, then one of `RunFinished` and `RunFailed`. With a process, runs
-        submitted while another is going wait for their turn.
+        The run is handed over at once: `cancel` reaches it from then on. Leaving its events before
+        the last one cancels it. After `close` the only event is a `RunFailed`.
+
+        Returns:
+            `RunPlanned`, any number of `RegionsScored` and, for dense and detection models,
+            `RegionsDecoded`, then one of `RunFinished` and `RunFailed`. With a process, runs
+            submitted while another is going wait for their turn; without one, a run goes on
+            only while its events are taken.
         """
         return self._worker.submit(spec)
 
@@ -127,7 +135,7 @@ class Backend:
 
         Raises:
             DeviceError: There is no such device, or it can't do the precision.
-            BackendDiedError: The process could not be asked.
+            BackendDiedError: The process could not be asked, or the backend is closed.
         """
         return self._worker.device(asked, precision)
 

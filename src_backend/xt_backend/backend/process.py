@@ -8,7 +8,9 @@ import secrets
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection, Listener
 from typing import TypeVar
 
@@ -17,6 +19,7 @@ from xt_backend.engine.spec import RunSpec
 from xt_backend.errors import BackendDiedError, XTError
 
 from .messages import Answer, AskDevice, Cancel, Close, DeviceChoice, Happened, Submit
+from .run_events import RunEvents, closed_error, closed_run
 
 __all__ = ["ProcessWorker"]
 
@@ -30,14 +33,27 @@ POLITE_S = 2.0
 POLL_S = 0.2
 
 
+@dataclass(eq=False)
+class _Run:
+    """A run that was submitted, until its events are left."""
+
+    inbox: queue.Queue[Event] = field(default_factory=queue.Queue)
+    sent: bool = False
+    cancelled: bool = False
+    ended: bool = False
+
+
 class ProcessWorker:
     """Owns one child process; a dead child is replaced with the next run."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Guards what follows and what is sent, never held for long: a cancel does not wait for a
+        # child that starts. Reentrant, as forgotten events may be left in the midst of anything.
+        self._lock = threading.RLock()
+        self._starting = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
-        self._runs: dict[str, queue.Queue[Event]] = {}
+        self._runs: dict[str, _Run] = {}
         self._questions: dict[str, queue.Queue[DeviceChoice | XTError]] = {}
         self._closed = False
 
@@ -48,24 +64,35 @@ class ProcessWorker:
         return child.pid if child is not None and child.poll() is None else None
 
     def submit(self, spec: RunSpec) -> Iterator[Event]:
-        """Hand a run to the child and yield its events; see `Backend.submit`."""
-        inbox: queue.Queue[Event] = queue.Queue()
+        """Hand a run to the child; see `Backend.submit`. Waits while the child starts."""
+        run = _Run()
+        with self._lock:
+            if self._closed:
+                return closed_run(spec.run_id)
+            self._runs[spec.run_id] = run
         try:
+            child, connection = self._ensure_child()
             with self._lock:
                 if self._closed:
-                    raise BackendDiedError("The backend is closed", "Open a new one")
-                child, connection = self._ensure_child()
-                self._runs[spec.run_id] = inbox
+                    raise closed_error()
                 connection.send(Submit(spec))
+                run.sent = True
+                if run.cancelled:
+                    self._send_quietly(Cancel(spec.run_id))
         except (OSError, XTError) as error:
-            self._runs.pop(spec.run_id, None)
+            self._leave(spec.run_id, run)
             failure = error if isinstance(error, XTError) else _died(self._child)
-            yield RunFailed(spec.run_id, failure)
-            return
-        try:
-            yield from self._follow(spec, inbox, child)
-        finally:
-            self._runs.pop(spec.run_id, None)
+            return iter((RunFailed(spec.run_id, failure),))
+        return RunEvents(_follow(spec.run_id, run, child), partial(self._leave, spec.run_id, run))
+
+    def _leave(self, run_id: str, run: _Run) -> None:
+        """Nobody follows a run any more: stop it where it has not ended."""
+        with self._lock:
+            if self._runs.get(run_id) is not run:
+                return
+            del self._runs[run_id]
+            if run.sent and not run.ended:
+                self._send_quietly(Cancel(run_id))
 
     def device(self, asked: str, precision: str) -> DeviceChoice:
         """Ask the child; see `Backend.device`."""
@@ -73,10 +100,10 @@ class ProcessWorker:
         inbox: queue.Queue[DeviceChoice | XTError] = queue.Queue()
         self._questions[question.question_id] = inbox
         try:
+            child, connection = self._ensure_child()
             with self._lock:
                 if self._closed:
-                    raise BackendDiedError("The backend is closed", "Open a new one")
-                child, connection = self._ensure_child()
+                    raise closed_error()
                 connection.send(question)
             answer = _next(inbox, child)
         except OSError:
@@ -89,31 +116,25 @@ class ProcessWorker:
             raise answer
         return answer
 
-    def _follow(
-        self, spec: RunSpec, inbox: queue.Queue[Event], child: subprocess.Popen[bytes]
-    ) -> Iterator[Event]:
-        while True:
-            event = _next(inbox, child)
-            if event is None:
-                yield RunFailed(spec.run_id, _died(child))
-                return
-            yield event
-            if isinstance(event, RunFinished | RunFailed):
-                return
-
     def cancel(self, run_id: str) -> None:
         """Pass a cancel on; see `Backend.cancel`."""
         with self._lock:
-            if self._connection is not None and run_id in self._runs:
+            run = self._runs.get(run_id)
+            if run is None:
+                return
+            run.cancelled = True
+            if run.sent:
                 self._send_quietly(Cancel(run_id))
 
     def close(self) -> None:
-        """End the child, politely and then not."""
+        """End the child, politely and then not; one that is just starting is killed."""
         with self._lock:
             self._closed = True
             child, self._child = self._child, None
             if child is None:
                 return
+            if self._connection is None:
+                child.kill()
             self._send_quietly(Close())
         try:
             child.wait(timeout=POLITE_S)
@@ -132,15 +153,37 @@ class ProcessWorker:
             self._connection = None
 
     def _ensure_child(self) -> tuple[subprocess.Popen[bytes], Connection]:
-        if self._child is not None and self._child.poll() is None and self._connection is not None:
-            return self._child, self._connection
-        if self._child is not None and self._child.stdin is not None:
-            self._child.stdin.close()
-        key = secrets.token_bytes(32)
-        with Listener(authkey=key) as listener:
-            child = _start_child(str(listener.address), key)
-            connection = _accept(listener, child)
-        self._child, self._connection = child, connection
+        """The child, started if there is none; only one is, whoever asks meanwhile.
+
+        Raises:
+            BackendDiedError: The worker is closed, or the child does not start.
+            OSError: There can be no process.
+        """
+        with self._starting:
+            with self._lock:
+                if self._closed:
+                    raise closed_error()
+                child, connection = self._child, self._connection
+                if child is not None and child.poll() is None and connection is not None:
+                    return child, connection
+                if child is not None and child.stdin is not None:
+                    child.stdin.close()
+                self._child = self._connection = None
+            key = secrets.token_bytes(32)
+            with Listener(authkey=key) as listener:
+                child = _start_child(str(listener.address), key)
+                with self._lock:
+                    self._child = child
+                    if self._closed:
+                        self.close()
+                try:
+                    connection = _accept(listener, child)
+                except XTError as error:
+                    raise (closed_error() if self._closed else error) from error
+            with self._lock:
+                if self._closed:
+                    raise closed_error()
+                self._connection = connection
         threading.Thread(
             target=self._receive, args=(connection, child), name="xt-backend-events", daemon=True
         ).start()
@@ -158,9 +201,9 @@ class ProcessWorker:
                 self._give_up(connection, child, error)
                 return
             if isinstance(message, Happened):
-                inbox = self._runs.get(message.event.run_id)
-                if inbox is not None:
-                    inbox.put(message.event)
+                run = self._runs.get(message.event.run_id)
+                if run is not None:
+                    run.inbox.put(message.event)
             elif isinstance(message, Answer):
                 question = self._questions.get(message.question_id)
                 if question is not None:
@@ -177,12 +220,19 @@ class ProcessWorker:
         with self._lock:
             if self._connection is connection:
                 self._connection = None
-            for run_id, inbox in list(self._runs.items()):
-                inbox.put(RunFailed(run_id, failure))
+            for run_id, run in list(self._runs.items()):
+                run.inbox.put(RunFailed(run_id, failure))
             for question in list(self._questions.values()):
                 question.put(failure)
         child.kill()
         child.wait()
+
+
+def _follow(run_id: str, run: _Run, child: subprocess.Popen[bytes]) -> Generator[Event, None, None]:
+    while not run.ended:
+        event = _next(run.inbox, child) or RunFailed(run_id, _died(child))
+        run.ended = isinstance(event, RunFinished | RunFailed)
+        yield event
 
 
 def _next(inbox: queue.Queue[Item], child: subprocess.Popen[bytes]) -> Item | None:

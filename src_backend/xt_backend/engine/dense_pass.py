@@ -17,15 +17,12 @@ from .decoder import BatchDecoder
 from .device import Device
 from .events import RegionsDecoded
 from .extraction import READ_BATCH
-from .peaks import least_radius_um, points_of, suppress
+from .peaks import each_once, points_of
 from .preparation import Prepared
 from .rows import Rows
 from .spec import RunSpec
 
 __all__ = ["DensePass"]
-
-DEFAULT_THRESHOLD = 0.5
-"""Height of a peak where the card names none for its kind."""
 
 
 class DensePass:
@@ -123,10 +120,9 @@ class DensePass:
         if self._card.task == "dense":
             masks = self._decoder.masks(pixels, tokens)
         else:
-            least = self._card.detection.thresholds
             found = points_of(
                 self._decoder.heat(pixels, tokens),
-                [least.get(kind, DEFAULT_THRESHOLD) for kind in self._card.point_kinds],
+                [self._card.detection.threshold(kind) for kind in self._card.point_kinds],
                 lattice,
                 self._prepared.cells[rows],
             )
@@ -144,6 +140,4 @@ class DensePass:
         )
 
     def _suppressed(self, points: Points) -> Points:
-        lattice = self._prepared.lattice
-        radius_um = max(self._card.detection.peak_radius_um, least_radius_um(lattice))
-        return suppress(points, radius_um, lattice.slide_mpp)
+        return each_once(points, self._card.detection, self._prepared.lattice)

@@ -9,10 +9,11 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from xt_backend.keys import DENSE_STRIDE
+from xt_backend.model import DetectionInfo
 from xt_backend.slides import Lattice
 from xt_backend.store import Points
 
-__all__ = ["least_radius_um", "points_of", "suppress"]
+__all__ = ["each_once", "least_radius_um", "points_of", "suppress"]
 
 _LEAST_RADIUS_PX = 1.5
 """Heat map px. An object on the border of two regions has a peak on either side of it."""
@@ -74,6 +75,18 @@ def _is_peak(high: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     for step in _LATER:
         found &= high >= neighbour(*step)
     return found
+
+
+def each_once(points: Points, detection: DetectionInfo, lattice: Lattice) -> Points:
+    """One point per object of a model: `suppress` within the radius of its objects.
+
+    Args:
+        points: Of the whole slide, or a part of it.
+        detection: What the model says of its objects.
+        lattice: Of the slide.
+    """
+    radius_um = max(detection.peak_radius_um, least_radius_um(lattice))
+    return suppress(points, radius_um, lattice.slide_mpp)
 
 
 def suppress(points: Points, radius_um: float, slide_mpp: tuple[float, float]) -> Points:

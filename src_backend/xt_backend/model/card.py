@@ -9,16 +9,19 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, JsonValue, ValidationError, model_validator
 
+from xt_backend.config import Mpp
 from xt_backend.errors import ModelError
-from xt_backend.keys import DENSE_STRIDE
 from xt_backend.model.card_parts import (
     CARD_CONFIG,
+    MOST_COMPONENTS,
     ContextInfo,
     DenseHeadInfo,
     DetectionInfo,
     EncoderInfo,
     Fraction,
     StainInfo,
+    check_dense_region,
+    check_slide_head,
 )
 from xt_backend.model.layout import check_layout, chosen_mpp
 
@@ -36,6 +39,7 @@ __all__ = [
     "ReduceInfo",
     "SlideHeadInfo",
     "StainInfo",
+    "first_problems",
 ]
 
 CARD_KEY = "napari-xt"
@@ -86,7 +90,7 @@ class ReduceInfo(_Card):
             normalised per token instead of whitened.
     """
 
-    components: int = Field(default=16, ge=0, le=4096)
+    components: int = Field(default=16, ge=0, le=MOST_COMPONENTS)
 
 
 class SlideHeadInfo(_Card):
@@ -165,7 +169,7 @@ class ModelCard(_Card):
     task: Literal["region", "slide", "dense", "detection"] = "region"
     classes: tuple[ClassInfo, ...] = Field(min_length=2, max_length=1000)
     label_rule: LabelRule = LabelRule()
-    model_mpp: float | None = Field(default=None, ge=0.05, le=5.0)
+    model_mpp: Mpp | None = None
     crop_px: int | None = Field(default=None, ge=8, le=65536)
     region_px: int = Field(ge=8, le=65536)
     input_px: int = Field(ge=8, le=8192)
@@ -208,19 +212,15 @@ class ModelCard(_Card):
             )
         if min(self.std) <= 0:
             raise ValueError("std must be positive")
-        if (
-            self.task == "slide"
-            and self.context.kind == "none"
-            and self.slide_head.kind == "class-token"
-        ):
-            raise ValueError("a class token sees nothing without context; use attention-mil")
+        if self.task == "slide":
+            check_slide_head(self.slide_head.kind, self.context.kind)
         self._check_dense()
         check_layout(self)
         return self
 
     def _check_dense(self) -> None:
-        if self.has_dense_head and self.region_px % DENSE_STRIDE:
-            raise ValueError(f"region_px {self.region_px} is no multiple of {DENSE_STRIDE}")
+        if self.has_dense_head:
+            check_dense_region(self.region_px)
         if self.task == "dense" and len(self.classes) > _MOST_IN_A_MASK:
             raise ValueError(f"a mask holds at most {_MOST_IN_A_MASK} classes")
         unknown = sorted(set(self.detection.thresholds) - set(self.point_kinds))
@@ -313,12 +313,13 @@ class ModelCard(_Card):
             return cls.model_validate_json(text)
         except ValidationError as error:
             raise ModelError(
-                f"{where} holds a model card that is not valid: {_first_problems(error)}",
+                f"{where} holds a model card that is not valid: {first_problems(error)}",
                 "get the file again, or train the model again with this version",
             ) from error
 
 
-def _first_problems(error: ValidationError) -> str:
+def first_problems(error: ValidationError) -> str:
+    """What is wrong with a card, in one line."""
     problems = [
         f"{'.'.join(str(part) for part in item['loc']) or 'card'}: {item['msg']}"
         for item in error.errors()

@@ -6,17 +6,26 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from xt_backend.keys import DENSE_STRIDE
+
 __all__ = [
     "CARD_CONFIG",
+    "MOST_COMPONENTS",
     "ContextInfo",
     "DenseHeadInfo",
     "DetectionInfo",
     "EncoderInfo",
     "Fraction",
     "StainInfo",
+    "check_context_size",
+    "check_dense_region",
+    "check_slide_head",
 ]
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+MOST_COMPONENTS = 4096
+"""Whitened components that a model may have."""
 
 CARD_CONFIG = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -30,6 +39,37 @@ _REFUSED_ARGS = frozenset({
 })  # fmt: skip
 _LARGEST_ARG = 65536
 _LARGEST_CONTEXT = 2**29
+_DEFAULT_HEIGHT = 0.5
+
+
+def check_context_size(dim: int, layers: int) -> None:
+    """Refuse a context encoder that no memory holds.
+
+    Raises:
+        ValueError: It is too large.
+    """
+    if dim**2 * layers > _LARGEST_CONTEXT:
+        raise ValueError(f"{layers} layers of size {dim} are too large")
+
+
+def check_slide_head(head: str, context: str) -> None:
+    """Refuse a head for slides that would see nothing of the slide.
+
+    Raises:
+        ValueError: A class token without context.
+    """
+    if head == "class-token" and context == "none":
+        raise ValueError("a class token sees nothing without context; use attention-mil")
+
+
+def check_dense_region(region_px: int) -> None:
+    """Refuse regions that a decoder cannot be laid over.
+
+    Raises:
+        ValueError: Not a multiple of the decoder's stride.
+    """
+    if region_px % DENSE_STRIDE:
+        raise ValueError(f"region_px {region_px} is no multiple of {DENSE_STRIDE}")
 
 
 class _Card(BaseModel):
@@ -84,8 +124,7 @@ class ContextInfo(_Card):
 
     @model_validator(mode="after")
     def _bounded(self) -> ContextInfo:
-        if self.dim**2 * self.layers > _LARGEST_CONTEXT:
-            raise ValueError(f"{self.layers} layers of size {self.dim} are too large")
+        check_context_size(self.dim, self.layers)
         return self
 
 
@@ -105,12 +144,16 @@ class DetectionInfo(_Card):
     Attributes:
         peak_radius_um: Radius of an object: the peak drawn around a point in training falls off
             within it, and of two points that are nearer than it the weaker one is dropped.
-        thresholds: Kind to the height (0 to 1) that a peak must reach to be a point; 0.5 where
-            a kind has none.
+        thresholds: Kind to the height (0 to 1) that a peak must reach to be a point; see
+            `threshold`.
     """
 
     peak_radius_um: float = Field(default=4.0, gt=0.0, le=1000.0)
     thresholds: dict[str, Fraction] = {}
+
+    def threshold(self, kind: str) -> float:
+        """The height that a peak of this kind must reach to be a point."""
+        return self.thresholds.get(kind, _DEFAULT_HEIGHT)
 
 
 class StainInfo(_Card):

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from xt_backend.errors import ModelError
+from xt_backend.keys import MPP_MAX, MPP_MIN
 
 if TYPE_CHECKING:
     from xt_backend.model.card import ModelCard
 
 __all__ = ["check_layout", "chosen_mpp"]
-
-_RANGE_MPP = (0.05, 5.0)
 
 
 def check_layout(card: ModelCard) -> None:
@@ -36,8 +35,10 @@ def chosen_mpp(card: ModelCard, given: float | None) -> float:
     Raises:
         ModelError: None is known, or the model was trained at another one.
     """
-    if given is not None and not _RANGE_MPP[0] <= given <= _RANGE_MPP[1]:
-        raise ModelError(f"A model mpp of {given:g} um/px is out of range", "use 0.05 to 5")
+    if given is not None and not MPP_MIN <= given <= MPP_MAX:
+        raise ModelError(
+            f"A model mpp of {given:g} um/px is out of range", f"use {MPP_MIN:g} to {MPP_MAX:g}"
+        )
     stated = card.model_mpp
     if stated is None or (given is not None and card.layout == "reference"):
         if given is None:

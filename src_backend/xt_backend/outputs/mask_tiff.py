@@ -242,7 +242,8 @@ def read_mask(path: Path) -> SlideMask:
         raise StoreError(
             f"{path.name} cannot be read ({error.strerror})", "Check the path and its permissions"
         ) from error
-    except (OSError, KeyError, TypeError, ValueError, SyntaxError) as error:
+    # imagecodecs raises errors of kind RuntimeError for tiles that are damaged.
+    except (OSError, KeyError, TypeError, ValueError, SyntaxError, RuntimeError) as error:
         if isinstance(error, StoreError):
             raise
         raise corrupt from error

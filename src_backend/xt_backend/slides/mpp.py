@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from xt_backend.errors import SlideMppError
+from xt_backend.keys import MPP_MAX, MPP_MIN
 
 __all__ = [
-    "MPP_MAX",
-    "MPP_MIN",
     "SlideMpp",
     "check_mpp",
     "check_scale",
@@ -20,10 +19,6 @@ __all__ = [
     "objective_power",
 ]
 
-MPP_MIN = 0.05
-"""Smallest believable um/px at level 0."""
-MPP_MAX = 5.0
-"""Largest believable um/px at level 0."""
 MAX_ANISOTROPY = 0.10
 """Largest believable relative difference between x and y."""
 MAX_COARSENESS = 1.2

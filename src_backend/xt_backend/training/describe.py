@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ValidationError
 
+from xt_backend.errors import UsageError
 from xt_backend.keys import RESEARCH_USE
 from xt_backend.model import (
     ClassInfo,
@@ -21,6 +23,7 @@ from xt_backend.model import (
     SlideHeadInfo,
     StainInfo,
 )
+from xt_backend.model.card import first_problems
 from xt_backend.slides import COLOUR_NUMBERS
 from xt_backend.store.labels import probabilities_of
 from xt_backend.wording import counted
@@ -65,7 +68,26 @@ def first_card(
     region_encoder: RegionEncoder,
     stain: StainInfo | None = None,
 ) -> ModelCard:
-    """The card of a model that has learnt nothing yet."""
+    """The card of a model that has learnt nothing yet.
+
+    Raises:
+        UsageError: There can be no such model.
+    """
+    try:
+        return _first_card(spec, classes, colors, region_encoder, stain)
+    except ValidationError as error:
+        raise UsageError(
+            f"There can be no such model: {first_problems(error)}", "Correct what is named there"
+        ) from error
+
+
+def _first_card(
+    spec: TrainSpec,
+    classes: Sequence[str],
+    colors: Sequence[str],
+    region_encoder: RegionEncoder,
+    stain: StainInfo | None,
+) -> ModelCard:
     return ModelCard(
         name=spec.name or spec.out.stem,
         task=spec.task,

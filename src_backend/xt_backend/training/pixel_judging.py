@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 from xt_backend.config import CommonOptions
 from xt_backend.engine import BatchDecoder
 from xt_backend.engine.extraction import READ_BATCH
-from xt_backend.engine.peaks import least_radius_um, points_of, suppress
+from xt_backend.engine.peaks import each_once, points_of
 from xt_backend.model import XT, ModelCard
 from xt_backend.store import Points
 
@@ -36,8 +36,6 @@ __all__ = [
 
 LEAST_SCORE = 0.02
 """Lower peaks are no candidates, whatever threshold is fitted."""
-
-DEFAULT_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
@@ -155,7 +153,7 @@ def measure_pixels(
         counts = [one.counts for one in judged if isinstance(one, MaskJudged)]
         return measure_masks(card.class_names, counts, n_bootstrap=n_bootstrap, seed=seed)
     kinds = card.point_kinds
-    thresholds = [card.detection.thresholds.get(kind, DEFAULT_THRESHOLD) for kind in kinds]
+    thresholds = [card.detection.threshold(kind) for kind in kinds]
     found = [one.counts(thresholds) for one in judged if isinstance(one, PointsJudged)]
     return measure_points(
         kinds,
@@ -213,14 +211,13 @@ def _judge_points(
     options: CommonOptions,
     distance_um: float | None,
 ) -> PointsJudged:
-    lattice, radius_um = field.lattice, card.detection.peak_radius_um
+    lattice = field.lattice
     least = [LEAST_SCORE] * len(card.point_kinds)
     parts = [
         points_of(decoder.heat(pixels, tokens[part]), least, lattice, field.cells[rows[part]])
         for part, pixels in _read(field, rows, options)
     ]
-    radius_um = max(radius_um, least_radius_um(lattice))
-    points = suppress(Points.joined(parts), radius_um, lattice.slide_mpp)
+    points = each_once(Points.joined(parts), card.detection, lattice)
     points = points.take(targets.within(points.x_px, points.y_px))
     points = points.take(np.argsort(-points.score, kind="stable"))
     hit = _match(

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .metrics import MIN_SLIDES_TO_RESAMPLE, Interval
+from .metrics import MIN_SLIDES_TO_RESAMPLE, Interval, bootstrap, intervals
 
 __all__ = [
     "MaskMetrics",
@@ -203,23 +203,12 @@ def _intervals(
     numbers: Callable[[Floats], Floats], units: Floats, n_bootstrap: int, seed: int
 ) -> list[Interval]:
     """Numbers of summed counts (U, M) with the units drawn again, with replacement."""
-    point = numbers(units.sum(axis=0, keepdims=True))[0]
-    n_units = len(units)
-    rng = np.random.default_rng(seed)
-    draws = [
-        np.bincount(rng.integers(n_units, size=n_units), minlength=n_units) @ units
-        for _ in range(n_bootstrap if n_units else 0)
-    ]
-    columns = numbers(np.array(draws)).T if draws else np.empty((len(point), 0))
-    found = []
-    for value, column in zip(point.tolist(), columns, strict=True):
-        column = column[np.isfinite(column)]
-        if not len(column):
-            found.append(Interval(value))
-            continue
-        low, high = np.percentile(column, [2.5, 97.5])
-        found.append(Interval(value, float(low), float(high)))
-    return found
+
+    def weighted(weights: Floats) -> Floats:
+        return np.asarray(numbers((weights @ units)[None])[0])
+
+    draws = bootstrap(weighted, np.arange(len(units)), n_bootstrap, seed)
+    return intervals(weighted(np.ones(len(units))), draws)
 
 
 def _plain(metrics: PixelMetrics) -> dict[str, Any]:

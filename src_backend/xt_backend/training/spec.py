@@ -8,7 +8,13 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, JsonValue, model_validator
 
-from xt_backend.config import CommonOptions
+from xt_backend.config import CommonOptions, Mpp
+from xt_backend.model.card_parts import (
+    MOST_COMPONENTS,
+    check_context_size,
+    check_dense_region,
+    check_slide_head,
+)
 
 from .calibrate import Goal
 
@@ -32,7 +38,8 @@ class TrainSpec(CommonOptions):
         labels: CSV ``slide,label[,patient]``, for task ``slide``.
         out: Model file to write, ``.safetensors``.
         task: What is predicted; ``slide`` where `labels` are given and no task is.
-        slide_head: How a slide is predicted from its regions.
+        slide_head: How a slide is predicted from its regions; ``attention-mil`` where there is no
+            context and none is named.
         classes: Names in the order of the model's outputs; None takes all annotated, sorted.
         val: Folder of validation slides; their annotations lie beside them or in `annotations`.
             None keeps back `val_fraction` of the slides.
@@ -122,14 +129,14 @@ class TrainSpec(CommonOptions):
 
     region_encoder: str = "tf_efficientnet_lite0"
     weights: str = "pretrained"
-    model_mpp: Annotated[float, Field(gt=0.0)] = 0.75
+    model_mpp: Mpp = 0.75
     region_px: Annotated[int, Field(ge=8, le=16384)] = 128
     input_px: Annotated[int, Field(ge=8)] | None = None
     tokens_per_region: Annotated[int, Field(ge=1)] | None = None
     pooling: Literal["map", "cls", "cls+mean"] = "map"
 
     stain: Literal["macenko", "reinhard"] | None = None
-    components: Annotated[int, Field(ge=0)] = 32
+    components: Annotated[int, Field(ge=0, le=MOST_COMPONENTS)] = 32
     context: str = "mamba2"
     layers: Annotated[int, Field(ge=1, le=64)] = 8
     dim: Annotated[int, Field(ge=8, le=4096)] = 64
@@ -218,8 +225,16 @@ class TrainSpec(CommonOptions):
     @model_validator(mode="before")
     @classmethod
     def _task_from_labels(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("labels") and not values.get("task"):
-            return {**values, "task": "slide"}
+        if not isinstance(values, dict):
+            return values
+        if values.get("labels") and not values.get("task"):
+            values = {**values, "task": "slide"}
+        if (
+            values.get("task") == "slide"
+            and values.get("context") == "none"
+            and not values.get("slide_head")
+        ):
+            values = {**values, "slide_head": "attention-mil"}
         return values
 
     @model_validator(mode="after")
@@ -240,6 +255,20 @@ class TrainSpec(CommonOptions):
             raise ValueError("a class token has no parts: leave out pooling or parts")
         if self.task == "slide" and self.field_regions:
             raise ValueError("the label of a slide is not that of a crop: leave out field_regions")
+        return self
+
+    @model_validator(mode="after")
+    def _check_model(self) -> TrainSpec:
+        """What the card would refuse, before any slide is read."""
+        check_context_size(self.dim, self.layers)
+        if self.task == "slide":
+            check_slide_head(self.slide_head, self.context)
+        if self.task in ("dense", "detection"):
+            check_dense_region(self.region_px)
+        if self.input_px is not None and self.region_px % self.input_px:
+            raise ValueError(
+                f"region_px {self.region_px} is not a multiple of input_px {self.input_px}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -276,8 +305,18 @@ class EvaluateSpec(CommonOptions):
     distance_um: Annotated[float, Field(gt=0.0)] | None = None
     patients: Path | None = None
     ordered: bool = False
-    model_mpp: Annotated[float, Field(gt=0.0)] | None = None
+    model_mpp: Mpp | None = None
     out: Path | None = None
     compare_context: bool = False
     bootstrap: Annotated[int, Field(ge=0, le=100_000)] = 1000
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @model_validator(mode="after")
+    def _check_ignored(self) -> EvaluateSpec:
+        ignored = sorted(self.model_fields_set & {"roi", "stride_px", "max_failed_fraction"})
+        if ignored:
+            raise ValueError(
+                "evaluation judges all annotated regions, side by side, and counts those that "
+                f"cannot be read as wrong: leave out {', '.join(ignored)}"
+            )
+        return self

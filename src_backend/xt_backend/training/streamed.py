@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -78,7 +79,7 @@ class StreamedLearner:
         self._teacher = None
         if model.dense_head is not None:
             self._teacher = DecoderTeacher(model, self._streams, self._by_class)
-        self._kept: dict[str, tuple[Rows, View]] = {}
+        self._kept: dict[Path, tuple[Rows, View]] = {}
 
     def __len__(self) -> int:
         return len(self.train)
@@ -196,8 +197,9 @@ class StreamedLearner:
 
     def _seen(self, one: PixelField) -> tuple[Rows, View]:
         """A validation slide as it is: its readable regions, and their white tokens."""
-        if one.name in self._kept:
-            return self._kept[one.name]
+        # By path: slides of one name may lie in several folders.
+        if one.source.path in self._kept:
+            return self._kept[one.source.path]
         if self.trains_encoder:
             with one.open(self.spec) as slide:
                 rows = np.arange(len(one.cells))
@@ -218,7 +220,7 @@ class StreamedLearner:
         places_um = one.lattice.centres_um(one.cells[rows])
         seen = rows, View(white, places_um, truth.soft, truth.weights)
         if not self.trains_encoder:
-            self._kept[one.name] = seen
+            self._kept[one.source.path] = seen
         return seen
 
     @torch.no_grad()

@@ -139,7 +139,8 @@ class Trainer:
             learner = CachedLearner(model, fields, seen, spec, loader.pitch_um)
         counts = count_examples(model.card, learner, *pixel_fields)
         self._check_counts(counts, tag)
-        checkpoint = self._checkpoint(learner, tag)
+        # Of the encoder as it starts: a checkpoint of heads and whitening fits no other.
+        checkpoint = self._checkpoint(learner, model.region_encoder.info.sha256, tag)
         patients = self.examples.patients_of(sources) if spec.even_patients else ()
         fitter = Fitter(learner, spec, last_epoch, checkpoint, self.processes, patients)
         with repeatable(spec.seed):
@@ -212,11 +213,12 @@ class Trainer:
             patient = self.examples.patients_of([source])[0]
             yield replace(judge(model, loaded), patient=patient), pixels
 
-    def _checkpoint(self, learner: Learner, tag: str) -> Checkpoint:
+    def _checkpoint(self, learner: Learner, weights_sha256: str, tag: str) -> Checkpoint:
         suffix = f".{tag.replace(' ', '-')}" if tag else ""
         identity = {
             "recipe": recipe(self.spec),
             "classes": list(self.examples.classes),
+            "weights": weights_sha256,
             "examples": learner.fingerprint(),
             "device": self.device.kind,
             "precision": self.device.precision,

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from ..app import app
+from ..app import command
 from ..console import print_json, progress_bar, say
 from ..options import Json
 
 
-@app.command()
+@command()
 def bench(
     names: Annotated[
         list[str] | None, typer.Argument(help="See --list [default: all but those of hours].")

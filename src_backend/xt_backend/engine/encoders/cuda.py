@@ -176,5 +176,6 @@ class CudaBackend:
         return slot
 
     def _compute(self, images: torch.Tensor) -> torch.Tensor:
+        net = self._net  # made outside, see `TorchBackend`
         with computing(self._device):
-            return self._net(images.permute(0, 3, 1, 2)).to(torch.float16)
+            return net(images.permute(0, 3, 1, 2)).to(torch.float16)

@@ -56,6 +56,8 @@ class TorchBackend:
 
     def _compute(self, batch: torch.Tensor) -> torch.Tensor:
         images = batch.to(self._device.name).permute(0, 3, 1, 2)
+        # Made outside: parameters that inference mode has touched can no longer be trained.
+        net = self._net
         with computing(self._device):
-            tokens: torch.Tensor = self._net(images)
+            tokens: torch.Tensor = net(images)
         return tokens.to(torch.float16)

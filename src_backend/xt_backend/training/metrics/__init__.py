@@ -9,7 +9,7 @@ from .confusion import (
     macro_f1,
     quadratic_kappa,
 )
-from .intervals import MIN_SLIDES_TO_RESAMPLE, Interval
+from .intervals import MIN_SLIDES_TO_RESAMPLE, Interval, bootstrap, intervals
 from .measure import Metrics, measure
 from .ranking import auroc
 
@@ -21,9 +21,11 @@ __all__ = [
     "Reliability",
     "auroc",
     "balanced_accuracy",
+    "bootstrap",
     "calibration_error",
     "confusion_matrix",
     "f1_scores",
+    "intervals",
     "macro_f1",
     "measure",
     "quadratic_kappa",
