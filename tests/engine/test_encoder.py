@@ -22,9 +22,10 @@ class FakeEncoder(torch.nn.Module):
     tokens_per_region = 1
     dim = 3
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, error: Exception | None = None) -> None:
         super().__init__()
         self.limit = limit
+        self.error = error or torch.OutOfMemoryError("out of memory")
         self.batches: list[int] = []
 
     def ready(self) -> FakeEncoder:
@@ -33,7 +34,7 @@ class FakeEncoder(torch.nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         self.batches.append(len(images))
         if len(images) > self.limit:
-            raise torch.OutOfMemoryError("out of memory")
+            raise self.error
         return images.float().mean((2, 3))[:, None]
 
     def numerics(self) -> dict[str, Any]:
@@ -44,10 +45,18 @@ def regions(n: int, side: int = 8) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (n, side, side, 3), np.uint8)
 
 
-def test_out_of_memory_halves_only_the_failing_batch() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
+    ],
+)
+def test_out_of_memory_halves_only_the_failing_batch(error: Exception) -> None:
     pixels = regions(20)
     whole = BatchEncoder(FakeEncoder(1000), CPU).encode(pixels)
-    small = FakeEncoder(3)
+    small = FakeEncoder(3, error)
     np.testing.assert_array_equal(BatchEncoder(small, CPU).encode(pixels), whole)
     assert max(small.batches) == 8
     assert sum(batch for batch in small.batches if batch <= 3) == 24  # 20 and the padding

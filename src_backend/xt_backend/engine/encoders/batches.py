@@ -13,7 +13,7 @@ import torch
 
 from xt_backend.errors import OutOfMemoryError
 
-from ..device import Device
+from ..device import Device, is_out_of_memory
 
 __all__ = ["compute_batch", "computing", "padded_batch", "run_halving"]
 
@@ -79,7 +79,9 @@ def run_halving(
     regions = batch[0]
     try:
         return compute(*batch)
-    except torch.OutOfMemoryError as error:
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
         if len(regions) == 1:
             raise OutOfMemoryError(
                 f"One region of {regions.shape[1]} px does not fit into the memory of "
