@@ -17,9 +17,10 @@ from .configuration import plain_options
 from .encoding import Encodes, batch_choice, unusual_way
 from .folder import RunFolder
 from .inputs import read_inputs
+from .loop import run_tasks
 from .report import RunReport
 from .result import Run
-from .rows import reason_of, stopped_row
+from .rows import reason_of
 from .table import SlideTable
 from .task import Interrupted, Outcome, Task, attempt, name_tasks
 
@@ -86,26 +87,36 @@ class FeatureBatch:
             on_outcome: Told the task and how it went.
             cancelled: Asked after every read batch.
         """
-        report = RunReport(self.folder, self.device, self.inputs, self.choice)
-        report.write("running", {})
-        table = SlideTable(self.folder, ())
-        stopped: dict[int, Stopped] = {}
-        for task in self.tasks:
-            try:
-                if stopped:
-                    raise Interrupted(Stopped.NOT_STARTED)
-                outcome = self._run_task(task, on_progress, cancelled)
-            except Interrupted as interrupted:
-                stopped[task.source.row] = interrupted.how
-                table.add(stopped_row(task, interrupted.how))
-                continue
-            report.take(outcome)
+        report = RunReport(self.folder, self.device, self.inputs, self.choice, self.tasks)
+        table = SlideTable(self.folder, self.tasks, ())
+        seen_nan = False
+
+        def recover(task: Task) -> Outcome | None:
+            # The file is of this configuration, as the whole folder is.
+            row = table.before(task.slide_id)
+            return None if row is None else Outcome(row, kept=True)
+
+        def take(task: Task, outcome: Outcome) -> None:
+            nonlocal seen_nan
+            seen_nan |= outcome.seen_nan
             on_outcome(task, outcome)
-            table.add(outcome.row)
-        table.write()
-        run = Run(tuple(table.rows), (), self.folder.path, stopped=stopped, seconds=report.seconds)
-        report.write("interrupted" if stopped else "finished", run.counts)
-        return run
+
+        stopped = run_tasks(
+            self.tasks,
+            table,
+            report,
+            lambda task: self._run_task(task, on_progress, cancelled),
+            recover,
+            take,
+        )
+        return Run(
+            rows=table.rows,
+            classes=(),
+            folder=self.folder.path,
+            stopped=stopped,
+            seen_nan=seen_nan,
+            seconds=report.seconds,
+        )
 
     def _run_task(
         self,

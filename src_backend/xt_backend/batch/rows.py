@@ -90,7 +90,7 @@ def scored_row(
     Args:
         task: The slide.
         score_map: Its result.
-        seconds: By stage; missing ones are 0.
+        seconds: By stage; missing ones are not known.
         encoded: Regions that went through the region encoder.
         cache: ``hit``, ``partial`` or ``miss``.
     """
@@ -105,10 +105,10 @@ def scored_row(
             n_failed=score_map.n_failed,
             n_nan=score_map.n_nan,
         ),
-        seconds_read=seconds.get("read", 0.0),
-        seconds_encode=seconds.get("encode", 0.0),
-        seconds_context=seconds.get("context", 0.0),
-        seconds_total=seconds.get("total", 0.0),
+        seconds_read=seconds.get("read"),
+        seconds_encode=seconds.get("encode"),
+        seconds_context=seconds.get("context"),
+        seconds_total=seconds.get("total"),
         encoded_regions=encoded,
         cache=str(cache),
     )

@@ -11,7 +11,6 @@ from typing import Any
 from xt_backend.config import ScoreOptions, check_stride
 from xt_backend.engine import Engine, Event, Judge, choose_device, judge_of
 from xt_backend.errors import ModelError
-from xt_backend.keys import Stopped
 from xt_backend.model import ModelCard, RegionEncoder, find_model, read_card
 from xt_backend.outputs import check_parquet
 
@@ -19,11 +18,11 @@ from .configuration import score_configuration
 from .encoding import Encodes, batch_choice, unusual_way
 from .folder import RunFolder
 from .inputs import Inputs, read_inputs
+from .loop import run_tasks
 from .report import RunReport
 from .result import Run
-from .rows import stopped_row
 from .table import SlideTable
-from .task import Interrupted, Outcome, Task, name_tasks, run_task
+from .task import Outcome, Task, finished_before, name_tasks, run_task
 
 __all__ = ["Batch", "score"]
 
@@ -100,37 +99,37 @@ class Batch:
         Raises:
             OutputError: The output cannot be written.
         """
-        report = RunReport(self.folder, self.device, self.inputs, self.choice)
-        report.write("running", {})
+        report = RunReport(self.folder, self.device, self.inputs, self.choice, self.tasks)
         if self.folder is not None:
             self.folder.write_local(self._local())
-        table = SlideTable(self.folder, self.classes, self.kinds)
+        table = SlideTable(self.folder, self.tasks, self.classes, self.kinds)
         outcomes: list[Outcome] = []
-        stopped: dict[int, Stopped] = {}
-        for task in self.tasks:
-            try:
-                if stopped:
-                    raise Interrupted(Stopped.NOT_STARTED)
-                outcome = run_task(
-                    task,
-                    self._model,
-                    self._options,
-                    self.folder,
-                    self._engine,
-                    lambda event, task=task: on_event(task, event),  # type: ignore[misc]
-                    cancelled,
-                )
-            except Interrupted as interrupted:
-                stopped[task.source.row] = interrupted.how
-                table.add(stopped_row(task, interrupted.how))
-                continue
-            report.take(outcome)
+
+        def work(task: Task) -> Outcome:
+            return run_task(
+                task,
+                self._model,
+                self._options,
+                self.folder,
+                self._engine,
+                lambda event: on_event(task, event),
+                cancelled,
+            )
+
+        def take(task: Task, outcome: Outcome) -> None:
             outcomes.append(outcome if self.folder is None else _light(outcome))
             on_outcome(task, outcome)
-            table.add(outcome.row)
-        table.write()
-        run = Run(
-            rows=tuple(table.rows),
+
+        stopped = run_tasks(
+            self.tasks,
+            table,
+            report,
+            work,
+            lambda task: finished_before(task, self._options, self.folder),
+            take,
+        )
+        return Run(
+            rows=table.rows,
             classes=self.classes,
             kinds=self.kinds,
             folder=None if self.folder is None else self.folder.path,
@@ -146,8 +145,6 @@ class Batch:
             seen_nan=any(outcome.seen_nan for outcome in outcomes),
             seconds=report.seconds,
         )
-        report.write("interrupted" if stopped else "finished", run.counts)
-        return run
 
     def _encodes(self, card: ModelCard) -> Encodes:
         options, device = self._options, self.device
