@@ -13,7 +13,7 @@ from support.slides import write_tissue_slide
 
 from xt_backend.batch import Batch, FeatureBatch, Outcome, Run, Task
 from xt_backend.config import FeatureOptions, ScoreOptions
-from xt_backend.errors import NoSpaceError
+from xt_backend.errors import NoSpaceError, OutputConflictError
 
 NAMES = ("a", "b", "c")
 
@@ -152,3 +152,44 @@ def test_features_that_were_made_stay_when_a_second_call_is_interrupted(
     assert [row.row for row in run.rows] == [0, 1, 2]
     assert report(out)["readers"] == before["readers"]
     assert os.path.isfile(out / "b.features.h5")
+
+
+def test_limits_and_further_files_are_no_other_run(
+    slides: list[Path], tiny_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    one = slides[:1]
+    small = prepare(one, tiny_model, out, max_pixels=1000).run()
+    assert "--max-pixels" in small.rows[0].reason
+    assert prepare(one, tiny_model, out).run().rows[0].status == "done"
+    more = prepare(one, tiny_model, out, layouts=("parquet",), max_failed_fraction=0.5).run()
+    assert (more.rows[0].status, more.rows[0].cache) == ("done", "hit")
+    assert (out / "a.regions.parquet").is_file()
+    # The limits of now count, for finished slides too.
+    refused = prepare(one, tiny_model, out, max_pixels=1000).run()
+    assert refused.rows[0].status == "failed"
+
+
+def test_a_folder_whose_configuration_names_limits_is_resumed(
+    slides: list[Path], tiny_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    prepare(slides[:1], tiny_model, out).run()
+    told = report(out)
+    told["configuration"]["options"] |= {"max_pixels": 5, "layouts": []}
+    (out / "run.json").write_text(json.dumps(told), encoding="utf-8")
+    assert prepare(slides[:1], tiny_model, out).run().rows[0].status == "done"
+    told["configuration"]["options"] = None
+    (out / "run.json").write_text(json.dumps(told), encoding="utf-8")
+    with pytest.raises(OutputConflictError, match="damaged"):
+        prepare(slides[:1], tiny_model, out)
+
+
+def test_arguments_are_those_of_a_command_line_only(
+    slides: list[Path], tiny_model: Path, tmp_path: Path
+) -> None:
+    for name, arguments in (("script", None), ("command", ["napari-xt", "score"])):
+        options = ScoreOptions(use_cache=False)
+        Batch(slides[:1], str(tiny_model), tmp_path / name, options, arguments=arguments).run()
+        local = json.loads((tmp_path / name / "local.json").read_text(encoding="utf-8"))
+        assert local["arguments"] == arguments

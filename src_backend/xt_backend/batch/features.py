@@ -12,6 +12,7 @@ from xt_backend.engine import Prepared, Stages, choose_device, collect, open_enc
 from xt_backend.keys import Encoding, RunFile, SlideStatus, Stopped
 from xt_backend.model import build_region_encoder
 from xt_backend.outputs import FeatureTable, SlideRow, write_features_h5
+from xt_backend.slides.reading import wants_direct
 
 from .configuration import plain_options
 from .encoding import Encodes, batch_choice, unusual_way
@@ -37,11 +38,14 @@ class FeatureBatch:
 
     Raises:
         UsageError: Anything that is wrong before work starts.
+        DeviceError: A device, precision or encoder backend that cannot be had.
+        OutputError: The output folder cannot be made.
     """
 
     def __init__(
         self, inputs: Sequence[Path], encoder: str, out: Path, options: FeatureOptions
     ) -> None:
+        wants_direct()  # A wrong wish is told before any work
         self.inputs = read_inputs(inputs)
         check_stride(options.stride_px, options.region_px)
         self._options = options
@@ -164,6 +168,7 @@ class FeatureBatch:
             features=found.features,
             numerics=self._encoder.numerics(),
         )
+        seconds_total = time.perf_counter() - started
         stages = Stages()
         stages.add({**found.seconds, "encode": self._encoder.seconds - encode_before})
         with stages.timed("write"):
@@ -177,7 +182,11 @@ class FeatureBatch:
             id=task.slide_id,
             status=SlideStatus.DONE if len(cells) else SlideStatus.EMPTY,
             reason=reason_of(
-                len(cells), notes=prepared.notes, warnings=prepared.warnings, n_failed=failed
+                len(cells),
+                notes=prepared.notes,
+                warnings=prepared.warnings,
+                n_failed=failed,
+                n_nan=found.n_nan,
             ),
             slide_mpp=prepared.mpp.value,
             mpp_source=prepared.mpp.source,
@@ -187,12 +196,18 @@ class FeatureBatch:
             n_failed_regions=failed,
             seconds_read=found.seconds["read"],
             seconds_encode=self._encoder.seconds - encode_before,
-            seconds_total=time.perf_counter() - started,
+            seconds_total=seconds_total,
             encoded_regions=encoded,
             cache=str(Encoding.of(found.reused, encoded)),
         )
         reader = str(prepared.slide.reading)
-        return Outcome(row, problems=found.problems, reader=reader, seconds=stages.to_dict())
+        return Outcome(
+            row,
+            seen_nan=found.n_nan > 0,
+            problems=found.problems,
+            reader=reader,
+            seconds=stages.to_dict(),
+        )
 
 
 def features(
@@ -208,6 +223,7 @@ def features(
 
     Raises:
         UsageError: Something is wrong before work starts.
+        DeviceError: A device, precision or encoder backend that cannot be had.
         OutputError: The output cannot be written.
     """
     listed = [slides] if isinstance(slides, str | Path) else list(slides)

@@ -15,7 +15,7 @@ from xt_backend.keys import RunFile, RunH5
 from xt_backend.outputs import SlideRow, read_slides_csv, write_local_json, write_run_json
 from xt_backend.store import ScoreMap, differences, make_folder, sweep_partials
 
-from .configuration import digest, plain_options
+from .configuration import digest, plain_options, without_limits
 from .dense import dense_files
 
 __all__ = ["RunFolder"]
@@ -79,7 +79,7 @@ class RunFolder:
             return
         try:
             self.previous = json.loads(run_json.read_text(encoding="utf-8"))
-            found = self.previous["configuration"]
+            found = without_limits(self.previous["configuration"])
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise OutputConflictError(
                 f"{RunFile.RUN_JSON} in {self.path} is damaged", "Choose another folder"

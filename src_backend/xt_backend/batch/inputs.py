@@ -191,8 +191,11 @@ def _manifest_row(values: dict[str, str], folder: Path, row: int) -> InputRow:
                 f"slide_mpp '{text}' is no positive number. Correct it in the manifest."
             )
     roi = folder / values["roi"] if values.get("roi") else None
-    if roi is not None and (missing := _missing(roi, roi.name)):
-        problem = problem or f"{missing} for the ROI. Check the manifest."
+    if roi is not None and not problem:
+        if missing := _missing(roi, roi.name):
+            problem = f"{missing} for the ROI. Check the manifest."
+        elif not roi.is_file():
+            problem = f"The ROI {roi.name} is no file. Name a GeoJSON file in the manifest."
     return InputRow(
         row=row,
         path=path,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xt_backend.config import CommonOptions
@@ -59,20 +60,28 @@ def _open(task: Task, options: CommonOptions) -> Slide:
         return open_slide(path)
 
 
-def failed_row(task: Task, reason: str, facts: Mapping[str, Any]) -> SlideRow:
+def failed_row(
+    task: Task, reason: str, facts: Mapping[str, Any], files: Sequence[Path] = ()
+) -> SlideRow:
     """The row of a slide that could not be worked on; no folder is named in it.
 
     Args:
         task: The slide.
         reason: Cause and way out.
         facts: Of `known_facts`.
+        files: Others that the reason may name: model, ROI, tissue.
     """
+    paths = [task.source.path, *files]
+    if task.source.roi is not None:
+        paths.append(task.source.roi)
+    # A name in the working folder stands for the folder itself.
+    paths.append(Path.cwd() / task.source.path.name)
     return SlideRow(
         row=task.source.row,
         slide=task.name,
         id=task.slide_id,
         status=SlideStatus.FAILED,
-        reason=without_folders(reason, [task.source.path]),
+        reason=without_folders(reason, paths),
         **facts,
     )
 

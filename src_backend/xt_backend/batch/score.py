@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from xt_backend.engine import Engine, Event, Judge, choose_device, judge_of
 from xt_backend.errors import ModelError
 from xt_backend.model import ModelCard, RegionEncoder, find_model, read_card
 from xt_backend.outputs import check_parquet
+from xt_backend.slides.reading import wants_direct
 
 from .configuration import score_configuration
 from .encoding import Encodes, batch_choice, unusual_way
@@ -35,10 +35,13 @@ class Batch:
         model: Name or file of a model.
         out: Run directory; None keeps results in memory only.
         dry_run: Only look; the run directory is neither made nor touched.
+        arguments: Of the command line, for local.json; None where there is none.
 
     Raises:
-        UsageError: Anything that is wrong before work starts: no such path or model, a device
-            that is not there, an output folder with something else in it.
+        UsageError: Anything that is wrong before work starts: no such path or model, an output
+            folder with something else in it.
+        DeviceError: A device, precision or encoder backend that cannot be had.
+        OutputError: The output folder cannot be made.
     """
 
     def __init__(
@@ -49,7 +52,10 @@ class Batch:
         options: ScoreOptions,
         *,
         dry_run: bool = False,
+        arguments: Sequence[str] | None = None,
     ) -> None:
+        wants_direct()  # A wrong wish is told before any work
+        self._arguments = None if arguments is None else list(arguments)
         self.inputs: Inputs = read_inputs(inputs)
         path = find_model(model)
         self._model = str(path)
@@ -168,7 +174,7 @@ class Batch:
     def _local(self) -> dict[str, Any]:
         cache = self._options.cache_dir()
         return {
-            "arguments": sys.argv,
+            "arguments": self._arguments,
             "working_folder": str(Path.cwd()),
             "model": self._model,
             "cache": None if cache is None else str(cache.resolve()),
@@ -201,6 +207,7 @@ def score(
 
     Raises:
         UsageError: Something is wrong before work starts.
+        DeviceError: A device, precision or encoder backend that cannot be had.
         OutputError: The output cannot be written.
     """
     listed = [slides] if isinstance(slides, str | Path) else list(slides)

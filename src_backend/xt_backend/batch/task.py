@@ -126,7 +126,11 @@ class Outcome:
 
 
 def attempt(
-    task: Task, options: CommonOptions, folder: RunFolder | None, work: Callable[[], Outcome]
+    task: Task,
+    options: CommonOptions,
+    folder: RunFolder | None,
+    work: Callable[[], Outcome],
+    files: Sequence[Path] = (),
 ) -> Outcome:
     """Do the work of a task; whatever is wrong with the slide ends in a failed row.
 
@@ -137,6 +141,7 @@ def attempt(
         options: Of the batch.
         folder: Run directory; None keeps results in memory only.
         work: What is to be done.
+        files: Beside the slide, what is read; their folders are kept out of the row.
 
     Raises:
         Interrupted: As `work` does.
@@ -157,7 +162,8 @@ def attempt(
             else:
                 reason = _unexpected(task, error)
     if outcome is None:
-        outcome = Outcome(failed_row(task, reason, known_facts(task, options)))
+        facts = known_facts(task, options)
+        outcome = Outcome(failed_row(task, reason, facts, [*files, *options.files()]))
     if folder is not None and outcome.row.status == SlideStatus.FAILED:
         folder.remove(task.slide_id)
     return outcome
@@ -190,7 +196,7 @@ def run_task(
     def work() -> Outcome:
         return _score(task, model, options, folder, engine, on_event, cancelled)
 
-    return attempt(task, options, folder, work)
+    return attempt(task, options, folder, work, [Path(model)])
 
 
 def _score(
@@ -249,9 +255,20 @@ def _kept(
     task: Task, options: ScoreOptions, folder: RunFolder, stamp: Mapping[str, str]
 ) -> Outcome | None:
     found = folder.finished(task.slide_id, stamp["configuration"], stamp[RunH5.META_SLIDE_IDENTITY])
-    if found is None:
+    if found is None or not _allowed(found, options):
         return None
+    parquet = folder.file(task.slide_id, RunFile.PARQUET)
+    if "parquet" in options.layouts and not parquet.is_file():
+        write_regions_parquet(parquet, found)
     return Outcome(scored_row(task, found, {}, 0, Encoding.HIT), found, found.n_nan > 0, kept=True)
+
+
+def _allowed(score_map: ScoreMap, options: ScoreOptions) -> bool:
+    """The limits, which may be others now, do not refuse a result."""
+    n_failed, n = score_map.n_failed, len(score_map)
+    share = n_failed / n if n else 0.0
+    n_px = score_map.width_px * score_map.height_px
+    return share <= options.max_failed_fraction and n_px <= options.max_pixels
 
 
 def _finish(
