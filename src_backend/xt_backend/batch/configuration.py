@@ -105,12 +105,14 @@ def without_limits(configuration: Mapping[str, Any]) -> dict[str, Any]:
 
 def _content(path: Path, flag: str) -> str:
     if not path.is_file():
-        raise InputNotFoundError(f"There is no file {path}", f"Check {flag}")
+        raise InputNotFoundError(f"There is no file {path.name}", f"Check {flag}")
     read_area(path)  # what no slide can use is refused before the first one
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}", f"Check {flag}") from error
+        raise UsageError(
+            f"{path.name} cannot be read: {error.strerror}", f"Check {flag}"
+        ) from error
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
