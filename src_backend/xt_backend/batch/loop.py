@@ -48,16 +48,17 @@ def run_tasks(
     stopped: dict[int, Stopped] = {}
     waiting = {task.slide_id: task for task in tasks}
     report.write("running", {})
-    for task in tasks:
-        if table.lacks(task.slide_id) and (outcome := recover(task)) is not None:
-            table.add(outcome.row)  # A killed call left its files, but no row
     try:
+        for task in tasks:
+            if table.lacks(task.slide_id) and (outcome := recover(task)) is not None:
+                table.add(outcome.row)  # A killed call left its files, but no row
         for task in tasks:
             try:
                 outcome = recover(task) if stopped else work(task)
                 how = Stopped.NOT_STARTED
             except Interrupted as interrupted:
                 outcome, how = None, interrupted.how
+            del waiting[task.slide_id]
             if outcome is None:
                 stopped[task.source.row] = how
                 table.add(stopped_row(task, how))
@@ -65,7 +66,6 @@ def run_tasks(
                 report.take(outcome)
                 table.add(outcome.row)
                 on_outcome(task, outcome)
-            del waiting[task.slide_id]
             if table.due:
                 table.write()
                 report.write("running", {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -74,8 +75,9 @@ def failed_row(
     paths = [task.source.path, *files]
     if task.source.roi is not None:
         paths.append(task.source.roi)
-    # A name in the working folder stands for the folder itself.
-    paths.append(Path.cwd() / task.source.path.name)
+    with contextlib.suppress(OSError):  # it may have been removed
+        # A name in the working folder stands for the folder itself.
+        paths.append(Path.cwd() / task.source.path.name)
     return SlideRow(
         row=task.source.row,
         slide=task.name,
@@ -88,7 +90,13 @@ def failed_row(
 
 def stopped_row(task: Task, how: Stopped) -> SlideRow:
     """The row of a slide that was not done before the batch was interrupted."""
-    return failed_row(task, f"{_STOPPED[how]}. Run the same command again to go on.", {})
+    return SlideRow(
+        row=task.source.row,
+        slide=task.name,
+        id=task.slide_id,
+        status=SlideStatus.FAILED,
+        reason=f"{_STOPPED[how]}. Run the same command again to go on.",
+    )
 
 
 def scored_row(
