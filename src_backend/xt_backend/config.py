@@ -106,6 +106,14 @@ class CommonOptions(Options):
     workers: Annotated[int, Field(ge=0, le=64)] = 2
     offline: bool = False
 
+    def files(self) -> list[Path]:
+        """Files and folders among the options."""
+        named = [self.roi] if isinstance(self.roi, Path) else []
+        if self.tissue not in ("auto", "all"):
+            named.append(Path(self.tissue))
+        cache = self.cache_dir()
+        return named if cache is None else [*named, cache]
+
     def cache_dir(self) -> Path | None:
         """Folder of the region stores, or None when nothing is to be kept."""
         if not self.use_cache:

@@ -177,4 +177,4 @@ def test_a_folder_that_cannot_be_made_is_named_before_any_work(
     (tmp_path / "file").write_text("x")
     done = evaluate(call, tiny_model, slides, "--out", tmp_path / "file" / "out")
     assert done.returncode == 5
-    assert "out cannot be made" in done.stderr
+    assert f"Cannot write {tmp_path / 'file' / 'out'}" in done.stderr

@@ -146,7 +146,7 @@ def test_a_slide_that_cannot_be_read_counts_as_wrong(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("slide\na\n", "no column label"),
+        ("slide\na\n", "no column 'label'"),
         ("slide,label\n", "labels no slide"),
         ("slide,label\na,\n", "line 2: the label is missing"),
         ("slide,label\na,x\na,y\n", "names slide a twice"),

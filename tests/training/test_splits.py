@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xt_backend.errors import AnnotationError, InputNotFoundError
+from xt_backend.training.labels import LabelTable
 from xt_backend.training.splits import draw_order, fold_slides, read_patients, split_slides
 
 SLIDES = [f"slide-{index}" for index in range(12)]
@@ -54,10 +56,40 @@ def test_patients_table(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match=r"a\.svs to patients p1 and p2"):
         read_patients(path)
     path.write_text("slide,label\n", encoding="utf-8")
-    with pytest.raises(AnnotationError, match="no column patient"):
+    with pytest.raises(AnnotationError, match="no column 'patient'"):
         read_patients(path)
     with pytest.raises(InputNotFoundError):
         read_patients(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_tables_of_any_spreadsheet_are_read(tmp_path: Path, mark: str) -> None:
+    path = tmp_path / "table.csv"
+    lines = ("Slide ,LABEL,Patient,Note", "a.svs, x ,p1,", "", "b.svs,y,p2,,")
+    text = "\r\n".join(lines).replace(",", mark)
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert read_patients(path) == {"a.svs": "p1", "b.svs": "p2"}
+    assert LabelTable.read(path).rows == {"a.svs": ("x", "p1"), "b.svs": ("y", "p2")}
+
+
+@pytest.mark.parametrize("read", [read_patients, LabelTable.read])
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"slide,label,patient\nM\xfcller.svs,x,p\n", "not UTF-8"),
+        (b'slide,label,patient\n"never closed\n', "no CSV table"),
+        (b"slide,label,patient\nM,A.svs,x,p\n", "line 2: there are more cells"),
+        (b"slide,label,patient,Slide\n", "the column 'slide' twice"),
+        (b"", "no column 'slide' and no column"),
+    ],
+)
+def test_a_table_that_is_none_is_told(
+    tmp_path: Path, read: Callable[[Path], object], data: bytes, said: str
+) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(data)
+    with pytest.raises(AnnotationError, match=said):
+        read(path)
 
 
 def test_folds_need_fewer_patients_without_validation() -> None:

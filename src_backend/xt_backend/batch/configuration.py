@@ -14,7 +14,7 @@ from xt_backend.config import CommonOptions, ScoreOptions
 from xt_backend.errors import InputNotFoundError, UsageError
 from xt_backend.slides import read_area
 
-__all__ = ["digest", "plain_options", "score_configuration", "versions"]
+__all__ = ["digest", "plain_options", "score_configuration", "versions", "without_limits"]
 
 _NO_RESULT = {
     "batch_size",
@@ -25,8 +25,12 @@ _NO_RESULT = {
     "device",
     "precision",
     "encoder_backend",
+    "max_failed_fraction",
+    "max_pixels",
+    "layouts",
 }
-"""Options that change how a result is reached but not the result, or that are resolved first."""
+"""Options that change how a result is reached, what is refused or which files are written, but no
+result, or that are resolved first."""
 
 _PACKAGES = (
     "napari-xt",
@@ -83,14 +87,32 @@ def plain_options(options: CommonOptions) -> dict[str, Any]:
     return values
 
 
+def without_limits(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration as it would be written now: older ones hold more of the options.
+
+    Args:
+        configuration: Of a run.json.
+
+    Raises:
+        TypeError: It holds no options.
+    """
+    options = configuration["options"]
+    if not isinstance(options, Mapping):
+        raise TypeError("the options are no mapping")
+    kept = {name: value for name, value in options.items() if name not in _NO_RESULT}
+    return {**configuration, "options": kept}
+
+
 def _content(path: Path, flag: str) -> str:
     if not path.is_file():
-        raise InputNotFoundError(f"There is no file {path}", f"Check {flag}")
+        raise InputNotFoundError(f"There is no file {path.name}", f"Check {flag}")
     read_area(path)  # what no slide can use is refused before the first one
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}", f"Check {flag}") from error
+        raise UsageError(
+            f"{path.name} cannot be read: {error.strerror}", f"Check {flag}"
+        ) from error
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 

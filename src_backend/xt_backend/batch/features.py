@@ -12,14 +12,16 @@ from xt_backend.engine import Prepared, Stages, choose_device, collect, open_enc
 from xt_backend.keys import Encoding, RunFile, SlideStatus, Stopped
 from xt_backend.model import build_region_encoder
 from xt_backend.outputs import FeatureTable, SlideRow, write_features_h5
+from xt_backend.slides.reading import wants_direct
 
 from .configuration import plain_options
 from .encoding import Encodes, batch_choice, unusual_way
 from .folder import RunFolder
 from .inputs import read_inputs
+from .loop import run_tasks
 from .report import RunReport
 from .result import Run
-from .rows import reason_of, stopped_row
+from .rows import reason_of
 from .table import SlideTable
 from .task import Interrupted, Outcome, Task, attempt, name_tasks
 
@@ -36,11 +38,14 @@ class FeatureBatch:
 
     Raises:
         UsageError: Anything that is wrong before work starts.
+        DeviceError: A device, precision or encoder backend that cannot be had.
+        OutputError: The output folder cannot be made.
     """
 
     def __init__(
         self, inputs: Sequence[Path], encoder: str, out: Path, options: FeatureOptions
     ) -> None:
+        wants_direct()  # A wrong wish is told before any work
         self.inputs = read_inputs(inputs)
         check_stride(options.stride_px, options.region_px)
         self._options = options
@@ -86,26 +91,36 @@ class FeatureBatch:
             on_outcome: Told the task and how it went.
             cancelled: Asked after every read batch.
         """
-        report = RunReport(self.folder, self.device, self.inputs, self.choice)
-        report.write("running", {})
-        table = SlideTable(self.folder, ())
-        stopped: dict[int, Stopped] = {}
-        for task in self.tasks:
-            try:
-                if stopped:
-                    raise Interrupted(Stopped.NOT_STARTED)
-                outcome = self._run_task(task, on_progress, cancelled)
-            except Interrupted as interrupted:
-                stopped[task.source.row] = interrupted.how
-                table.add(stopped_row(task, interrupted.how))
-                continue
-            report.take(outcome)
+        report = RunReport(self.folder, self.device, self.inputs, self.choice, self.tasks)
+        table = SlideTable(self.folder, self.tasks, ())
+        seen_nan = False
+
+        def recover(task: Task) -> Outcome | None:
+            # The file is of this configuration, as the whole folder is.
+            row = table.before(task.slide_id)
+            return None if row is None else Outcome(row, kept=True)
+
+        def take(task: Task, outcome: Outcome) -> None:
+            nonlocal seen_nan
+            seen_nan |= outcome.seen_nan
             on_outcome(task, outcome)
-            table.add(outcome.row)
-        table.write()
-        run = Run(tuple(table.rows), (), self.folder.path, stopped=stopped, seconds=report.seconds)
-        report.write("interrupted" if stopped else "finished", run.counts)
-        return run
+
+        stopped = run_tasks(
+            self.tasks,
+            table,
+            report,
+            lambda task: self._run_task(task, on_progress, cancelled),
+            recover,
+            take,
+        )
+        return Run(
+            rows=table.rows,
+            classes=(),
+            folder=self.folder.path,
+            stopped=stopped,
+            seen_nan=seen_nan,
+            seconds=report.seconds,
+        )
 
     def _run_task(
         self,
@@ -153,6 +168,7 @@ class FeatureBatch:
             features=found.features,
             numerics=self._encoder.numerics(),
         )
+        seconds_total = time.perf_counter() - started
         stages = Stages()
         stages.add({**found.seconds, "encode": self._encoder.seconds - encode_before})
         with stages.timed("write"):
@@ -166,7 +182,11 @@ class FeatureBatch:
             id=task.slide_id,
             status=SlideStatus.DONE if len(cells) else SlideStatus.EMPTY,
             reason=reason_of(
-                len(cells), notes=prepared.notes, warnings=prepared.warnings, n_failed=failed
+                len(cells),
+                notes=prepared.notes,
+                warnings=prepared.warnings,
+                n_failed=failed,
+                n_nan=found.n_nan,
             ),
             slide_mpp=prepared.mpp.value,
             mpp_source=prepared.mpp.source,
@@ -176,12 +196,18 @@ class FeatureBatch:
             n_failed_regions=failed,
             seconds_read=found.seconds["read"],
             seconds_encode=self._encoder.seconds - encode_before,
-            seconds_total=time.perf_counter() - started,
+            seconds_total=seconds_total,
             encoded_regions=encoded,
             cache=str(Encoding.of(found.reused, encoded)),
         )
         reader = str(prepared.slide.reading)
-        return Outcome(row, problems=found.problems, reader=reader, seconds=stages.to_dict())
+        return Outcome(
+            row,
+            seen_nan=found.n_nan > 0,
+            problems=found.problems,
+            reader=reader,
+            seconds=stages.to_dict(),
+        )
 
 
 def features(
@@ -197,6 +223,7 @@ def features(
 
     Raises:
         UsageError: Something is wrong before work starts.
+        DeviceError: A device, precision or encoder backend that cannot be had.
         OutputError: The output cannot be written.
     """
     listed = [slides] if isinstance(slides, str | Path) else list(slides)

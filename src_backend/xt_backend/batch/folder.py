@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -11,13 +12,15 @@ from typing import Any
 from xt_backend.config import CommonOptions
 from xt_backend.errors import OutputConflictError, OutputError, StoreError
 from xt_backend.keys import RunFile, RunH5
-from xt_backend.outputs import write_local_json, write_run_json
-from xt_backend.store import ScoreMap, differences, sweep_partials
+from xt_backend.outputs import SlideRow, read_slides_csv, write_local_json, write_run_json
+from xt_backend.store import ScoreMap, differences, make_folder, sweep_partials
 
-from .configuration import digest, plain_options
+from .configuration import digest, plain_options, without_limits
 from .dense import dense_files
 
 __all__ = ["RunFolder"]
+
+_log = logging.getLogger(__name__)
 
 
 class RunFolder:
@@ -29,6 +32,9 @@ class RunFolder:
         slide_ids: Of all slides that the run is to hold.
         result: Suffix of the file that says that a slide is done.
         make: False only looks, and makes and sweeps nothing.
+
+    Attributes:
+        previous: What run.json said before; empty for a new folder.
 
     Raises:
         OutputConflictError: It holds another configuration's run, results of slides that are not
@@ -47,19 +53,15 @@ class RunFolder:
     ) -> None:
         self.path = path
         self.configuration = configuration
-        self._check(set(slide_ids), result)
+        self.previous: dict[str, Any] = {}
+        self._result = result
+        self._check(set(slide_ids))
         if not make:
             return
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"The output folder {path} cannot be made: {error.strerror or error}",
-                "Choose another --out",
-            ) from error
+        make_folder(path)
         sweep_partials(path, time.time())
 
-    def _check(self, slide_ids: set[str], result: str) -> None:
+    def _check(self, slide_ids: set[str]) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise OutputConflictError(f"{self.path} is a file", "Name a folder with --out")
         if not self.path.is_dir():
@@ -76,7 +78,8 @@ class RunFolder:
                 )
             return
         try:
-            found = json.loads(run_json.read_text(encoding="utf-8"))["configuration"]
+            self.previous = json.loads(run_json.read_text(encoding="utf-8"))
+            found = without_limits(self.previous["configuration"])
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise OutputConflictError(
                 f"{RunFile.RUN_JSON} in {self.path} is damaged", "Choose another folder"
@@ -90,6 +93,7 @@ class RunFolder:
                 "Choose another folder, or the same configuration to resume",
             )
         # A table with one row per input has no place for them, and without a row they mislead.
+        result = self._result
         done = {path.name.removesuffix(result) for path in self.path.glob(f"*{result}")}
         if others := sorted(done - slide_ids):
             raise OutputConflictError(
@@ -101,6 +105,22 @@ class RunFolder:
     def file(self, slide_id: str, suffix: str) -> Path:
         """Path of one slide's file, e.g. ``<id>.run.h5``."""
         return self.path / f"{slide_id}{suffix}"
+
+    def holds(self, slide_id: str) -> bool:
+        """The file that says that a slide is done is there."""
+        return self.file(slide_id, self._result).is_file()
+
+    def rows(self) -> list[SlideRow]:
+        """The rows of slides.csv as an earlier call left it; none where it is not readable."""
+        path = self.path / RunFile.SLIDES_CSV
+        if not path.is_file():
+            return []
+        try:
+            return read_slides_csv(path)[0]
+        except StoreError as error:
+            # It is made anew, from the files of the slides.
+            _log.warning("%s", error)
+            return []
 
     def digest(self, options: CommonOptions) -> str:
         """Digest of the configuration with the options of one slide.

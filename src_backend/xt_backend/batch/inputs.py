@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +10,7 @@ from pathlib import Path
 from xt_backend.errors import InputNotFoundError, UsageError
 from xt_backend.outputs import visible
 from xt_backend.slides import find_slides
+from xt_backend.tables import read_table
 from xt_backend.wording import counted
 
 __all__ = ["InputRow", "Inputs", "read_inputs"]
@@ -118,56 +117,21 @@ def _missing(path: Path, shown: str) -> str:
 
 
 def _read_manifest(path: Path, first_row: int) -> list[InputRow]:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"The manifest {path.name} is not UTF-8 text", "Save it as CSV UTF-8"
-        ) from error
-    except OSError as error:
-        raise UsageError(
-            f"The manifest {path.name} cannot be read: {error.strerror}", _PERMISSION
-        ) from error
-    # Not split into lines here: a quoted cell may hold line breaks.
-    delimiter = _delimiter(text)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        _check_columns(path, reader)
-        rows: list[InputRow] = []
-        for record in reader:
-            values = {key: (value or "").strip() for key, value in record.items() if key}
-            row = _manifest_row(values, path.parent, first_row + len(rows))
-            if None in record and not row.problem:
-                row = replace(row, problem=_SURPLUS)
-            rows.append(row)
-    except csv.Error as error:
-        raise UsageError(
-            f"The manifest {path.name} is no CSV table (near line {reader.line_num}: {error})",
-            "Save it as CSV UTF-8",
-        ) from error
+    table = read_table(
+        path,
+        f"The manifest {path.name}",
+        ("slide",),
+        UsageError,
+        known=MANIFEST_COLUMNS,
+        way_out=f"Its first line names columns among: {', '.join(MANIFEST_COLUMNS)}",
+    )
+    rows: list[InputRow] = []
+    for record in table:
+        row = _manifest_row(record.values, path.parent, first_row + len(rows))
+        if record.surplus and not row.problem:
+            row = replace(row, problem=_SURPLUS)
+        rows.append(row)
     return rows
-
-
-def _delimiter(text: str) -> str:
-    """What the first line parts its columns with: spreadsheets write semicolons in many places."""
-    first = text.partition("\n")[0]
-    return next((one for one in ",;\t" if one in first), ",")
-
-
-def _check_columns(path: Path, reader: csv.DictReader[str]) -> None:
-    columns = [name.strip().lower() for name in reader.fieldnames or []]
-    if "slide" not in columns:
-        raise UsageError(
-            f"The manifest {path.name} has no column 'slide' (its columns: {', '.join(columns)})",
-            f"Its first line names columns among: {', '.join(MANIFEST_COLUMNS)}",
-        )
-    unknown = [name for name in columns if name and name not in MANIFEST_COLUMNS]
-    if unknown:
-        raise UsageError(
-            f"The manifest {path.name} has an unknown column '{unknown[0]}'",
-            f"Known are: {', '.join(MANIFEST_COLUMNS)}",
-        )
-    reader.fieldnames = columns
 
 
 def _manifest_row(values: dict[str, str], folder: Path, row: int) -> InputRow:
@@ -191,8 +155,11 @@ def _manifest_row(values: dict[str, str], folder: Path, row: int) -> InputRow:
                 f"slide_mpp '{text}' is no positive number. Correct it in the manifest."
             )
     roi = folder / values["roi"] if values.get("roi") else None
-    if roi is not None and (missing := _missing(roi, roi.name)):
-        problem = problem or f"{missing} for the ROI. Check the manifest."
+    if roi is not None and not problem:
+        if missing := _missing(roi, roi.name):
+            problem = f"{missing} for the ROI. Check the manifest."
+        elif not roi.is_file():
+            problem = f"The ROI {roi.name} is no file. Name a GeoJSON file in the manifest."
     return InputRow(
         row=row,
         path=path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,22 @@ from xt_backend.store import Points, ScoreMap
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Run"]
+__all__ = ["Run", "count_slides"]
+
+
+def count_slides(rows: Sequence[SlideRow], stopped: Mapping[int, Stopped]) -> dict[str, int]:
+    """Slides that are done, failed and empty; after an interruption also the others.
+
+    Args:
+        rows: One per input.
+        stopped: By row: why a slide has no result.
+    """
+    reached = [row for row in rows if row.row not in stopped]
+    counts = {str(kind): sum(row.status == kind for row in reached) for kind in SlideStatus}
+    if stopped:
+        how = list(stopped.values())
+        counts |= {str(kind): how.count(kind) for kind in Stopped}
+    return counts
 
 
 @dataclass(frozen=True)
@@ -57,12 +73,7 @@ class Run:
     @property
     def counts(self) -> dict[str, int]:
         """Slides that are done, failed and empty; after an interruption also the others."""
-        reached = [row for row in self.rows if row.row not in self.stopped]
-        counts = {str(kind): sum(row.status == kind for row in reached) for kind in SlideStatus}
-        if self.stopped:
-            how = list(self.stopped.values())
-            counts |= {str(kind): how.count(kind) for kind in Stopped}
-        return counts
+        return count_slides(self.rows, self.stopped)
 
     @property
     def slides(self) -> pd.DataFrame:

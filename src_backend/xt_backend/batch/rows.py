@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xt_backend.config import CommonOptions
@@ -59,27 +61,42 @@ def _open(task: Task, options: CommonOptions) -> Slide:
         return open_slide(path)
 
 
-def failed_row(task: Task, reason: str, facts: Mapping[str, Any]) -> SlideRow:
+def failed_row(
+    task: Task, reason: str, facts: Mapping[str, Any], files: Sequence[Path] = ()
+) -> SlideRow:
     """The row of a slide that could not be worked on; no folder is named in it.
 
     Args:
         task: The slide.
         reason: Cause and way out.
         facts: Of `known_facts`.
+        files: Others that the reason may name: model, ROI, tissue.
     """
+    paths = [task.source.path, *files]
+    if task.source.roi is not None:
+        paths.append(task.source.roi)
+    with contextlib.suppress(OSError):  # it may have been removed
+        # A name in the working folder stands for the folder itself.
+        paths.append(Path.cwd() / task.source.path.name)
     return SlideRow(
         row=task.source.row,
         slide=task.name,
         id=task.slide_id,
         status=SlideStatus.FAILED,
-        reason=without_folders(reason, [task.source.path]),
+        reason=without_folders(reason, paths),
         **facts,
     )
 
 
 def stopped_row(task: Task, how: Stopped) -> SlideRow:
     """The row of a slide that was not done before the batch was interrupted."""
-    return failed_row(task, f"{_STOPPED[how]}. Run the same command again to go on.", {})
+    return SlideRow(
+        row=task.source.row,
+        slide=task.name,
+        id=task.slide_id,
+        status=SlideStatus.FAILED,
+        reason=f"{_STOPPED[how]}. Run the same command again to go on.",
+    )
 
 
 def scored_row(
@@ -90,7 +107,7 @@ def scored_row(
     Args:
         task: The slide.
         score_map: Its result.
-        seconds: By stage; missing ones are 0.
+        seconds: By stage; missing ones are not known.
         encoded: Regions that went through the region encoder.
         cache: ``hit``, ``partial`` or ``miss``.
     """
@@ -105,10 +122,10 @@ def scored_row(
             n_failed=score_map.n_failed,
             n_nan=score_map.n_nan,
         ),
-        seconds_read=seconds.get("read", 0.0),
-        seconds_encode=seconds.get("encode", 0.0),
-        seconds_context=seconds.get("context", 0.0),
-        seconds_total=seconds.get("total", 0.0),
+        seconds_read=seconds.get("read"),
+        seconds_encode=seconds.get("encode"),
+        seconds_context=seconds.get("context"),
+        seconds_total=seconds.get("total"),
         encoded_regions=encoded,
         cache=str(cache),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,19 +10,19 @@ from typing import Any
 from xt_backend.config import ScoreOptions, check_stride
 from xt_backend.engine import Engine, Event, Judge, choose_device, judge_of
 from xt_backend.errors import ModelError
-from xt_backend.keys import Stopped
 from xt_backend.model import ModelCard, RegionEncoder, find_model, read_card
 from xt_backend.outputs import check_parquet
+from xt_backend.slides.reading import wants_direct
 
 from .configuration import score_configuration
 from .encoding import Encodes, batch_choice, unusual_way
 from .folder import RunFolder
 from .inputs import Inputs, read_inputs
+from .loop import run_tasks
 from .report import RunReport
 from .result import Run
-from .rows import stopped_row
 from .table import SlideTable
-from .task import Interrupted, Outcome, Task, name_tasks, run_task
+from .task import Outcome, Task, finished_before, name_tasks, run_task
 
 __all__ = ["Batch", "score"]
 
@@ -36,10 +35,13 @@ class Batch:
         model: Name or file of a model.
         out: Run directory; None keeps results in memory only.
         dry_run: Only look; the run directory is neither made nor touched.
+        arguments: Of the command line, for local.json; None where there is none.
 
     Raises:
-        UsageError: Anything that is wrong before work starts: no such path or model, a device
-            that is not there, an output folder with something else in it.
+        UsageError: Anything that is wrong before work starts: no such path or model, an output
+            folder with something else in it.
+        DeviceError: A device, precision or encoder backend that cannot be had.
+        OutputError: The output folder cannot be made.
     """
 
     def __init__(
@@ -50,7 +52,10 @@ class Batch:
         options: ScoreOptions,
         *,
         dry_run: bool = False,
+        arguments: Sequence[str] | None = None,
     ) -> None:
+        wants_direct()  # A wrong wish is told before any work
+        self._arguments = None if arguments is None else list(arguments)
         self.inputs: Inputs = read_inputs(inputs)
         path = find_model(model)
         self._model = str(path)
@@ -100,37 +105,37 @@ class Batch:
         Raises:
             OutputError: The output cannot be written.
         """
-        report = RunReport(self.folder, self.device, self.inputs, self.choice)
-        report.write("running", {})
+        report = RunReport(self.folder, self.device, self.inputs, self.choice, self.tasks)
         if self.folder is not None:
             self.folder.write_local(self._local())
-        table = SlideTable(self.folder, self.classes, self.kinds)
+        table = SlideTable(self.folder, self.tasks, self.classes, self.kinds)
         outcomes: list[Outcome] = []
-        stopped: dict[int, Stopped] = {}
-        for task in self.tasks:
-            try:
-                if stopped:
-                    raise Interrupted(Stopped.NOT_STARTED)
-                outcome = run_task(
-                    task,
-                    self._model,
-                    self._options,
-                    self.folder,
-                    self._engine,
-                    lambda event, task=task: on_event(task, event),  # type: ignore[misc]
-                    cancelled,
-                )
-            except Interrupted as interrupted:
-                stopped[task.source.row] = interrupted.how
-                table.add(stopped_row(task, interrupted.how))
-                continue
-            report.take(outcome)
+
+        def work(task: Task) -> Outcome:
+            return run_task(
+                task,
+                self._model,
+                self._options,
+                self.folder,
+                self._engine,
+                lambda event: on_event(task, event),
+                cancelled,
+            )
+
+        def take(task: Task, outcome: Outcome) -> None:
             outcomes.append(outcome if self.folder is None else _light(outcome))
             on_outcome(task, outcome)
-            table.add(outcome.row)
-        table.write()
-        run = Run(
-            rows=tuple(table.rows),
+
+        stopped = run_tasks(
+            self.tasks,
+            table,
+            report,
+            work,
+            lambda task: finished_before(task, self._options, self.folder),
+            take,
+        )
+        return Run(
+            rows=table.rows,
             classes=self.classes,
             kinds=self.kinds,
             folder=None if self.folder is None else self.folder.path,
@@ -146,8 +151,6 @@ class Batch:
             seen_nan=any(outcome.seen_nan for outcome in outcomes),
             seconds=report.seconds,
         )
-        report.write("interrupted" if stopped else "finished", run.counts)
-        return run
 
     def _encodes(self, card: ModelCard) -> Encodes:
         options, device = self._options, self.device
@@ -171,7 +174,7 @@ class Batch:
     def _local(self) -> dict[str, Any]:
         cache = self._options.cache_dir()
         return {
-            "arguments": sys.argv,
+            "arguments": self._arguments,
             "working_folder": str(Path.cwd()),
             "model": self._model,
             "cache": None if cache is None else str(cache.resolve()),
@@ -204,6 +207,7 @@ def score(
 
     Raises:
         UsageError: Something is wrong before work starts.
+        DeviceError: A device, precision or encoder backend that cannot be had.
         OutputError: The output cannot be written.
     """
     listed = [slides] if isinstance(slides, str | Path) else list(slides)

@@ -43,6 +43,7 @@ __all__ = [
     "Outcome",
     "Task",
     "attempt",
+    "finished_before",
     "name_tasks",
     "run_task",
 ]
@@ -110,6 +111,7 @@ class Outcome:
         reader: Who decoded the slide's tiles, and why; empty where none were read.
         encoder: How the region encoder computed, as plain data; empty where it had nothing to do.
         seconds: By stage, see `STAGES`.
+        kept: An earlier call made it; what run.json said of it stays.
     """
 
     row: SlideRow
@@ -120,10 +122,15 @@ class Outcome:
     reader: str = ""
     encoder: Mapping[str, Any] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    kept: bool = False
 
 
 def attempt(
-    task: Task, options: CommonOptions, folder: RunFolder | None, work: Callable[[], Outcome]
+    task: Task,
+    options: CommonOptions,
+    folder: RunFolder | None,
+    work: Callable[[], Outcome],
+    files: Sequence[Path] = (),
 ) -> Outcome:
     """Do the work of a task; whatever is wrong with the slide ends in a failed row.
 
@@ -134,6 +141,7 @@ def attempt(
         options: Of the batch.
         folder: Run directory; None keeps results in memory only.
         work: What is to be done.
+        files: Beside the slide, what is read; their folders are kept out of the row.
 
     Raises:
         Interrupted: As `work` does.
@@ -154,7 +162,8 @@ def attempt(
             else:
                 reason = _unexpected(task, error)
     if outcome is None:
-        outcome = Outcome(failed_row(task, reason, known_facts(task, options)))
+        facts = known_facts(task, options)
+        outcome = Outcome(failed_row(task, reason, facts, [*files, *options.files()]))
     if folder is not None and outcome.row.status == SlideStatus.FAILED:
         folder.remove(task.slide_id)
     return outcome
@@ -187,7 +196,7 @@ def run_task(
     def work() -> Outcome:
         return _score(task, model, options, folder, engine, on_event, cancelled)
 
-    return attempt(task, options, folder, work)
+    return attempt(task, options, folder, work, [Path(model)])
 
 
 def _score(
@@ -201,14 +210,9 @@ def _score(
 ) -> Outcome:
     stamp: dict[str, str] = {}
     if folder is not None:
-        # The manifest's own pixel size and ROI count: a corrected row is scored again.
-        configuration = folder.digest(task.own_options(options))
-        with open_slide(task.source.path) as slide:
-            identity = slide.identity()
-        found = folder.finished(task.slide_id, configuration, identity)
-        if found is not None:
-            return Outcome(scored_row(task, found, {}, 0, Encoding.HIT), found, found.n_nan > 0)
-        stamp = {"configuration": configuration, RunH5.META_SLIDE_IDENTITY: identity}
+        stamp = _stamp(task, options, folder)
+        if (kept := _kept(task, options, folder, stamp)) is not None:
+            return kept
     if cancelled():
         raise Interrupted(Stopped.NOT_STARTED)
     with DenseResult(None if folder is None else folder.path) as dense:
@@ -219,6 +223,52 @@ def _score(
             on_event(event)
             last = event
         return _finish(task, last, stamp, options, folder, dense, seen)
+
+
+def finished_before(task: Task, options: ScoreOptions, folder: RunFolder | None) -> Outcome | None:
+    """The outcome of a slide that an earlier call finished, else None; nothing is computed.
+
+    Raises:
+        OutputError: A file that is now asked for cannot be written.
+    """
+    if folder is None or task.source.problem:
+        return None
+    try:
+        return _kept(task, options, folder, _stamp(task, options, folder))
+    except OutputError:
+        raise
+    except Exception:
+        # Whatever is wrong with the slide is told when its turn comes.
+        _log.debug("nothing is known of a slide", exc_info=True)
+        return None
+
+
+def _stamp(task: Task, options: ScoreOptions, folder: RunFolder) -> dict[str, str]:
+    """What tells a slide's result from that of other options or of another slide."""
+    # The manifest's own pixel size and ROI count: a corrected row is scored again.
+    configuration = folder.digest(task.own_options(options))
+    with open_slide(task.source.path) as slide:
+        return {"configuration": configuration, RunH5.META_SLIDE_IDENTITY: slide.identity()}
+
+
+def _kept(
+    task: Task, options: ScoreOptions, folder: RunFolder, stamp: Mapping[str, str]
+) -> Outcome | None:
+    found = folder.finished(task.slide_id, stamp["configuration"], stamp[RunH5.META_SLIDE_IDENTITY])
+    if found is None or not _allowed(found, options):
+        return None
+    parquet = folder.file(task.slide_id, RunFile.PARQUET)
+    if "parquet" in options.layouts and not parquet.is_file():
+        write_regions_parquet(parquet, found)
+    return Outcome(scored_row(task, found, {}, 0, Encoding.HIT), found, found.n_nan > 0, kept=True)
+
+
+def _allowed(score_map: ScoreMap, options: ScoreOptions) -> bool:
+    """The limits, which may be others now, do not refuse a result."""
+    n_failed, n = score_map.n_failed, len(score_map)
+    share = n_failed / n if n else 0.0
+    n_px = score_map.width_px * score_map.height_px
+    return share <= options.max_failed_fraction and n_px <= options.max_pixels
 
 
 def _finish(

@@ -99,7 +99,7 @@ def summary(row: SlideRow) -> str:
         parts.append(", ".join(f"{name} {share:.1%}" for name, share in row.fractions.items()))
     if row.counts:
         parts.append(", ".join(f"{name} {count:,}" for name, count in row.counts.items()))
-    if row.seconds_total:
+    if row.seconds_total and row.encoded_regions:
         parts.append(f"{row.seconds_total:.1f} s")
     return "; ".join(parts)
 

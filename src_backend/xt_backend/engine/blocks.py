@@ -58,7 +58,7 @@ class StoreWriter:
                 self._pool.shutdown()
 
     def add(self, *part: *Part) -> None:
-        """Take rows.
+        """Take rows; those with a feature that is not finite are left out.
 
         Args:
             part: Cells (n, 2) int32, features (n, k*k, D) float16, status (n,) uint8.
@@ -67,7 +67,14 @@ class StoreWriter:
             StoreError: An earlier block could not be stored.
             OutputError: Likewise.
         """
-        if self._pool is None or not len(part[0]):
+        if self._pool is None:
+            return
+        # What is no number is not kept, so that the next run tries again.
+        cells, features, status = part
+        finite = np.isfinite(features).all(axis=(1, 2))
+        if not finite.all():
+            part = (cells[finite], features[finite], status[finite])
+        if not len(part[0]):
             return
         self._parts.append(part)
         self._n += len(part[0])

@@ -46,6 +46,11 @@ class Collected:
         """(n,) bool: the region has features."""
         return np.isin(self.status, (RegionStatus.OK, RegionStatus.EDGE))
 
+    @property
+    def n_nan(self) -> int:
+        """Number of regions that were encoded but hold what is no finite number."""
+        return int((self.scored & ~np.isfinite(self.features).all(axis=(1, 2))).sum())
+
 
 def collect(
     prepared: Prepared,

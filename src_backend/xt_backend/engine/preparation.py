@@ -215,7 +215,7 @@ def _tissue(slide: Slide, thumbnail: Thumbnail, mpp: SlideMpp, asked: str) -> Ti
     path = Path(asked)
     if not path.is_file():
         raise InputNotFoundError(
-            f"There is no tissue file {asked}", "Use auto, all, or a GeoJSON file"
+            f"There is no tissue file {path.name}", "Use auto, all, or a GeoJSON file"
         )
     shapes = read_shapes(path, offset_px=slide.info.bounds_px[:2])
     return tissue_from_shapes(shapes, info.width_px, info.height_px)
@@ -241,7 +241,7 @@ def _roi(slide: Slide, asked: Path | dict[str, object] | None) -> BaseGeometry |
             geometry = shapely.make_valid(geometry)
     else:
         if not asked.is_file():
-            raise InputNotFoundError(f"There is no ROI file {asked}", "Check --roi")
+            raise InputNotFoundError(f"There is no ROI file {asked.name}", "Check --roi")
         geometry = read_area(asked, offset_px=slide.info.bounds_px[:2])
     if geometry.is_empty or geometry.area == 0:
         raise AnnotationError("The region of interest has no area", "Draw a closed shape")

@@ -65,12 +65,14 @@ class SlideRow:
         probabilities: By class; slide models only.
         fractions: Share of scored tissue area by class; region and dense models only.
         counts: Number of points by kind; detection models only.
-        seconds_read: Seconds spent waiting for pixels.
+        seconds_read: Seconds that reader threads took to get at pixels, summed over them; they
+            work beside the encoder, so it may be more than `seconds_total`.
         seconds_encode: Seconds in the region encoder.
         seconds_context: Seconds in the context encoder and heads.
-        seconds_total: Seconds from opening to the last output.
-        encoded_regions: Regions that were not in the region store.
-        cache: hit, partial or miss.
+        seconds_total: Seconds from opening to the last score, before the slide's files are
+            written; as the others, of the call that made the result, None where not known.
+        encoded_regions: Regions that the last call encoded, as they were not in the region store.
+        cache: hit, partial or miss; of the last call.
     """
 
     row: int

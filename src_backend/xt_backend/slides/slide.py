@@ -67,22 +67,26 @@ class Slide:
         self, path: Path, slide_mpp: float | None = None, *, accept_objective_mpp: bool = False
     ) -> None:
         user_mpp = None if slide_mpp is None else mpp_rules.mpp_from_user(slide_mpp)
+        reason = "" if wants_direct() else f"{READER_VARIABLE} says so"
         self.path = path
         self._handle, opened = open_handle(path)
         try:
-            self.missing = missing_files(opened)
-            self._files = slide_files(opened)
-        except OSError as error:
-            raise SlideOpenError(
-                f"the files beside the slide cannot be listed: {error.strerror}",
-                "Ask for read permission or copy the slide with all its files",
-            ) from None
-        self._stamp = stamp_files(self._files)
-        self.info = read_info(path, self._handle, user_mpp, accept_objective_mpp)
-        levels = levels_of(self.info.level_dimensions, self.info.level_downsamples)
-        reason = "" if wants_direct() else f"{READER_VARIABLE} says so"
-        self._tiles = DirectTiles(opened, self._handle, self.info, levels, reason=reason)
-        self.pixels = Pixels(self._handle, levels, self.info.background_rgb, self._tiles)
+            try:
+                self.missing = missing_files(opened)
+                self._files = slide_files(opened)
+            except OSError as error:
+                raise SlideOpenError(
+                    f"the files beside the slide cannot be listed: {error.strerror}",
+                    "Ask for read permission or copy the slide with all its files",
+                ) from None
+            self._stamp = stamp_files(self._files)
+            self.info = read_info(path, self._handle, user_mpp, accept_objective_mpp)
+            levels = levels_of(self.info.level_dimensions, self.info.level_downsamples)
+            self._tiles = DirectTiles(opened, self._handle, self.info, levels, reason=reason)
+            self.pixels = Pixels(self._handle, levels, self.info.background_rgb, self._tiles)
+        except BaseException:
+            self._handle.close()
+            raise
 
     @property
     def reading(self) -> Reading:

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from xt_backend.errors import OutputError
 from xt_backend.keys import EvaluationFile
 from xt_backend.model import ModelCard
 from xt_backend.outputs.text import escape_cell, visible
-from xt_backend.store import publish_bytes
+from xt_backend.store import make_folder, publish_bytes
 
 from .evaluation_plots import plot_confusion, plot_reliability
 from .judging import Judged, read_head
@@ -38,12 +37,7 @@ def prepare_folder(folder: Path) -> None:
         OutputError: The folder cannot be made.
     """
     require_matplotlib("Pictures of an evaluation")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"The folder {folder.name} cannot be made ({error.strerror})", "Choose another --out"
-        ) from error
+    make_folder(folder)
 
 
 def write_evaluation(folder: Path, report: EvaluationReport, card: ModelCard) -> None:

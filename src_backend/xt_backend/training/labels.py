@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from xt_backend.errors import AnnotationError, InputNotFoundError
 from xt_backend.slides import find_slides
 
 from .annotations import listed
+from .splits import read_slide_table
 
 __all__ = ["LabelTable", "LabelledSlide", "label_classes", "label_slides"]
 
@@ -58,36 +58,20 @@ class LabelTable:
         if not path.is_file():
             raise InputNotFoundError(f"There is no table {path}", "Check --labels")
         rows: dict[str, tuple[str, str]] = {}
-        try:
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                table = csv.DictReader(file, strict=True)
-                missing = {"slide", "label"} - set(table.fieldnames or ())
-                if missing:
-                    raise AnnotationError(
-                        f"{path.name} has no column {' and no column '.join(sorted(missing))}",
-                        "Its first line must name the columns: slide,label or slide,label,patient",
-                    )
-                for number, row in enumerate(table, start=2):
-                    slide = (row["slide"] or "").strip()
-                    label = (row["label"] or "").strip()
-                    if not slide and not label:
-                        continue
-                    if not slide or not label:
-                        raise AnnotationError(
-                            f"{path.name}, line {number}: the {'label' if slide else 'slide'} is "
-                            "missing",
-                            "Fill it in or remove the line",
-                        )
-                    if slide in rows:
-                        raise AnnotationError(
-                            f"{path.name} names slide {slide} twice", "Keep one line a slide"
-                        )
-                    rows[slide] = label, (row.get("patient") or "").strip()
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise AnnotationError(
-                f"{path.name} is no CSV table in UTF-8: {error}",
-                "Its first line must name the columns: slide,label or slide,label,patient",
-            ) from error
+        for row in read_slide_table(path, ("slide", "label"), "slide,label or slide,label,patient"):
+            slide, label = row.values["slide"], row.values["label"]
+            if not slide and not label:
+                continue
+            if not slide or not label:
+                raise AnnotationError(
+                    f"{path.name}, line {row.line}: the {'label' if slide else 'slide'} is missing",
+                    "Fill it in or remove the line",
+                )
+            if slide in rows:
+                raise AnnotationError(
+                    f"{path.name} names slide {slide} twice", "Keep one line a slide"
+                )
+            rows[slide] = label, row.values.get("patient", "")
         if not rows:
             raise AnnotationError(f"{path.name} labels no slide", "Write one line a slide")
         return cls(path.name, rows)

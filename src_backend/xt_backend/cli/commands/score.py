@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -71,7 +72,7 @@ def score(
     """Score slides: a row in slides.csv for every input, and files.
 
     Exit codes: 0 all done; 2 bad usage; 3 finished, but some slides failed or hold NaN;
-    5 cannot write; 130 and 143 interrupted.
+    5 cannot write; 130 and 143 interrupted. With --dry-run, 3 if some slides would fail.
     """
     given: dict[str, Any] = {
         "model": model,
@@ -101,13 +102,14 @@ def score(
     chosen, own = flags.merge_options(ScoreOptions, config, given, _Own)
     from xt_backend.batch import Batch, dry_run_rows
 
-    batch = Batch(inputs, own.model, own.out, chosen, dry_run=own.dry_run)
+    batch = Batch(inputs, own.model, own.out, chosen, dry_run=own.dry_run, arguments=sys.argv)
     note(f"device: {batch.device.name}, {batch.device.precision} ({batch.device.reason})")
     note(f"encoder: {batch.choice.way} ({batch.choice.reason})")
     tell_passed_over(batch.inputs)
     if own.dry_run:
-        _show_plan(dry_run_rows(batch), batch.inputs, own.json)
-        return 0
+        rows = dry_run_rows(batch)
+        _show_plan(rows, batch.inputs, own.json)
+        return 3 if any(row["status"] == SlideStatus.FAILED for row in rows) else 0
     with listening() as stop, progress_bar() as bar:
         shown = RunBar(bar, len(batch.tasks))
         run = batch.run(shown.on_event, shown.on_outcome, stop)
