@@ -26,6 +26,8 @@ from napari_xt.turns import Turns
 from napari_xt.words import (
     SO_FAR,
     decoded_words,
+    how_far,
+    judged_alone,
     mpp_note,
     partial_words,
     progress_words,
@@ -251,7 +253,7 @@ class RunXT(QWidget):
 
     def _on_finished(self, event: RunFinished) -> None:
         result, score_map = self._at_work, event.score_map
-        self._say(summary(event))
+        self._say(summary(event), *how_far(event))
         if result is not None and score_map is not None and result.in_run:
             cancelled = partial_words(score_map, "cancelled")
             result.words = cancelled if event.cancelled else slide_headline(score_map)
@@ -299,6 +301,7 @@ class RunXT(QWidget):
     def _show_shares(self) -> None:
         if self.overlay is not None:
             self.results.show_shares(self.overlay.shares)
+            self.results.offer_context(not judged_alone(self.overlay.score_map))
 
     def _switch_context(self, context: bool) -> None:
         self._slides.set_context(context)

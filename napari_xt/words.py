@@ -21,6 +21,8 @@ __all__ = [
     "decoded_words",
     "device_words",
     "duration",
+    "how_far",
+    "judged_alone",
     "mpp_note",
     "partial_words",
     "progress_words",
@@ -94,7 +96,7 @@ def summary(event: RunFinished) -> str:
     scored = int(score_map.scored.sum())
     total = len(score_map.status)
     if event.cancelled and not score_map.status_counts()[RegionStatus.SKIPPED]:
-        short = "but each alone" if _each_alone(score_map) else "but not all of them in detail"
+        short = "but each alone" if judged_alone(score_map) else "but not all of them in detail"
         return f"Cancelled: all {total:,} regions are scored, {short}."
     if event.cancelled:
         of_all = f"{scored:,} of {counted(total, 'region')}"
@@ -114,6 +116,21 @@ def summary(event: RunFinished) -> str:
     return ". ".join([done, *(f"Warning: {text}" for text in score_map.warnings)]) + "."
 
 
+def how_far(event: RunFinished) -> tuple[int | None, int | None]:
+    """Regions that a run that has ended was through with, and how many it had to do.
+
+    None for what the last event before told already.
+    """
+    score_map = event.score_map
+    if score_map is None:
+        return None, None
+    skipped = score_map.status_counts()[RegionStatus.SKIPPED]
+    if event.cancelled and not skipped and not judged_alone(score_map):
+        return None, None  # among the pixels of the regions
+    total = len(score_map.status)
+    return total - skipped, max(1, total)
+
+
 def partial_words(score_map: ScoreMap, why: str) -> str:
     """What a run has to show that did not come to its end.
 
@@ -121,13 +138,13 @@ def partial_words(score_map: ScoreMap, why: str) -> str:
         score_map: As far as it came.
         why: What ended it.
     """
-    if _each_alone(score_map):
+    if judged_alone(score_map):
         return f"Partial: {why}, and judged without context."
     return f"Partial: {why} before all regions were in detail."
 
 
-def _each_alone(score_map: ScoreMap) -> bool:
-    """Whether no region was judged together with others yet."""
+def judged_alone(score_map: ScoreMap) -> bool:
+    """Whether no region was judged together with others (yet)."""
     return np.array_equal(score_map.logits, score_map.region_only_logits, equal_nan=True)
 
 

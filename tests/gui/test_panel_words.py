@@ -15,7 +15,7 @@ from support.reference import reference_model
 
 from napari_xt.choice import Choice
 from napari_xt.models import ModelChoice, explain
-from napari_xt.words import as_sentences, partial_words, summary
+from napari_xt.words import as_sentences, how_far, partial_words, summary
 from xt_backend.engine.events import RunFinished
 from xt_backend.keys import RegionStatus
 
@@ -83,6 +83,20 @@ def test_ends_of_runs_in_words() -> None:
     assert summary(RunFinished("r", alone, cancelled=True)).endswith("scored, but each alone.")
     assert summary(RunFinished("r", with_context, cancelled=True)).endswith("in detail.")
     assert summary(RunFinished("r", with_context)) == "Done: 69 regions."
+
+
+def test_the_bar_ends_where_the_words_do() -> None:
+    done = np.full(69, RegionStatus.OK, np.uint8)
+    with_context = score_map(status=done, logits=np.ones((69, 3), np.float32))
+    alone = score_map(status=done, logits=score_map().region_only_logits)
+    assert how_far(RunFinished("r", with_context)) == (69, 69)
+    # All scored, and cancelled before they were judged together.
+    assert how_far(RunFinished("r", alone, cancelled=True)) == (69, 69)
+    # 2 of them not done.
+    assert how_far(RunFinished("r", score_map(), cancelled=True)) == (67, 69)
+    # In the pixels: what was told last stays.
+    assert how_far(RunFinished("r", with_context, cancelled=True)) == (None, None)
+    assert how_far(RunFinished("r", None, cancelled=True)) == (None, None)
 
 
 def test_a_long_choice_is_shortened_and_told_whole(qtbot: Any, panel: Any) -> None:

@@ -156,6 +156,8 @@ def test_cancel_leaves_exactly_the_encoded_regions_and_marks_the_others(
     with qtbot.waitSignal(panel.session.progressed, timeout=PATIENCE_MS):
         click(qtbot, panel, "Run xT")
     assert not button(panel, "Run xT").isEnabled()
+    context = panel.results.context
+    assert not context.isEnabled()
     with qtbot.waitSignal(panel.session.finished, timeout=PATIENCE_MS) as waited:
         click(qtbot, panel, "Cancel")
     (event,) = waited.args
@@ -172,10 +174,17 @@ def test_cancel_leaves_exactly_the_encoded_regions_and_marks_the_others(
     assert button(panel, "Run xT").isEnabled()
     assert not button(panel, "Cancel").isEnabled()
     assert "Cancelled" in panel.status.text()
+    # Bar and switch say the same as the text; what was set is kept for later.
+    assert (panel.progress.value(), panel.progress.maximum()) == (done.sum(), len(done))
+    assert context.isChecked()
+    assert not context.isEnabled()
     # The same run once more goes on to the end.
     again = run_to_end(qtbot, panel)
     assert not again.cancelled
     assert again.score_map.scored.all()
+    assert panel.progress.value() == panel.progress.maximum() == len(done)
+    assert context.isChecked()
+    assert context.isEnabled()
     assert len([item for item in viewer.layers if item.name.startswith("xT classes")]) == 1
 
 
