@@ -14,7 +14,6 @@ from qtpy.QtWidgets import QApplication, QVBoxLayout, QWidget
 from napari_xt import style
 from napari_xt.overlay import prepare_soon
 from napari_xt.plan import Plan
-from napari_xt.preview import planned_words
 from napari_xt.results import Results
 from napari_xt.run_controls import RunControls
 from napari_xt.run_form import RunForm
@@ -27,6 +26,7 @@ from napari_xt.words import (
     SO_FAR,
     decoded_words,
     how_far,
+    in_units,
     judged_alone,
     mpp_note,
     partial_words,
@@ -228,7 +228,7 @@ class RunXT(QWidget):
         result = self._at_work
         if result is None:
             return
-        self.setup.say_plan(planned_words(event))
+        self.setup.say_plan(event)
         if event.n_regions:
             self._lay_over(result, event.score_map)
             result.words, result.in_run = SO_FAR, True
@@ -263,9 +263,10 @@ class RunXT(QWidget):
         result = self._at_work
         if result is not None and result.in_run and result.overlay is not None:
             result.words = partial_words(result.overlay.score_map, "the run failed")
-        self._say(str(error))
+        words = in_units(str(error))
+        self._say(words)
         self._end(None)
-        show_error(str(error))
+        show_error(words)
 
     def _end(self, event: RunFinished | None) -> None:
         if self._at_work is not None:

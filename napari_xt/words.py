@@ -22,7 +22,9 @@ __all__ = [
     "device_words",
     "duration",
     "how_far",
+    "in_units",
     "judged_alone",
+    "missing_mpp",
     "mpp_note",
     "partial_words",
     "progress_words",
@@ -34,16 +36,27 @@ SO_FAR = "So far each region alone; they are judged together when all have been 
 
 
 def about_slide(info: SlideInfo) -> str:
-    """How large a slide is, or why that is not known."""
-    size = f"{info.width_px:,} × {info.height_px:,} px"
-    if info.mpp is not None:
-        width_mm, height_mm = info.width_px * info.mpp.x / 1000, info.height_px * info.mpp.y / 1000
-        return f"{size}, {width_mm:.1f} × {height_mm:.1f} mm"
-    words = as_sentences(f"{size}; {info.mpp_problem}")
+    """How large the scanned part of a slide is; in mm too where its pixel size is known."""
+    _, _, width_px, height_px = info.bounds_px
+    size = f"{width_px:,} × {height_px:,} px{' scanned' if info.has_bounds else ''}"
+    if info.mpp is None:
+        return size
+    width_mm, height_mm = width_px * info.mpp.x / 1000, height_px * info.mpp.y / 1000
+    return f"{size}, {width_mm:.1f} × {height_mm:.1f} mm"
+
+
+def missing_mpp(info: SlideInfo) -> str:
+    """Why the pixel size of a slide has to be entered, and what it may be."""
+    words = as_sentences(in_units(info.mpp_problem))
     if info.objective_power:
         usual = 10 / info.objective_power
         words += f" A {info.objective_power:g}x objective usually means {usual:g} µm per pixel."
     return words
+
+
+def in_units(text: str) -> str:
+    """The backend's words with the window's unit of pixel sizes."""
+    return text.replace(" (um/px)", "").replace("um/px", "µm per pixel")
 
 
 def as_sentences(*notes: str) -> str:

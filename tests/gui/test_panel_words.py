@@ -15,7 +15,8 @@ from support.reference import reference_model
 
 from napari_xt.choice import Choice
 from napari_xt.models import ModelChoice, explain
-from napari_xt.words import as_sentences, how_far, partial_words, summary
+from napari_xt.words import about_slide, as_sentences, how_far, in_units, partial_words, summary
+from xt_backend import open_slide
 from xt_backend.engine.events import RunFinished
 from xt_backend.keys import RegionStatus
 
@@ -47,6 +48,22 @@ def test_the_plan_states_the_tissue_not_the_padding(qtbot: Any, panel: Any, tmp_
     assert regions_mm2 > 1.05 * area_mm2
     # Sentences begin as such.
     assert "of tissue. No glass is in view" in panel.plan.text()
+
+
+def test_a_slide_is_as_large_as_what_was_scanned(tmp_path: Path) -> None:
+    image = speckled((2048, 3072), PURPLE)
+    with open_slide(write_slide(tmp_path / "whole.tiff", image)) as slide:
+        assert about_slide(slide.info) == "3,072 × 2,048 px, 1.5 × 1.0 mm"
+    part = write_slide(tmp_path / "part.tiff", image, without_tile=lambda y0, x0: x0 < 1024)
+    with open_slide(part) as slide:
+        assert about_slide(slide.info) == "2,048 × 2,048 px scanned, 1.0 × 1.0 mm"
+
+
+def test_pixel_sizes_have_one_unit() -> None:
+    missing = "the slide does not state its pixel size (um/px)"
+    assert in_units(missing) == "the slide does not state its pixel size"
+    words = in_units("a pixel size of 9 um/px is outside 0.05 to 5 um/px")
+    assert words == "a pixel size of 9 µm per pixel is outside 0.05 to 5 µm per pixel"
 
 
 def test_notes_become_sentences() -> None:
