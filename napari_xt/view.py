@@ -47,7 +47,7 @@ def open_view(slide: Path, run_dir: Path | None = None, *, show: bool = True) ->
 
     viewer = napari.Viewer(title=f"{PRODUCT}: {Path(slide).name}", show=show)
     watch_viewer(viewer)
-    # First: the slide is then fitted into the room that the panel leaves.
+    # First: it says itself, beside the field to enter it, that a slide lacks its pixel size.
     _, panel = viewer.window.add_plugin_dock_widget(PRODUCT, PANEL)
     for data, options, _ in read_slide(Path(slide)):
         viewer.add_image(data, **options)
