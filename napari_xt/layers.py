@@ -145,7 +145,7 @@ def score_map_layers(score_map: ScoreMap, *, context: bool = True) -> list[Layer
             {
                 **placed,
                 "name": name,
-                "colormap": probability_colormap(name, score_map.colors[index]),
+                "colormap": probability_colormap(score_map.colors[index]),
                 "contrast_limits": (0.0, 1.0),
                 "interpolation2d": "nearest",
                 "blending": "translucent",
@@ -234,11 +234,14 @@ def status_colormap() -> DirectLabelColormap:
     return DirectLabelColormap(color_dict={**table, **_STATUS_COLORS})
 
 
-def probability_colormap(name: str, color: str) -> Colormap:
-    """From transparent at 0 to the class colour at 1, so that the tissue stays visible."""
+def probability_colormap(color: str) -> Colormap:
+    """From transparent at 0 to the class colour at 1, so that the tissue stays visible.
+
+    Its name is short: napari makes the left column as wide as the longest one.
+    """
     from napari.utils import Colormap
     from napari.utils.colormaps.standardize_color import transform_color
 
     red, green, blue, _ = transform_color(color)[0]
     ramp = [[red, green, blue, 0.0], [red, green, blue, 0.85]]
-    return Colormap(ramp, name=name, nan_color=(0.0, 0.0, 0.0, 0.0))
+    return Colormap(ramp, name=f"xT {color}", nan_color=(0.0, 0.0, 0.0, 0.0))

@@ -91,7 +91,7 @@ def explain(model: ModelChoice, slide_mpp: float | None, allow_upsample: bool) -
         return "It states no pixel size. Convert it again with --model-mpp to use it here."
     wants = f"It looks at {model_mpp:g} µm per pixel"
     if slide_mpp is None:
-        return f"{wants}; the slide's pixel size is not known yet."
+        return f"{wants}."
     ratio = slide_mpp / model_mpp
     slides = f"{round(slide_mpp, 4):g}"  # as the box above shows it
     if not model.fits(slide_mpp, allow_upsample):

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QLabel
 
 from napari_xt.latest_job import LatestJob
 from napari_xt.preview import Preview, preview
-from napari_xt.words import device_words
+from napari_xt.words import device_words, in_units
 from xt_backend.errors import BackendDiedError, XTError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Plan(QObject):
         self._device_look.forget()
 
     def _on_regions(self, result: Preview | XTError) -> None:
-        self._regions = result.in_words() if isinstance(result, Preview) else str(result)
+        self._regions = result.in_words() if isinstance(result, Preview) else in_units(str(result))
         self._show()
 
     def _on_device(self, result: tuple[str, DeviceChoice | XTError] | XTError) -> None:

@@ -47,11 +47,16 @@ class Preview:
         return as_sentences(f"{regions}, {self.tissue_mm2:.3g} mm² of tissue", *self.notes)
 
 
-def planned_words(event: RunPlanned) -> str:
-    """The same of a run that has begun, with its device and what is known already."""
+def planned_words(event: RunPlanned, *, over: bool = False) -> str:
+    """The same of a run that has begun, with its device and what is known already.
+
+    Args:
+        event: The run's plan.
+        over: The run has ended since: what was known before it is not said any more.
+    """
     score_map = event.score_map
     known = f"{event.n_cached:,} of them are known from an earlier run"
-    notes = (known, *event.notes) if event.n_cached else event.notes
+    notes = (known, *event.notes) if event.n_cached and not over else event.notes
     found = _preview(score_map.lattice, score_map.cells, score_map.tissue, notes)
     return f"{found.in_words()} {device_words(event.device, event.device_reason)}"
 

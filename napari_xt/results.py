@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Results"]
 
+_CONTEXT_TIP = (
+    "On: every region is judged together with its surroundings. Off: from its own pixels "
+    "alone. Switch to see what the surroundings changed."
+)
+_NO_CONTEXT_TIP = "Every region was judged from its own pixels alone."
+
 
 class Results(QWidget):
     """Legend with the classes' shares, the context switch, and the region under the cursor."""
@@ -27,10 +33,7 @@ class Results(QWidget):
         super().__init__(parent)
         self.context = QCheckBox("Show the prediction with context")
         self.context.setChecked(True)
-        self.context.setToolTip(
-            "On: every region is judged together with its surroundings. Off: from its own pixels "
-            "alone. Switch to see what the surroundings changed."
-        )
+        self.offer_context(True)
         self.context.toggled.connect(self.context_switched.emit)
         self.headline = QLabel()
         self.headline.setWordWrap(True)
@@ -117,6 +120,11 @@ class Results(QWidget):
             bar.setValue(round(1000 * share) if known else 0)
             label.setText(f"{share:.1%}" if known else "–")
         self.setUpdatesEnabled(True)
+
+    def offer_context(self, there_is: bool) -> None:
+        """Let the switch be used only where a prediction with context is there; it stays set."""
+        self.context.setEnabled(there_is)
+        self.context.setToolTip(_CONTEXT_TIP if there_is else _NO_CONTEXT_TIP)
 
     def show_reading(self, reading: Reading | None, *, context: bool) -> None:
         """Show the region under the cursor, or nothing beside the tissue."""

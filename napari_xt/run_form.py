@@ -9,7 +9,9 @@ from qtpy.QtWidgets import (
     QDoubleSpinBox,
     QFormLayout,
     QHBoxLayout,
+    QLabel,
     QPushButton,
+    QVBoxLayout,
     QWidget,
 )
 
@@ -48,12 +50,12 @@ class RunForm(QWidget):
         self.mpp.setSingleStep(0.05)
         self.mpp.setSuffix(" µm per pixel")
         self.mpp.setSpecialValueText("unknown: please enter")
-        self.mpp.setKeyboardTracking(False)
         self.mpp.setToolTip(
             "How large one pixel of the scan is. Taken from the file; where the file doesn't say, "
             "enter it here (about 0.25 for a 40x scan, 0.5 for 20x; the scanner's data sheet "
             "knows). A wrong value makes the prediction wrong."
         )
+        self.mpp_note = note_label()
         self.model = Choice("What the tissue is judged by. Each model knows a few tissue classes.")
         self.model_file = small_button("…")
         self.model_file.setToolTip("Use a model file (.safetensors) from your disk.")
@@ -83,7 +85,7 @@ class RunForm(QWidget):
         grid.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         grid.addRow("Slide", self.slide)
         grid.addRow("", self.slide_note)
-        grid.addRow("Pixel size", self.mpp)
+        grid.addRow("Pixel size", _column(self.mpp, self.mpp_note))
         grid.addRow("Model", _row(self.model, self.model_file))
         grid.addRow("", self.model_note)
         grid.addRow("Area", _row(self.area, self.draw))
@@ -110,6 +112,7 @@ class RunForm(QWidget):
         """Show a pixel size; where the file does not state it, it can be entered or mended."""
         self.mpp.blockSignals(True)
         self.mpp.setEnabled(not stated)
+        self.mpp_note.setVisible(not stated)
         self.mpp.setValue(0.0 if slide_mpp is None else slide_mpp)
         self.mpp.blockSignals(False)
 
@@ -150,3 +153,11 @@ def _row(first: QComboBox, second: QPushButton) -> QHBoxLayout:
     row.addWidget(first, 1)
     row.addWidget(second)
     return row
+
+
+def _column(field: QDoubleSpinBox, note: QLabel) -> QVBoxLayout:
+    column = QVBoxLayout()
+    column.setSpacing(4)
+    column.addWidget(field)
+    column.addWidget(note)
+    return column

@@ -13,15 +13,17 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_xt import models
 from napari_xt.plan import Plan
+from napari_xt.preview import planned_words
 from napari_xt.roi import roi_from_shapes
 from napari_xt.run_form import EVERYTHING, RunForm
 from napari_xt.sample_data import SAMPLE_MODEL, is_sample
 from napari_xt.slide_layers import pyramid_of, watch_viewer
-from napari_xt.words import about_slide
+from napari_xt.words import about_slide, missing_mpp
 from napari_xt.world import shown_mpp
 from xt_backend.errors import UsageError, XTError
 
 if TYPE_CHECKING:
+    from xt_backend.engine.events import RunPlanned
     from xt_backend.engine.spec import RunSpec
 
 __all__ = ["RunSetup"]
@@ -66,7 +68,8 @@ class RunSetup(QObject):
         self._look_later.setSingleShot(True)
         self._look_later.setInterval(LOOK_AGAIN_MS)
         self._look_later.timeout.connect(self._look_ahead)
-        self._told = self._outdated = False
+        self._outdated = False
+        self._afterwards = ""
         watch_viewer(viewer)
         viewer.layers.events.inserted.connect(self._on_layer_inserted)
         viewer.layers.events.removed.connect(self._on_layer_removed)
@@ -80,24 +83,26 @@ class RunSetup(QObject):
 
     @property
     def ready(self) -> bool:
-        """Whether there is a slide and a model."""
-        return self.slide_layer is not None and self._model is not None
+        """Whether there is a slide of known pixel size and a model."""
+        return self._slide_mpp() is not None and self._model is not None
 
     def begin_run(self) -> None:
         """Leave the line of the plan to a run; `busy` is true from now on."""
         self._look_later.stop()
         self._plan.forget()
-        self._told = self._outdated = False
+        self._outdated, self._afterwards = False, ""
 
-    def say_plan(self, words: str) -> None:
+    def say_plan(self, event: RunPlanned) -> None:
         """Say what the run does that has begun."""
-        self._told = True
-        self._plan.say(words)
+        self._afterwards = planned_words(event, over=True)
+        self._plan.say(planned_words(event))
 
     def end_run(self) -> None:
-        """Look ahead where the run said nothing, or of something else by now."""
-        if self._outdated or not self._told:
+        """Say what another run would do; look ahead where this one said nothing, or is outdated."""
+        if self._outdated or not self._afterwards:
             self._look_later.start()
+        elif not self._look_later.isActive():
+            self._plan.say(self._afterwards)
 
     @property
     def slide_layer(self) -> Image | None:
@@ -169,12 +174,12 @@ class RunSetup(QObject):
         if layer is None:
             self.form.show_mpp(None, stated=True)
             return
-        mpp = pyramid_of(layer).info.mpp
-        used = shown_mpp(layer)
-        if mpp is not None:
-            self.form.show_mpp(mpp.value, stated=True)
+        info, used = pyramid_of(layer).info, shown_mpp(layer)
+        if info.mpp is not None:
+            self.form.show_mpp(info.mpp.value, stated=True)
         else:
             self.form.show_mpp(None if used is None else sum(used) / 2, stated=False)
+            self.form.mpp_note.setText(missing_mpp(info))
 
     def _list_models(self) -> None:
         current = self.form.model.currentData() or ""
@@ -229,8 +234,7 @@ class RunSetup(QObject):
             raise UsageError(model.problem, "Pick another model")
         slide_mpp, upsample = self._slide_mpp(), self.form.upsample.isChecked()
         if slide_mpp is None:
-            problem = pyramid_of(layer).info.mpp_problem
-            raise UsageError(problem[:1].upper() + problem[1:], "Enter it above as “Pixel size”")
+            raise UsageError("The pixel size is missing", "Enter it above first")
         if not model.fits(slide_mpp, upsample):
             why = models.explain(model, slide_mpp, upsample).removesuffix(".")
             raise UsageError("The model does not fit the slide", why)

@@ -15,13 +15,18 @@ if TYPE_CHECKING:
     from napari_xt.refresh import Refresher
 
 __all__ = [
+    "PANEL",
     "add_over",
+    "has_panel",
     "layers_of",
     "pyramid_of",
     "unwrapped",
     "watch_current_viewer",
     "watch_viewer",
 ]
+
+PANEL = "Run xT"
+"""The panel's name in the manifest; napari adds the plugin's to it."""
 
 _watched: weakref.WeakKeyDictionary[Any, Refresher | None] = weakref.WeakKeyDictionary()
 
@@ -42,6 +47,12 @@ def layers_of(viewer: ViewerModel, pyramid: Pyramid) -> list[Any]:
 def unwrapped(viewer: Any) -> Any:
     """The viewer itself: napari gives plugins' widgets a wrapper, anew each time."""
     return getattr(viewer, "__wrapped__", viewer)
+
+
+def has_panel(viewer: Any) -> bool:
+    """Whether the panel `Run xT` is open in a viewer."""
+    docked = getattr(getattr(viewer, "window", None), "dock_widgets", ())  # not in all versions
+    return any(name.startswith(PANEL) for name in docked)
 
 
 def add_over(viewer: ViewerModel, layer: Layer, slide: Image | None) -> None:

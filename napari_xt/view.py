@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["find_result", "open_view", "save_screenshot", "show"]
 
-WIDGET = "Run xT"
 PAINT_PATIENCE_MS = 3000
 """Time for tiles and the preview to arrive before a picture is taken."""
 
@@ -44,13 +43,14 @@ def open_view(slide: Path, run_dir: Path | None = None, *, show: bool = True) ->
 
     from napari_xt.dense_layers import dense_layers
     from napari_xt.reader import read_slide
-    from napari_xt.slide_layers import watch_viewer
+    from napari_xt.slide_layers import PANEL, watch_viewer
 
     viewer = napari.Viewer(title=f"{PRODUCT}: {Path(slide).name}", show=show)
     watch_viewer(viewer)
+    # First: it says itself, beside the field to enter it, that a slide lacks its pixel size.
+    _, panel = viewer.window.add_plugin_dock_widget(PRODUCT, PANEL)
     for data, options, _ in read_slide(Path(slide)):
         viewer.add_image(data, **options)
-    _, panel = viewer.window.add_plugin_dock_widget(PRODUCT, WIDGET)
     if with_result is not None and run_dir is not None:
         panel.show_result(with_result)
         for data in dense_layers(Path(run_dir), with_result):

@@ -14,7 +14,6 @@ from qtpy.QtWidgets import QApplication, QVBoxLayout, QWidget
 from napari_xt import style
 from napari_xt.overlay import prepare_soon
 from napari_xt.plan import Plan
-from napari_xt.preview import planned_words
 from napari_xt.results import Results
 from napari_xt.run_controls import RunControls
 from napari_xt.run_form import RunForm
@@ -26,6 +25,9 @@ from napari_xt.turns import Turns
 from napari_xt.words import (
     SO_FAR,
     decoded_words,
+    how_far,
+    in_units,
+    judged_alone,
     mpp_note,
     partial_words,
     progress_words,
@@ -226,7 +228,7 @@ class RunXT(QWidget):
         result = self._at_work
         if result is None:
             return
-        self.setup.say_plan(planned_words(event))
+        self.setup.say_plan(event)
         if event.n_regions:
             self._lay_over(result, event.score_map)
             result.words, result.in_run = SO_FAR, True
@@ -250,11 +252,12 @@ class RunXT(QWidget):
             self._say(progress_words(event), event.done)
 
     def _on_finished(self, event: RunFinished | CancelledEarly) -> None:
-        self._say(summary(event))
         if isinstance(event, CancelledEarly):
+            self._say(summary(event))
             self._end(None)
             return
         result, score_map = self._at_work, event.score_map
+        self._say(summary(event), *how_far(event))
         if result is not None and result.in_run:
             cancelled = partial_words(score_map, "cancelled")
             result.words = cancelled if event.cancelled else slide_headline(score_map)
@@ -264,9 +267,10 @@ class RunXT(QWidget):
         result = self._at_work
         if result is not None and result.in_run and result.overlay is not None:
             result.words = partial_words(result.overlay.score_map, "the run failed")
-        self._say(str(error))
+        words = in_units(str(error))
+        self._say(words)
         self._end(None)
-        show_error(str(error))
+        show_error(words)
 
     def _end(self, event: RunFinished | None) -> None:
         if self._at_work is not None:
@@ -302,6 +306,7 @@ class RunXT(QWidget):
     def _show_shares(self) -> None:
         if self.overlay is not None:
             self.results.show_shares(self.overlay.shares)
+            self.results.offer_context(not judged_alone(self.overlay.score_map))
 
     def _switch_context(self, context: bool) -> None:
         self._slides.set_context(context)

@@ -22,6 +22,10 @@ __all__ = [
     "decoded_words",
     "device_words",
     "duration",
+    "how_far",
+    "in_units",
+    "judged_alone",
+    "missing_mpp",
     "mpp_note",
     "partial_words",
     "progress_words",
@@ -33,16 +37,27 @@ SO_FAR = "So far each region alone; they are judged together when all have been 
 
 
 def about_slide(info: SlideInfo) -> str:
-    """How large a slide is, or why that is not known."""
-    size = f"{info.width_px:,} × {info.height_px:,} px"
-    if info.mpp is not None:
-        width_mm, height_mm = info.width_px * info.mpp.x / 1000, info.height_px * info.mpp.y / 1000
-        return f"{size}, {width_mm:.1f} × {height_mm:.1f} mm"
-    words = as_sentences(f"{size}; {info.mpp_problem}")
+    """How large the scanned part of a slide is; in mm too where its pixel size is known."""
+    _, _, width_px, height_px = info.bounds_px
+    size = f"{width_px:,} × {height_px:,} px{' scanned' if info.has_bounds else ''}"
+    if info.mpp is None:
+        return size
+    width_mm, height_mm = width_px * info.mpp.x / 1000, height_px * info.mpp.y / 1000
+    return f"{size}, {width_mm:.1f} × {height_mm:.1f} mm"
+
+
+def missing_mpp(info: SlideInfo) -> str:
+    """Why the pixel size of a slide has to be entered, and what it may be."""
+    words = as_sentences(in_units(info.mpp_problem))
     if info.objective_power:
         usual = 10 / info.objective_power
         words += f" A {info.objective_power:g}x objective usually means {usual:g} µm per pixel."
     return words
+
+
+def in_units(text: str) -> str:
+    """The backend's words with the window's unit of pixel sizes."""
+    return text.replace(" (um/px)", "").replace("um/px", "µm per pixel")
 
 
 def as_sentences(*notes: str) -> str:
@@ -95,7 +110,7 @@ def summary(event: RunFinished | CancelledEarly) -> str:
     scored = int(score_map.scored.sum())
     total = len(score_map.status)
     if event.cancelled and not score_map.status_counts()[RegionStatus.SKIPPED]:
-        short = "but each alone" if _each_alone(score_map) else "but not all of them in detail"
+        short = "but each alone" if judged_alone(score_map) else "but not all of them in detail"
         return f"Cancelled: all {total:,} regions are scored, {short}."
     if event.cancelled:
         of_all = f"{scored:,} of {counted(total, 'region')}"
@@ -115,6 +130,19 @@ def summary(event: RunFinished | CancelledEarly) -> str:
     return ". ".join([done, *(f"Warning: {text}" for text in score_map.warnings)]) + "."
 
 
+def how_far(event: RunFinished) -> tuple[int | None, int | None]:
+    """Regions that a run that has ended was through with, and how many it had to do.
+
+    None for what the last event before told already.
+    """
+    score_map = event.score_map
+    skipped = score_map.status_counts()[RegionStatus.SKIPPED]
+    if event.cancelled and not skipped and not judged_alone(score_map):
+        return None, None  # among the pixels of the regions
+    total = len(score_map.status)
+    return total - skipped, max(1, total)
+
+
 def partial_words(score_map: ScoreMap, why: str) -> str:
     """What a run has to show that did not come to its end.
 
@@ -122,13 +150,13 @@ def partial_words(score_map: ScoreMap, why: str) -> str:
         score_map: As far as it came.
         why: What ended it.
     """
-    if _each_alone(score_map):
+    if judged_alone(score_map):
         return f"Partial: {why}, and judged without context."
     return f"Partial: {why} before all regions were in detail."
 
 
-def _each_alone(score_map: ScoreMap) -> bool:
-    """Whether no region was judged together with others yet."""
+def judged_alone(score_map: ScoreMap) -> bool:
+    """Whether no region was judged together with others (yet)."""
     return np.array_equal(score_map.logits, score_map.region_only_logits, equal_nan=True)
 
 

@@ -91,6 +91,19 @@ def test_colours_and_transparency() -> None:
             assert tuple(layer.contrast_limits) == (0, 1)
 
 
+def test_a_long_name_of_a_slide_leaves_the_canvas_its_width(
+    qtbot: Any, make_napari_viewer: Any
+) -> None:
+    viewer = make_napari_viewer()
+    viewer.add_image(np.zeros((64, 64, 3), np.uint8))
+    controls = viewer.window._qt_viewer.controls
+    before = controls.minimumSizeHint().width()
+    name = "TCGA-CR-7395-01A-01-TS1.0c4b6c8a.svs"
+    Overlay(viewer, score_map(name=name))
+    qtbot.wait(50)
+    assert controls.minimumSizeHint().width() == before
+
+
 def test_names_tell_slide_and_class() -> None:
     listed = [options["name"] for _, options, _ in lay.score_map_layers(score_map())]
     assert listed == [

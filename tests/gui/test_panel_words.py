@@ -15,7 +15,8 @@ from support.reference import reference_model
 
 from napari_xt.choice import Choice
 from napari_xt.models import ModelChoice, explain
-from napari_xt.words import as_sentences, partial_words, summary
+from napari_xt.words import about_slide, as_sentences, how_far, in_units, partial_words, summary
+from xt_backend import open_slide
 from xt_backend.engine.events import RunFinished
 from xt_backend.keys import RegionStatus
 
@@ -47,6 +48,22 @@ def test_the_plan_states_the_tissue_not_the_padding(qtbot: Any, panel: Any, tmp_
     assert regions_mm2 > 1.05 * area_mm2
     # Sentences begin as such.
     assert "of tissue. No glass is in view" in panel.plan.text()
+
+
+def test_a_slide_is_as_large_as_what_was_scanned(tmp_path: Path) -> None:
+    image = speckled((2048, 3072), PURPLE)
+    with open_slide(write_slide(tmp_path / "whole.tiff", image)) as slide:
+        assert about_slide(slide.info) == "3,072 × 2,048 px, 1.5 × 1.0 mm"
+    part = write_slide(tmp_path / "part.tiff", image, without_tile=lambda y0, x0: x0 < 1024)
+    with open_slide(part) as slide:
+        assert about_slide(slide.info) == "2,048 × 2,048 px scanned, 1.0 × 1.0 mm"
+
+
+def test_pixel_sizes_have_one_unit() -> None:
+    missing = "the slide does not state its pixel size (um/px)"
+    assert in_units(missing) == "the slide does not state its pixel size"
+    words = in_units("a pixel size of 9 um/px is outside 0.05 to 5 um/px")
+    assert words == "a pixel size of 9 µm per pixel is outside 0.05 to 5 µm per pixel"
 
 
 def test_notes_become_sentences() -> None:
@@ -83,6 +100,20 @@ def test_ends_of_runs_in_words() -> None:
     assert summary(RunFinished("r", alone, cancelled=True)).endswith("scored, but each alone.")
     assert summary(RunFinished("r", with_context, cancelled=True)).endswith("in detail.")
     assert summary(RunFinished("r", with_context)) == "Done: 69 regions."
+
+
+def test_the_bar_ends_where_the_words_do() -> None:
+    done = np.full(69, RegionStatus.OK, np.uint8)
+    with_context = score_map(status=done, logits=np.ones((69, 3), np.float32))
+    alone = score_map(status=done, logits=score_map().region_only_logits)
+    assert how_far(RunFinished("r", with_context)) == (69, 69)
+    # All scored, and cancelled before they were judged together.
+    assert how_far(RunFinished("r", alone, cancelled=True)) == (69, 69)
+    # 2 of them not done.
+    assert how_far(RunFinished("r", score_map(), cancelled=True)) == (67, 69)
+    # In the pixels: what was told last stays.
+    assert how_far(RunFinished("r", with_context, cancelled=True)) == (None, None)
+    assert how_far(RunFinished("r", None, cancelled=True)) == (None, None)
 
 
 def test_a_long_choice_is_shortened_and_told_whole(qtbot: Any, panel: Any) -> None:

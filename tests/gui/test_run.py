@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from napari.layers import Image, Labels
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QPushButton
+from qtpy.QtWidgets import QLabel, QPushButton
 from scipy.ndimage import maximum_filter
 
 from xt_backend.keys import RegionStatus
@@ -156,6 +156,8 @@ def test_cancel_leaves_exactly_the_encoded_regions_and_marks_the_others(
     with qtbot.waitSignal(panel.session.progressed, timeout=PATIENCE_MS):
         click(qtbot, panel, "Run xT")
     assert not button(panel, "Run xT").isEnabled()
+    context = panel.results.context
+    assert not context.isEnabled()
     with qtbot.waitSignal(panel.session.finished, timeout=PATIENCE_MS) as waited:
         click(qtbot, panel, "Cancel")
     (event,) = waited.args
@@ -172,10 +174,17 @@ def test_cancel_leaves_exactly_the_encoded_regions_and_marks_the_others(
     assert button(panel, "Run xT").isEnabled()
     assert not button(panel, "Cancel").isEnabled()
     assert "Cancelled" in panel.status.text()
+    # Bar and switch say the same as the text; what was set is kept for later.
+    assert (panel.progress.value(), panel.progress.maximum()) == (done.sum(), len(done))
+    assert context.isChecked()
+    assert not context.isEnabled()
     # The same run once more goes on to the end.
     again = run_to_end(qtbot, panel)
     assert not again.cancelled
     assert again.score_map.scored.all()
+    assert panel.progress.value() == panel.progress.maximum() == len(done)
+    assert context.isChecked()
+    assert context.isEnabled()
     assert len([item for item in viewer.layers if item.name.startswith("xT classes")]) == 1
 
 
@@ -199,6 +208,10 @@ def test_a_second_run_encodes_nothing_and_says_so(
     panel.session.planned.connect(lambda event: planned.append(panel.plan.text()))
     second = run_to_end(qtbot, panel)
     assert "known from an earlier run" in planned[0]
+    # Now that it is over, that is said no more.
+    assert "known" not in panel.plan.text()
+    assert panel.plan.text().startswith(f"{len(first.score_map):,} regions of 32 µm")
+    assert "Runs on" in panel.plan.text()
     assert list(panel._viewer.layers) == layers
     assert first.encoded_regions == len(first.score_map.cells)
     assert second.encoded_regions == 0
@@ -247,16 +260,25 @@ def test_a_failure_is_told_once_and_the_next_run_works(
 
     image = np.full((1024, 1024, 3), 255, np.uint8)
     image[256:768, 256:768] = speckled((512, 512), (170, 70, 160))
+    notification_manager.records.clear()
     slide = open_slide_layer(panel, write_slide(tmp_path / "unknown.tiff", image, None))
     assert "unknown" in slide.name
     assert panel.form.mpp.isEnabled()
-    notification_manager.records.clear()
-    click(qtbot, panel, "Run xT")
-    (record,) = notification_manager.records
-    assert record.message == panel.status.text()
-    assert "pixel size" in record.message
-    # Told in the window's words, not in the command line's.
-    assert "--" not in record.message
+    # What is missing is told beside its field, and shortly above the button that waits for it.
+    assert panel.form.mpp_note.text() == "The slide does not state its pixel size."
+    assert panel.form.mpp_note.isVisibleTo(panel)
+    qtbot.waitUntil(lambda: "missing" in panel.plan.text(), timeout=PATIENCE_MS)
+    assert panel.plan.text() == "The pixel size is missing. Enter it above first."
+    assert not button(panel, "Run xT").isEnabled()
+    notes = (panel.form.slide_note, panel.form.model_note, panel.status)
+    assert "1,024 × 1,024 px" in panel.form.slide_note.text()
+    assert not any("pixel size" in note.text() for note in notes)
+    assert not any("pixel size" in record.message for record in notification_manager.records)
+    assert not any("um/px" in label.text() for label in panel.findChildren(QLabel))
+    # It need not be left to count.
+    panel.form.mpp.selectAll()
+    qtbot.keyClicks(panel.form.mpp, "0.25")
+    assert panel.form.typed_mpp == 0.25
     assert button(panel, "Run xT").isEnabled()
 
     # What only the engine notices: the file is gone.
