@@ -100,7 +100,7 @@ def test_speed(bench: Bench, tmp_path: Path) -> None:
     assert values["reload"]["regions"] == 1000
     assert values["again"]["second"] < values["again"]["first"]
     assert {"read", "decode", "resample", "wait", "write"} <= set(values["stages"])
-    assert values["stages"]["decode"] > 0
+    assert values["stages"]["read"] > 0
     assert all(peak > 0 for peak in values["peak_bytes"].values() if peak is not None)
 
 

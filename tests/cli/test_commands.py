@@ -415,7 +415,7 @@ def test_a_missing_argument_is_named(call: Call) -> None:
         ("--device", "gpu", "device is 'gpu'. It should be auto, cpu, cuda, cuda:N or mps."),
         ("--precision", "int8", "precision is 'int8'. It should be 'auto', 'fp32', 'bf16' or"),
         ("--layouts", "docx", "layouts is 'docx'. It should be 'parquet'."),
-        ("--batch-size", "0", "batch_size is 0. It should be greater than or equal to 1."),
+        ("--batch-size", "0", "--batch-size is 0. It should be greater than or equal to 1."),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(
