@@ -113,7 +113,6 @@ def test_the_bar_ends_where_the_words_do() -> None:
     assert how_far(RunFinished("r", score_map(), cancelled=True)) == (67, 69)
     # In the pixels: what was told last stays.
     assert how_far(RunFinished("r", with_context, cancelled=True)) == (None, None)
-    assert how_far(RunFinished("r", None, cancelled=True)) == (None, None)
 
 
 def test_a_long_choice_is_shortened_and_told_whole(qtbot: Any, panel: Any) -> None:
