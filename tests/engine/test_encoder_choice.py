@@ -21,6 +21,7 @@ from xt_backend.engine.encoders import (
     Way,
     choose,
     choose_way,
+    failure_words,
     known_choice,
     probe,
 )
@@ -255,3 +256,13 @@ def test_a_way_that_is_closed_when_it_is_needed_gives_way_to_torch(
     monkeypatch.setattr("xt_backend.engine.encoding.make_backend", closed)
     run = xt.score(tissue_slide, str(tiny_model), use_cache=False)
     assert logits(run).tobytes() == logits(plain).tobytes()
+
+
+def test_why_a_backend_fails_is_told_without_its_text() -> None:
+    """It may name folders, and so patients; the log has it."""
+    folder = "/home/alice/PATIENT-MUELLER/.tmp/model.xml"
+    for error in (OSError(28, "No space left on device", folder), RuntimeError(f"no {folder}")):
+        words = failure_words(error)
+        assert "alice" not in words
+        assert type(error).__name__ in words
+    assert "No space left" in failure_words(OSError(28, "No space left on device", folder))

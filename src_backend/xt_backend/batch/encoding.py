@@ -14,6 +14,7 @@ from xt_backend.engine import (
     EncoderChoice,
     Judge,
     Way,
+    check_backend,
     known_choice,
     lattice_of,
     prepare,
@@ -76,7 +77,12 @@ def batch_choice(
     """
     asked = options.encoder_backend
     known = known_choice(encodes.what, device, asked, options.precision)
-    if asked == "auto" and (before := _way_of(out, device)) is not None:
+    before = _way_of(out, device)
+    # What was asked for now comes first; the folder is then refused where it holds something else.
+    suits = before is not None and options.precision in ("auto", before.precision)
+    if asked == "auto" and before is not None and suits:
+        if before.backend == "openvino" and device.kind != "cpu":
+            check_backend(before.backend, device)
         if known is not None and known.way == before:
             return known
         return EncoderChoice(before, "as this run began")

@@ -46,6 +46,7 @@ def run_tasks(
         OutputError: The output cannot be written.
     """
     stopped: dict[int, Stopped] = {}
+    ended = False
     waiting = {task.slide_id: task for task in tasks}
     report.write("running", {})
     try:
@@ -54,10 +55,11 @@ def run_tasks(
                 table.add(outcome.row)  # A killed call left its files, but no row
         for task in tasks:
             try:
-                outcome = recover(task) if stopped else work(task)
+                outcome = recover(task) if ended else work(task)
                 how = Stopped.NOT_STARTED
             except Interrupted as interrupted:
-                outcome, how = None, interrupted.how
+                ended = True
+                outcome, how = recover(task), interrupted.how
             del waiting[task.slide_id]
             if outcome is None:
                 stopped[task.source.row] = how

@@ -25,6 +25,7 @@ from .encoders import (
     Pixels,
     Way,
     choose_way,
+    failure_words,
     make_backend,
 )
 from .preparation import Prepared
@@ -97,7 +98,7 @@ def open_encoder(
         except Exception as error:
             # A library that is broken fails in ways of its own.
             _log.warning("%s cannot be used", choice.way, exc_info=True)
-            reason = f"{choice.way} cannot be used now: {type(error).__name__}: {error}"
+            reason = f"{choice.way} cannot be used now: {failure_words(error)}"
             choice = EncoderChoice(usual, reason, choice.tried, choice.n_regions)
     return BatchEncoder(region_encoder, device), choice
 

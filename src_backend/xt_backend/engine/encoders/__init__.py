@@ -7,7 +7,7 @@ from .batches import compute_batch, computing, padded_batch, run_halving
 from .choice import EncoderChoice, Trial
 from .choose import check_backend, choose_way, known_choice
 from .make import make_backend, plain_backend
-from .probing import Judge, probe
+from .probing import Judge, failure_words, probe
 from .way import Way
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "choose_way",
     "compute_batch",
     "computing",
+    "failure_words",
     "known_choice",
     "make_backend",
     "padded_batch",

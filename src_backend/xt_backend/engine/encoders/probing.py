@@ -20,7 +20,15 @@ from .choice import EncoderChoice, Trial
 from .make import make_backend
 from .way import Way
 
-__all__ = ["LEAST_AGREEMENT", "LEAST_GAIN", "MOST_ERROR", "Judge", "probe", "run_through"]
+__all__ = [
+    "LEAST_AGREEMENT",
+    "LEAST_GAIN",
+    "MOST_ERROR",
+    "Judge",
+    "failure_words",
+    "probe",
+    "run_through",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +81,7 @@ def probe(
             backend = make_backend(region_encoder, device, way, folder)
             features = run_through(backend, pixels)  # what is done only once is done here
         except Exception as error:
-            trials[way] = Trial(way, problem=_words(error))
+            trials[way] = Trial(way, problem=failure_words(error))
             _log.info("%s cannot be used", way, exc_info=True)
             continue
         trials[way] = _compare(way, truth, features, judge)
@@ -144,10 +152,12 @@ def _judge(ways: Sequence[Way], trials: dict[Way, Trial], n_regions: int) -> Enc
     return EncoderChoice(best, reason, tried, n_regions)
 
 
-def _words(error: Exception) -> str:
+def failure_words(error: Exception) -> str:
+    """Why a backend cannot be used, for run.json: without its text, which may name folders."""
     if isinstance(error, OutOfMemoryError) or is_out_of_memory(error):
         return "it does not fit into the memory"
     if isinstance(error, ImportError):
         return "it is not installed" if isinstance(error, ModuleNotFoundError) else "it is broken"
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:160] if lines else 'without a word'}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{type(error).__name__}: {error.strerror}"
+    return f"it failed with {type(error).__name__}, of which the log says more"
