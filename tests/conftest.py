@@ -7,6 +7,7 @@ import itertools
 import os
 import socket
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ ROOT = Path(__file__).resolve().parents[1]
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 hypothesis.settings.register_profile("search", deadline=None, max_examples=2000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+NOBODY = 65534
+"""The user that owns nothing."""
 
 _cache_numbers = itertools.count()
 _user_folders = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
@@ -161,3 +165,24 @@ def call(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         return Finished(int(ended.value.code or 0), out, err)
 
     return run
+
+
+@pytest.fixture
+def closed_folder() -> Iterator[Path]:
+    """A folder in which mode 0 means something: whoever is the superuser is not in this test."""
+    if os.name == "nt":
+        pytest.skip("modes mean nothing there")
+    with tempfile.TemporaryDirectory(prefix="napari-xt-closed-") as name:
+        folder = Path(name)
+        if os.geteuid() != 0:
+            yield folder
+            return
+        folder.chmod(0o755)
+        os.chown(folder, NOBODY, -1)
+        os.seteuid(NOBODY)
+        try:
+            yield folder
+        finally:
+            os.seteuid(0)
+            for inside in folder.rglob("*"):
+                inside.chmod(0o700)

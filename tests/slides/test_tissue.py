@@ -52,7 +52,7 @@ def plain(rgb: np.ndarray) -> Thumbnail:
     return Thumbnail(rgb, np.ones(rgb.shape[:2], bool), 1.0, 1.0)
 
 
-def check(
+def assert_found(
     picture: Picture,
     slide_mpp: float | None = None,
     at_least: float = 0.97,
@@ -68,7 +68,7 @@ def check(
 @pytest.mark.parametrize("name", GLASSES)
 def test_fat_and_stroma_are_kept_on_glass_of_any_colour(name: str, slide_mpp: float | None) -> None:
     picture = section(GLASSES[name])
-    check(picture, slide_mpp)
+    assert_found(picture, slide_mpp)
     tissue = find_tissue(picture.thumbnail(), slide_mpp=slide_mpp)
     assert tissue.glass_rgb == pytest.approx(GLASSES[name], abs=2)
     assert str(tissue.glass_rgb) in tissue.reason
@@ -86,30 +86,30 @@ def test_fat_and_stroma_are_kept_on_glass_of_any_colour(name: str, slide_mpp: fl
     ids=["ihc", "bluish ihc", "bluish he", "trichrome", "eosin"],
 )
 def test_other_stains(stains: tuple[tuple[float, ...], ...]) -> None:
-    check(section(stains=stains), at_least=0.96)
+    assert_found(section(stains=stains), at_least=0.96)
 
 
 def test_blue_areas_of_ihc_are_no_ink() -> None:
-    check(section(stains=(BLUISH_HEMATOXYLIN, BLUISH_HEMATOXYLIN), fat=False))
+    assert_found(section(stains=(BLUISH_HEMATOXYLIN, BLUISH_HEMATOXYLIN), fat=False))
 
 
 def test_faded_and_noisy_slides() -> None:
-    check(section(strength=0.3))
-    check(section(noise=5))
+    assert_found(section(strength=0.3))
+    assert_found(section(noise=5))
 
 
 @pytest.mark.parametrize("density", [(0.012, 0.065, 0.035), (0.06, 0.06, 0.03)])
 @pytest.mark.parametrize("reach", [0.3, 0.52])
 def test_pale_tissue_without_texture_is_no_haze(density: tuple[float, ...], reach: float) -> None:
     picture = smooth_section(density, reach)
-    check(picture)
+    assert_found(picture)
     assert picture.tissue.mean() > 0.8 or reach < 0.5
 
 
 def test_vignetting_is_glass() -> None:
     picture = section(seed=3)
     picture.rgb = (picture.rgb * np.linspace(1, 0.8, 500)[:, None]).astype(np.uint8)
-    check(picture)
+    assert_found(picture)
 
 
 @pytest.mark.parametrize("slide_mpp", [None, 4.0])
@@ -134,7 +134,7 @@ def test_much_ink_around_a_small_biopsy() -> None:
         picture, [(30, 360), (60, 40), (460, 40), (450, 370), (30, 360)], 24, INKS["green"]
     )
     assert ink.sum() > 3 * picture.tissue.sum()
-    check(picture, at_least=0.95, at_most=0.1)  # the core is only 30 px wide
+    assert_found(picture, at_least=0.95, at_most=0.1)  # the core is only 30 px wide
 
 
 def test_ink_over_tissue_leaves_the_tissue_around_it() -> None:
@@ -174,7 +174,7 @@ def test_mostly_black_frame_around_a_bright_slide_is_no_darkfield() -> None:
     picture = Picture(np.zeros((700, 900, 3), np.uint8), np.zeros((700, 900), bool))
     picture.rgb[150:550, 200:700] = inner.rgb
     picture.tissue[150:550, 200:700] = inner.tissue
-    check(picture, at_least=0.95)
+    assert_found(picture, at_least=0.95)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_white_where_a_stitched_scan_has_no_tile() -> None:
     picture = section((232, 228, 230), seed=8)
     picture.rgb[:60, :200] = 255
     picture.rgb[330:, 300:] = 255
-    check(picture)
+    assert_found(picture)
 
 
 def test_no_glass_in_view_means_all_tissue() -> None:
@@ -233,7 +233,7 @@ def test_a_white_gap_is_tissue_or_glass_by_its_size_in_um() -> None:
 def test_grey_pictures_need_no_colour() -> None:
     picture = section(seed=11, fat=False)
     picture.rgb = picture.rgb.mean(axis=2).astype(np.uint8)[..., None].repeat(3, axis=2)
-    check(picture)
+    assert_found(picture)
 
 
 def test_specks_go_and_small_holes_are_filled() -> None:

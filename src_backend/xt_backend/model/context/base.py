@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -26,7 +27,7 @@ TOKENS_AT_ONCE = 4096
 """Tokens that go through a projection together: what it makes of them stays small."""
 
 
-class ContextEncoder(nn.Module):
+class ContextEncoder(nn.Module, ABC):
     """Lets tokens of one field see each other.
 
     Places enter here and nowhere else in a model: as sines and cosines of x and y in um that are
@@ -69,7 +70,7 @@ class ContextEncoder(nn.Module):
         self.layers = layers
         self.positions = positions
         self.wavelengths_um = (waves[0], waves[1])
-        self.norm = nn.LayerNorm(dim)
+        self.norm: nn.Module = nn.LayerNorm(dim)
 
     def forward(
         self, tokens: Tensor, positions_um: Tensor, padding_mask: Tensor | None = None
@@ -97,9 +98,9 @@ class ContextEncoder(nn.Module):
         positions_um = positions_um.masked_fill(padding, 0)
         return self._encode(tokens, positions_um, padding_mask).masked_fill(padding, 0.0)
 
+    @abstractmethod
     def mix(self, tokens: Tensor, positions_um: Tensor, padding_mask: Tensor | None) -> Tensor:
         """Run the layers; same shapes as `forward`, padding zeroed before and after."""
-        raise NotImplementedError(type(self).__name__)
 
     def _encode(self, tokens: Tensor, positions_um: Tensor, padding_mask: Tensor | None) -> Tensor:
         if self.positions == "sincos":

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from xt_backend.model.context.base import ContextEncoder, check_field
+from xt_backend.model.context.base import ContextEncoder
 
 __all__ = ["NoContext"]
 
@@ -22,13 +22,8 @@ class NoContext(ContextEncoder):
 
     def __init__(self, dim: int, layers: int = 0) -> None:
         super().__init__(dim, max(layers, 1), positions="none")
-        del self.norm
+        self.norm = nn.Identity()
 
-    def forward(
-        self, tokens: Tensor, positions_um: Tensor, padding_mask: Tensor | None = None
-    ) -> Tensor:
-        """See `ContextEncoder.forward`."""
-        check_field(tokens, positions_um, padding_mask, self.dim)
-        if padding_mask is None:
-            return tokens
-        return tokens.masked_fill(padding_mask.unsqueeze(-1), 0.0)
+    def mix(self, tokens: Tensor, positions_um: Tensor, padding_mask: Tensor | None) -> Tensor:
+        """Nothing: no token sees another."""
+        return tokens
