@@ -116,4 +116,5 @@ def test_patients_are_drawn_evenly(owners: list[int], n_views: int, seed: int) -
         times = [found.count(index) for index, owner in enumerate(patients) if owner == name]
         assert max(times) - min(times) <= 1
     plain = draw_order(len(owners), len(owners), (), np.random.default_rng(seed))
-    assert sorted(plain) == list(range(len(owners)))
+    # As ever since the bundled model was trained: its recipe gives its weights again.
+    assert plain == np.random.default_rng(seed).permutation(len(owners)).tolist()

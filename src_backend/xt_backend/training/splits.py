@@ -118,6 +118,8 @@ def draw_order(
         waiting.setdefault(patients[index] if patients else "", []).append(index)
     turns = [itertools.cycle(some) for some in waiting.values()]
     even = [next(turns[place % len(turns)]) for place in range(n_views)]
+    if len(turns) == 1:
+        return even  # as drawn above
     return [even[place] for place in rng.permutation(n_views)]
 
 
