@@ -109,11 +109,12 @@ class Pyramid:
             for column in range(x0_px // TILE_PX, -(-x1_px // TILE_PX))
         ]
         out = np.empty((y1_px - y0_px, x1_px - x0_px, 3), np.uint8)
+        stopped = self._file.stopped
         waiting: list[tuple[Key, _Job]] = []
         for key in keys:
             tile = self.cache.get(key)
             if tile is None:
-                waiting.append((key, self._request(key)))
+                waiting.append((key, self._request(key, stopped)))
             else:
                 _paste(tile, key[1] * TILE_PX - y0_px, key[2] * TILE_PX - x0_px, out)
         deadline = None if self.patience_s is None else time.monotonic() + self.patience_s
@@ -156,13 +157,19 @@ class Pyramid:
                 return enlarge(tile[y % TILE_PX :, x % TILE_PX :], scale, width, height)
         return np.full((height, width, 3), _PALE, np.uint8)
 
-    def _request(self, key: Key) -> _Job:
+    def _request(self, key: Key, stopped: threading.Event) -> _Job:
+        """The job that reads a tile; a cancelled one where the slide was closed meanwhile."""
         with self._lock:
             job = self._in_flight.get(key)
             if job is None or job.stopped.is_set():
-                slow = self._sources[key[0]].native is None
-                pool, stopped = self._file.pool(slow=slow)
-                job = self._in_flight[key] = _Job(stopped)
+                job = _Job(stopped)
+                try:
+                    pool = self._file.pool(stopped, slow=self._sources[key[0]].native is None)
+                except CancelledError:
+                    job.future.cancel()
+                    job.future.set_running_or_notify_cancel()  # else who waits is not told
+                    return job
+                self._in_flight[key] = job
                 job.future = pool.submit(self._work_off, key, job)
         return job
 
@@ -275,7 +282,7 @@ class _Job:
 
     stopped: threading.Event
     begun: Pixels | None = None
-    future: Future[Pixels] = field(init=False)
+    future: Future[Pixels] = field(default_factory=Future)
 
 
 def _is_done(future: Future[Pixels], patience_s: float) -> bool:

@@ -38,11 +38,16 @@ class SlideFile:
         """Whether a file handle is held now."""
         return self._slide is not None
 
+    @property
+    def stopped(self) -> threading.Event:
+        """Set by the next `release`; work begun before it carries it along."""
+        return self._stopped
+
     def open(self, stopped: threading.Event | None = None) -> Slide:
         """The slide, opened if it is not.
 
         Args:
-            stopped: As `pool` gave it; a job of before `release` must not open the file again.
+            stopped: As it was when the work began, which must not open the file again.
 
         Raises:
             CancelledError: `stopped` is set.
@@ -57,17 +62,23 @@ class SlideFile:
                 self._slide = open_slide(self._path)
             return self._slide
 
-    def pool(self, *, slow: bool) -> tuple[DaemonPool, threading.Event]:
-        """Threads, and what is set when they are given back.
+    def pool(self, stopped: threading.Event, *, slow: bool) -> DaemonPool:
+        """Threads, started if there are none.
 
         Args:
+            stopped: As it was when the work began, which must start no threads again.
             slow: For halved levels, which may take many reads a tile; native ones don't wait
                 behind them.
+
+        Raises:
+            CancelledError: `stopped` is set.
         """
         with self._lock:
+            if stopped.is_set():
+                raise CancelledError
             if slow not in self._pools:
                 self._pools[slow] = DaemonPool(self._threads, "xt-halves" if slow else "xt-tiles")
-            return self._pools[slow], self._stopped
+            return self._pools[slow]
 
     def release(self) -> None:
         """Close the file, end the threads, cancel what they have not begun."""

@@ -14,6 +14,7 @@ from napari.layers import Image
 
 from napari_xt.pool import DaemonPool
 from napari_xt.pyramid import Pyramid
+from napari_xt.slide_file import SlideFile
 from napari_xt.tiles import OVERVIEW_PX, TILE_PX, TileCache, halve, hatched_tile
 from xt_backend.errors import SlideError, SlideOpenError
 from xt_backend.slides import open_slide
@@ -247,6 +248,32 @@ def test_reads_that_wait_when_it_is_closed_end_and_never_open_the_file_again(
     assert not noisy.is_open
     assert not len(noisy.cache)
     assert not noisy._in_flight
+
+
+@pytest.mark.parametrize("patience_s", [None, 30.0])
+def test_a_read_that_is_still_asking_for_tiles_when_it_is_closed_opens_nothing_again(
+    noisy: Pyramid, monkeypatch: pytest.MonkeyPatch, patience_s: float | None
+) -> None:
+    pool = SlideFile.pool
+    asked: list[bool] = []
+
+    def closed_between(file: SlideFile, stopped: threading.Event, *, slow: bool) -> Any:
+        if asked:
+            noisy._file.release()
+        asked.append(slow)
+        return pool(file, stopped, slow=slow)
+
+    monkeypatch.setattr(SlideFile, "pool", closed_between)
+    noisy.patience_s = patience_s
+    began = time.monotonic()
+    if patience_s is None:
+        with pytest.raises(SlideError, match="closed while it was read"):
+            noisy.levels[0][:]
+    else:  # a viewer is told nothing, and waits for nothing
+        noisy.levels[0][:]
+        assert time.monotonic() - began < patience_s
+    assert len(asked) > 2
+    assert not noisy.is_open
 
 
 def test_a_halved_tile_that_is_half_done_when_it_is_closed_is_given_up(
