@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from shapely.geometry import box
 
 from xt_backend.slides import Shape
-from xt_backend.training.targets import area_fractions, visible_areas
+from xt_backend.training.targets import Areas, visible_areas
 
 CLASSES = {"a": 0, "b": 1, "c": 2}
 EXTENT = (0, 0, 800, 600)
@@ -34,7 +34,7 @@ def test_agrees_with_a_fine_raster(seed: int) -> None:
     """Painting the shapes one after another in pixels of 2 px gives the same shares."""
     rng = np.random.default_rng(seed)
     shapes = [Shape(str(rng.choice([*CLASSES])), blob(rng)) for _ in range(6)]
-    found = area_fractions(lattice(), shapes, CLASSES, EXTENT)
+    found = Areas(shapes, CLASSES).targets(lattice(), EXTENT)
     x, y = np.meshgrid(np.arange(1, 800, 2), np.arange(1, 600, 2))
     painted = np.full(x.shape, -1)
     for shape in shapes:
@@ -50,7 +50,7 @@ def test_agrees_with_a_fine_raster(seed: int) -> None:
 def test_areas_are_exact_and_add_up() -> None:
     rng = np.random.default_rng(1)
     outline = blob(rng, n=5000).intersection(box(0, 0, 800, 600))
-    found = area_fractions(lattice(step=20), [Shape("b", outline)], CLASSES, EXTENT)
+    found = Areas([Shape("b", outline)], CLASSES).targets(lattice(step=20), EXTENT)
     assert found.fractions[:, 1].astype(float).sum() * 400 == pytest.approx(outline.area, rel=1e-6)
     assert not found.fractions[:, [0, 2]].any()
 
@@ -58,17 +58,16 @@ def test_areas_are_exact_and_add_up() -> None:
 def test_later_lies_over_earlier() -> None:
     whole, half = box(0, 0, 100, 100), box(0, 0, 50, 100)
     regions = lattice(width=100, height=100)
-    assert area_fractions(
-        regions, [Shape("a", whole), Shape("b", half)], CLASSES, EXTENT
-    ).fractions.tolist() == [[0.5, 0.5, 0.0]]
-    assert area_fractions(
-        regions, [Shape("b", half), Shape("a", whole)], CLASSES, EXTENT
-    ).fractions.tolist() == [[1.0, 0.0, 0.0]]
+    one, other = Shape("a", whole), Shape("b", half)
+    half_seen = Areas([one, other], CLASSES).targets(regions, EXTENT)
+    assert half_seen.fractions.tolist() == [[0.5, 0.5, 0.0]]
+    hidden = Areas([other, one], CLASSES).targets(regions, EXTENT)
+    assert hidden.fractions.tolist() == [[1.0, 0.0, 0.0]]
 
 
 def test_hole_is_not_annotated() -> None:
     ring = box(0, 0, 100, 100).difference(box(25, 25, 75, 75))
-    found = area_fractions(lattice(width=100, height=100), [Shape("c", ring)], CLASSES, EXTENT)
+    found = Areas([Shape("c", ring)], CLASSES).targets(lattice(width=100, height=100), EXTENT)
     assert found.annotated.tolist() == [0.75]
     assert found.soft().tolist() == [[0.0, 0.0, 1.0]]
 
@@ -82,21 +81,20 @@ def test_what_has_no_class_or_no_area_hides_nothing() -> None:
         Shape("b", shapely.LineString([(0, 0), (100, 100)])),
         Shape("b", shapely.Point(5, 5)),
     ]
-    found = area_fractions(lattice(width=100, height=100), shapes, CLASSES, EXTENT)
+    found = Areas(shapes, CLASSES).targets(lattice(width=100, height=100), EXTENT)
     assert found.fractions.tolist() == [[1.0, 0.0, 0.0]]
 
 
 def test_part_outside_the_slide_does_not_count() -> None:
     regions = np.array([[760, 500, 860, 600], [900, 0, 1000, 100]])
-    found = area_fractions(regions, [Shape("a", box(0, 0, 5000, 5000))], CLASSES, EXTENT)
+    found = Areas([Shape("a", box(0, 0, 5000, 5000))], CLASSES).targets(regions, EXTENT)
     assert found.annotated.tolist() == [1.0, 0.0]
 
 
 def test_no_shapes_and_no_regions() -> None:
-    assert not area_fractions(lattice(), [], CLASSES, EXTENT).annotated.any()
-    none = area_fractions(
-        np.zeros((0, 4), np.int64), [Shape("a", box(0, 0, 9, 9))], CLASSES, EXTENT
-    )
+    assert not Areas([], CLASSES).targets(lattice(), EXTENT).annotated.any()
+    one = Areas([Shape("a", box(0, 0, 9, 9))], CLASSES)
+    none = one.targets(np.zeros((0, 4), np.int64), EXTENT)
     assert none.fractions.shape == (0, 3)
 
 

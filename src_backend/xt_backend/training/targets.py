@@ -14,7 +14,7 @@ from shapely.geometry.base import BaseGeometry
 if TYPE_CHECKING:
     from xt_backend.slides import Shape
 
-__all__ = ["Areas", "Targets", "area_fractions", "visible_areas"]
+__all__ = ["Areas", "Targets", "visible_areas"]
 
 _FEW_VERTICES = 128
 """Of a piece that is not cut any further."""
@@ -96,7 +96,19 @@ class Areas:
     def targets(
         self, boxes_px: npt.NDArray[np.int64], extent_px: tuple[int, int, int, int]
     ) -> Targets:
-        """As of `area_fractions`."""
+        """Measure how much of every region each class covers.
+
+        The areas are exact (polygon clipping, no raster).
+
+        Args:
+            boxes_px: (n, 4) x0, y0, x1, y1 of the regions in level-0 px.
+            extent_px: x, y, width, height of the part that holds the image, level-0 px. The part of
+                a region outside of it does not count, so that a region over the slide's edge can
+                be fully annotated.
+
+        Returns:
+            Targets of the n regions with C columns.
+        """
         covered = np.zeros((len(boxes_px), self._n_classes))
         inside = _clip_to_extent(np.asarray(boxes_px, np.float64), extent_px)
         boxes = np.asarray(shapely.box(*inside.T), dtype=object)
@@ -109,30 +121,6 @@ class Areas:
         )
         fractions = np.clip(fractions, 0.0, 1.0).astype(np.float32)
         return Targets(fractions, np.minimum(fractions.sum(axis=1), np.float32(1.0)))
-
-
-def area_fractions(
-    boxes_px: npt.NDArray[np.int64],
-    shapes: Sequence[Shape],
-    classes: Mapping[str, int],
-    extent_px: tuple[int, int, int, int],
-) -> Targets:
-    """Measure how much of every region each class covers.
-
-    The areas are exact (polygon clipping, no raster).
-
-    Args:
-        boxes_px: (n, 4) x0, y0, x1, y1 of the regions in level-0 px.
-        shapes: As of `Areas`.
-        classes: As of `Areas`.
-        extent_px: x, y, width, height of the part that holds the image, level-0 px. The part of a
-            region outside of it does not count, so that a region over the slide's edge can be
-            fully annotated.
-
-    Returns:
-        Targets of the n regions with C columns.
-    """
-    return Areas(shapes, classes).targets(boxes_px, extent_px)
 
 
 def _clip_to_extent(
