@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from .metrics import bootstrap
 
 __all__ = ["Goal", "fit_temperature", "fit_threshold", "fit_thresholds"]
 
@@ -88,11 +91,9 @@ def fit_thresholds(
     best = probabilities.argmax(axis=1)
     found = {}
     for name, column in classes.items():
-        one = (true == column, probabilities[:, column], best == column)
-        cut = _best_cut(*one, goal, weights)
-        if cut is None or (
-            margin > 0 and not _certain(cut[0], *one, goal, weights, groups, margin)
-        ):
+        one = _OneClass.of(true == column, probabilities[:, column], best == column, weights)
+        cut = _best_cut(one, goal)
+        if cut is None or (margin > 0 and not _certain(one, cut[0], goal, groups, margin)):
             continue
         found[name] = cut
     if probabilities.shape[1] == 2 and len(found) == 2:
@@ -124,26 +125,41 @@ def fit_threshold(
     Returns:
         Half way to the next lower probability; None when no threshold is better than none.
     """
-    cut = _best_cut(positive, probability, most_probable, goal, weights)
+    cut = _best_cut(_OneClass.of(positive, probability, most_probable, weights), goal)
     return None if cut is None else cut[0]
 
 
-def _best_cut(
-    positive: npt.NDArray[np.bool_],
-    probability: npt.NDArray[np.floating],
-    most_probable: npt.NDArray[np.bool_],
-    goal: Goal,
-    weights: npt.NDArray[np.floating] | None,
-) -> tuple[float, float] | None:
+@dataclass(frozen=True)
+class _OneClass:
+    """Regions of a class and all others: (n,) each, as of `fit_threshold`."""
+
+    positive: npt.NDArray[np.bool_]
+    probability: npt.NDArray[np.floating]
+    most_probable: npt.NDArray[np.bool_]
+    counts: Floats
+
+    @classmethod
+    def of(
+        cls,
+        positive: npt.NDArray[np.bool_],
+        probability: npt.NDArray[np.floating],
+        most_probable: npt.NDArray[np.bool_],
+        weights: npt.NDArray[np.floating] | None,
+    ) -> _OneClass:
+        counts = np.ones(len(positive)) if weights is None else np.asarray(weights, np.float64)
+        return cls(positive, probability, most_probable, counts)
+
+
+def _best_cut(one: _OneClass, goal: Goal) -> tuple[float, float] | None:
     """The threshold of `fit_threshold`, and by how much the goal is better with it."""
-    others = np.flatnonzero(~most_probable)
-    order = others[np.argsort(-probability[others], kind="stable")]
-    ranked = probability[order].astype(np.float64)
-    counts = np.ones(len(positive)) if weights is None else np.asarray(weights, np.float64)
-    right = counts * positive
-    hits = right[most_probable].sum() + np.cumsum(np.append(0.0, right[order]))
-    called = counts[most_probable].sum() + np.cumsum(np.append(0.0, counts[order]))
-    score = _score(goal, hits, called, float(right.sum()), float((counts * ~positive).sum()))
+    others = np.flatnonzero(~one.most_probable)
+    order = others[np.argsort(-one.probability[others], kind="stable")]
+    ranked = one.probability[order].astype(np.float64)
+    right = one.counts * one.positive
+    hits = right[one.most_probable].sum() + np.cumsum(np.append(0.0, right[order]))
+    called = one.counts[one.most_probable].sum() + np.cumsum(np.append(0.0, one.counts[order]))
+    wrong = one.counts * ~one.positive
+    score = _score(goal, hits, called, float(right.sum()), float(wrong.sum()))
     # A cut between equal probabilities cannot be made.
     possible = np.concatenate([[True], ranked[1:] != ranked[:-1], [True]])[: len(score)]
     best = int(np.argmax(np.where(possible, score, -1.0)))
@@ -165,37 +181,25 @@ def _score(goal: Goal, hits: Floats, called: Floats, positives: float, negatives
 
 
 def _certain(
+    one: _OneClass,
     threshold: float,
-    positive: npt.NDArray[np.bool_],
-    probability: npt.NDArray[np.floating],
-    most_probable: npt.NDArray[np.bool_],
     goal: Goal,
-    weights: npt.NDArray[np.floating] | None,
     groups: npt.NDArray[np.integer] | None,
     margin: float,
 ) -> bool:
     """Whether what a threshold is worth is more than so many standard errors above nothing."""
     if groups is None:
         raise ValueError("a margin needs groups")
-    counts = np.ones(len(positive)) if weights is None else np.asarray(weights, np.float64)
-    numbers = np.unique(groups, return_inverse=True)[1]
-    n_groups = int(numbers.max()) + 1
+    group = np.unique(groups, return_inverse=True)[1]
+    called = (one.most_probable, one.most_probable | (one.probability >= threshold))
+    kinds = [one.positive, ~one.positive, *(some & one.positive for some in called), *called]
+    sums = np.stack([np.bincount(group, one.counts * kind) for kind in kinds])
 
-    def by_group(kept: npt.NDArray[np.bool_]) -> Floats:
-        return np.bincount(numbers, counts * kept, n_groups).astype(np.float64)
+    def worth(weights: Floats) -> Floats:
+        totals = sums @ weights
+        before, after = _score(goal, totals[2:4], totals[4:6], totals[0], totals[1])
+        return np.array([after - before])
 
-    called = [most_probable, most_probable | (probability >= threshold)]
-    sums = np.stack(
-        [by_group(positive), by_group(~positive)]
-        + [by_group(some & also) for some in called for also in (positive, np.ones_like(positive))]
-    )
-    rng = np.random.default_rng(0)
-    worth = []
-    for _ in range(_DRAWS):
-        drawn = sums[:, rng.integers(0, n_groups, n_groups)].sum(axis=1)
-        before, after = (
-            _score(goal, drawn[at : at + 1], drawn[at + 1 : at + 2], drawn[0], drawn[1])[0]
-            for at in (2, 4)
-        )
-        worth.append(after - before)
-    return bool(np.mean(worth) > margin * np.std(worth))
+    draws = bootstrap(worth, np.arange(sums.shape[1]), _DRAWS, seed=0)
+    # A single group shows no spread.
+    return not len(draws) or bool(draws.mean() > margin * draws.std())
