@@ -122,5 +122,7 @@ def test_parts_need_what_they_learn_from(
 
 
 def test_parts_must_make_up_the_region(spec: TrainSpec) -> None:
+    stages: list[str] = []
     with pytest.raises(UsageError, match="5 x 5 parts"):
-        train(spec.model_copy(update={"parts": 5}))
+        train(spec.model_copy(update={"parts": 5}), lambda progress: stages.append(progress.stage))
+    assert "encode" not in stages  # before any slide is read

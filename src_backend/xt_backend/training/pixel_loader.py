@@ -14,7 +14,6 @@ from xt_backend.model import ModelCard
 
 from .fields import WHITENING_TOKENS
 from .loader import Loader
-from .parts import check_parts
 from .pixels import PixelField, Pixels, RegionStream
 from .streams import TwoStreams
 from .truth import Source, read_truth
@@ -76,7 +75,6 @@ class PixelLoader(Loader):
         if not self.spec.parts:
             return torch.from_numpy(self.encoder.encode(pixels))
         encoder = self.model.region_encoder
-        check_parts(self.spec, encoder.tokens_per_region)
         streams = TwoStreams(encoder, self.encoder.device, checkpoints=False, parts=self.spec.parts)
         with torch.no_grad():
             return streams.encode(pixels)

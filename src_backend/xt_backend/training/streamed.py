@@ -28,7 +28,7 @@ from .fields import WHITENING_TOKENS, white_view
 from .judging import Judged, judge
 from .learner import Backward, StepOutcome
 from .losses import class_weights, heads_loss
-from .parts import check_parts, parts_loss
+from .parts import parts_loss
 from .pixel_judging import PixelJudged, judge_pixels
 from .pixel_metrics import mean_dice
 from .pixels import Change, PixelField, RegionStream, Rows
@@ -66,7 +66,6 @@ class StreamedLearner:
         weights = torch.from_numpy(np.concatenate([one.truth.weights for one in self.train]))
         self._by_class = class_weights(soft, weights, spec.class_balance).to(model.device)
         self._encoder = BatchEncoder(model.region_encoder, self.device)
-        check_parts(spec, model.card.tokens_per_region)
         self._streams = TwoStreams(
             model.region_encoder,
             self.device,

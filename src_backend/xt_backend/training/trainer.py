@@ -29,6 +29,7 @@ from .judging import Judged, judge
 from .labels import LabelledSlide
 from .learner import Learner
 from .loader import Loader
+from .parts import check_parts
 from .pixel_judging import PixelJudged, judge_pixels
 from .pixel_loader import PixelLoader
 from .pixels import PixelField
@@ -266,6 +267,7 @@ def new_model(spec: TrainSpec, examples: Examples, stain: StainInfo | None = Non
 
     Raises:
         ModelError: Region encoder or context cannot be built.
+        UsageError: There can be no such model, or it has no such parts.
     """
     region_encoder = build_region_encoder(
         spec.region_encoder,
@@ -276,6 +278,7 @@ def new_model(spec: TrainSpec, examples: Examples, stain: StainInfo | None = Non
         weights=spec.weights,
         offline=True if spec.offline else None,
     )
+    check_parts(spec, region_encoder.tokens_per_region)
     region_encoder.round_to_half()
     card = first_card(spec, examples.classes, examples.colors, region_encoder, stain)
     return XT(card, region_encoder, generator=torch.Generator().manual_seed(spec.seed))
