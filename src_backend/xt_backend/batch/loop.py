@@ -47,7 +47,12 @@ def run_tasks(
     """
     stopped: dict[int, Stopped] = {}
     ended = False
-    waiting = {task.slide_id: task for task in tasks}
+    reached = 0
+
+    def stop(task: Task, how: Stopped) -> None:
+        stopped[task.source.row] = how
+        table.add(stopped_row(task, how))
+
     report.write("running", {})
     try:
         for task in tasks:
@@ -60,10 +65,9 @@ def run_tasks(
             except Interrupted as interrupted:
                 ended = True
                 outcome, how = recover(task), interrupted.how
-            del waiting[task.slide_id]
+            reached += 1
             if outcome is None:
-                stopped[task.source.row] = how
-                table.add(stopped_row(task, how))
+                stop(task, how)
             else:
                 report.take(outcome)
                 table.add(outcome.row)
@@ -72,12 +76,9 @@ def run_tasks(
                 table.write()
                 report.write("running", {})
     except BaseException:
-        left = [task for task in waiting.values() if not table.is_done(task.slide_id)]
-        for task in left:
-            in_hand = task is next(iter(waiting.values()))
-            how = Stopped.INTERRUPTED if in_hand else Stopped.NOT_STARTED
-            stopped[task.source.row] = how
-            table.add(stopped_row(task, how))
+        for place, task in enumerate(tasks[reached:]):
+            if not table.is_done(task.slide_id):
+                stop(task, Stopped.NOT_STARTED if place else Stopped.INTERRUPTED)
         # The error that ends the batch is the one to be told.
         with contextlib.suppress(OutputError):
             table.write()
