@@ -173,7 +173,7 @@ class DirectTiles:
         data = _bytes_of(file, layout, index)
         if data is None:
             return False
-        with self.decoding:
+        with self.decoding.running():
             known = layout.jpeg.signature(data) in self._known[level]
             good = known and layout.jpeg.decode(data, out)
         if not good:

@@ -190,7 +190,7 @@ class Pixels:
         self, level: int, x: int, y: int, width: int, height: int
     ) -> tuple[Rgb, Cover]:
         step = int(self.levels[level].downsample)
-        with self._openslide:
+        with self._openslide.running():
             image = self._handle.read(level, (x * step, y * step), (width, height))
         return self._composite(image)
 
@@ -224,7 +224,7 @@ class Pixels:
         right = min(left + _TILE, geometry.width_px)
         lower = min(top + _TILE, geometry.height_px)
         location = (round(x * geometry.downsample), round(y * geometry.downsample))
-        with self._openslide:
+        with self._openslide.running():
             image = self._handle.read(level, location, (right + 1 - x, lower + 1 - y))
         image = image.crop((left - x, top - y, right - x, lower - y))
         # The outermost px of the slide stay so. The fraction takes at most half of them per axis;

@@ -280,7 +280,7 @@ class Reader:
 
     def _place(self, strip: Strip, raw: Pixels, out: Pixels) -> None:
         rows = slice(strip.row, strip.row + strip.n_rows)
-        with self._resampling:
+        with self._resampling.running():
             out[rows] = resample(raw, self._plan, strip.window, self._size, strip.n_rows)
 
     def _check_open(self) -> None:

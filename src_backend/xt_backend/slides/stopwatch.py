@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from types import TracebackType
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 __all__ = ["Stopwatch"]
 
 
 class Stopwatch:
-    """Counts what is done in its ``with`` blocks, one of them a thread at a time.
+    """Counts what any number of threads do while it is `running` for them.
 
     Attributes:
         seconds: So far, summed over the threads.
@@ -19,18 +20,14 @@ class Stopwatch:
     def __init__(self) -> None:
         self.seconds = 0.0
         self._lock = threading.Lock()
-        self._own = threading.local()
 
-    def __enter__(self) -> Stopwatch:
-        self._own.began = time.perf_counter()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        taken = time.perf_counter() - self._own.began
-        with self._lock:
-            self.seconds += taken
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count the time until the end of a ``with`` block."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            taken = time.perf_counter() - began
+            with self._lock:
+                self.seconds += taken
