@@ -181,28 +181,12 @@ def mamba_kernel(device: str, length: int) -> Rows:
 
 def whole_slide(name: str, net: RegionEncoder, device: str, side_px: int) -> Rows:
     """From a slide to features: how long the device waits for pixels."""
-    import tifffile
-
+    from xt_backend.bench.noise_slide import MPP, noise_slide
     from xt_backend.config import FeatureOptions
     from xt_backend.engine import collect, prepare
 
     with tempfile.TemporaryDirectory(prefix="check-cuda-") as folder:
-        path = Path(folder, "noise.tiff")
-        tiles = regions(64)
-        n = side_px // SIDE
-        order = np.random.default_rng(0).integers(0, len(tiles), n * n)
-        with tifffile.TiffWriter(path, bigtiff=True) as tiff:
-            tiff.write(
-                (tiles[i] for i in order),
-                shape=(n * SIDE, n * SIDE, 3),
-                dtype=np.uint8,
-                tile=(SIDE, SIDE),
-                photometric="ycbcr",
-                compression="jpeg",
-                metadata=None,
-                resolution=(20000, 20000),
-                resolutionunit="CENTIMETER",
-            )
+        path = noise_slide(Path(folder), side_px)
         chosen = choose_device(device)
         for workers in (2, 8):
             options = FeatureOptions(tissue="all", use_cache=False, workers=workers)
@@ -210,10 +194,10 @@ def whole_slide(name: str, net: RegionEncoder, device: str, side_px: int) -> Row
             encoder.encode(regions(64))
             encoder.seconds = 0.0
             started = time.perf_counter()
-            with prepare(path, 0.5, SIDE, options).slide:
+            with prepare(path, MPP, SIDE, options).slide:
                 pass  # what is done once a slide is not the reader's fault
             before = time.perf_counter() - started
-            prepared = prepare(path, 0.5, SIDE, options)
+            prepared = prepare(path, MPP, SIDE, options)
             started = time.perf_counter()
             with prepared.slide:
                 found = collect(prepared, encoder, options)
