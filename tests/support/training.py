@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xt_backend.training import TrainSpec
 
-__all__ = ["tiny_training"]
+if TYPE_CHECKING:
+    from xt_backend.engine import Device
+    from xt_backend.training.examples import Examples
+    from xt_backend.training.pixel_loader import PixelLoader
+
+__all__ = ["begin_on_pixels", "tiny_training"]
 
 TINY: dict[str, Any] = {
     "region_encoder": "test_resnet",
@@ -28,3 +33,17 @@ TINY: dict[str, Any] = {
 def tiny_training(slides: Path, out: Path, **changes: Any) -> TrainSpec:
     """A training of seconds on slides of 1 um/px, with other settings where `changes` say so."""
     return TrainSpec(**{"slides": slides, "out": out, **TINY, **changes})
+
+
+def begin_on_pixels(spec: TrainSpec, device: Device) -> tuple[Examples, PixelLoader]:
+    """What there is before the first step: the examples, and what loads them for a new model."""
+    from xt_backend.engine import BatchEncoder
+    from xt_backend.training.examples import read_examples
+    from xt_backend.training.pixel_loader import PixelLoader
+    from xt_backend.training.trainer import new_model
+
+    examples = read_examples(spec)
+    model = new_model(spec, examples)
+    encoder = BatchEncoder(model.region_encoder, device)
+    n_slides = len(examples.slides)
+    return examples, PixelLoader(model, encoder, spec, lambda progress: None, n_slides, [])

@@ -10,18 +10,16 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from support.training import tiny_training
+from support.training import begin_on_pixels, tiny_training
 
-from xt_backend.engine import BatchEncoder, Device
+from xt_backend.engine import Device
 from xt_backend.errors import LossNotFiniteError, UsageError
 from xt_backend.model import XT, build_region_encoder, load_model
 from xt_backend.training import EvaluateSpec, TrainSpec, evaluate, train
 from xt_backend.training.annotations import pair_slides
 from xt_backend.training.augment import View, shift
 from xt_backend.training.batch import Batch, decode
-from xt_backend.training.describe import first_card
 from xt_backend.training.draw import Draw
-from xt_backend.training.examples import read_examples
 from xt_backend.training.losses import heads_loss
 from xt_backend.training.pixel_loader import PixelLoader
 from xt_backend.training.streamed import StreamedLearner
@@ -46,16 +44,11 @@ def spec(slides_folder: Path, tmp_path: Path) -> TrainSpec:
 
 def make_learner(spec: TrainSpec, **changes: Any) -> StreamedLearner:
     spec = spec.model_copy(update=changes)
-    examples = read_examples(spec)
-    encoder = build_region_encoder(spec.region_encoder, region_px=64, weights="random")
-    card = first_card(spec, examples.classes, examples.colors, encoder)
-    model = XT(card, encoder, generator=torch.Generator().manual_seed(0))
-    batches = BatchEncoder(model.region_encoder, CPU)
-    loader = PixelLoader(model, batches, spec, lambda progress: None, 5, [])
+    examples, loader = begin_on_pixels(spec, CPU)
     train_fields = loader.load(examples.slides[:3], "training")
     val = loader.load(examples.slides[3:], "validation")
     loader.fit_whitening(train_fields)
-    return StreamedLearner(model, train_fields, val, spec, CPU)
+    return StreamedLearner(loader.model, train_fields, val, spec, CPU)
 
 
 def gradients(model: XT) -> dict[str, torch.Tensor]:

@@ -7,18 +7,15 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from support.training import tiny_training
+from support.training import begin_on_pixels, tiny_training
 from torch import Tensor, nn
 
-from xt_backend.engine import BatchEncoder, Device
+from xt_backend.engine import Device
 from xt_backend.errors import UsageError
 from xt_backend.model import XT, build_region_encoder, load_model
 from xt_backend.training import TrainSpec, train
 from xt_backend.training.appearance import turn_pixels
-from xt_backend.training.describe import first_card
-from xt_backend.training.examples import read_examples
 from xt_backend.training.parts import parts_loss, pool_parts
-from xt_backend.training.pixel_loader import PixelLoader
 from xt_backend.training.pixels import PixelField
 from xt_backend.training.streams import TwoStreams
 
@@ -35,13 +32,8 @@ def spec(slides_folder: Path, tmp_path: Path) -> TrainSpec:
 
 def a_field(spec: TrainSpec) -> tuple[XT, PixelField]:
     """The slide whose border between the classes is at x = 192 px, in regions of 96 px."""
-    examples = read_examples(spec)
-    encoder = build_region_encoder(spec.region_encoder, region_px=96, weights="random")
-    card = first_card(spec, examples.classes, examples.colors, encoder)
-    model = XT(card, encoder, generator=torch.Generator().manual_seed(0))
-    batches = BatchEncoder(model.region_encoder, CPU)
-    loader = PixelLoader(model, batches, spec, lambda progress: None, 1, [])
-    return model, loader.load(examples.slides[1:2], "training")[0]
+    examples, loader = begin_on_pixels(spec, CPU)
+    return loader.model, loader.load(examples.slides[1:2], "training")[0]
 
 
 @pytest.fixture
