@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from xt_backend.wording import counted
+from xt_backend.wording import counted, on_one_line
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,12 @@ def test_one_is_no_plural(n: int, said: str) -> None:
 
 def test_some_plurals_are_not_made_by_an_s() -> None:
     assert [counted(n, "class", "classes") for n in (1, 2)] == ["1 class", "2 classes"]
+
+
+def test_a_message_is_one_line_and_can_be_made_so_twice() -> None:
+    said = on_one_line("C:\\new\r\n\x1b[2Jø\u2028\u202e\udce9.svs")
+    assert said == "C:\\new\\r\\n\\x1b[2Jø\\u2028\\u202e\\udce9.svs"
+    assert on_one_line(said) == said
 
 
 def test_no_message_leaves_the_plural_to_the_reader(checkout: Path) -> None:

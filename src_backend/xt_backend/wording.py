@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["counted"]
+import unicodedata
+
+__all__ = ["counted", "on_one_line"]
+
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\0"}
+# Control characters, lone surrogates, line and paragraph separators.
+_INVISIBLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_TURNS_TEXT = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f")
 
 
 def counted(n: int, one: str, many: str = "") -> str:
@@ -14,3 +21,23 @@ def counted(n: int, one: str, many: str = "") -> str:
         many: The noun for any other number; `one` with an s when empty.
     """
     return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def on_one_line(text: str) -> str:
+    r"""The text with characters that cannot be seen, or turn others around, written as escapes.
+
+    A line break becomes the two characters ``\`` and ``n``. Backslashes stay as they are, so that
+    it does no harm to do it twice.
+    """
+    return "".join(_escape(char) for char in text)
+
+
+def _escape(char: str) -> str:
+    if char in _SHORT:
+        return _SHORT[char]
+    if unicodedata.category(char) not in _INVISIBLE and char not in _TURNS_TEXT:
+        return char
+    code = ord(char)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

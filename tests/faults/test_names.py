@@ -9,7 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.cli import rows
+from rich.progress import Progress
+from support.annotations import write_annotations
+from support.cli import Call, rows
+
+from xt_backend.cli import console
 
 pytestmark = pytest.mark.skipif(
     sys.platform in ("win32", "darwin"), reason="names are always Unicode there"
@@ -45,3 +49,34 @@ def test_any_name_is_scored_and_printed(
     code, out, err = napari_xt("info", slide)
     assert code == 0, err
     assert shown.split(":")[0] in out
+
+
+def test_no_command_breaks_a_line_in_a_name(
+    call: Call, tissue_slide: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    slides = tmp_path / "slides"
+    slides.mkdir()
+    for name in ("a", "b\nc"):
+        (slides / f"{name}.tiff").write_bytes(tissue_slide.read_bytes())
+        write_annotations(slides / f"{name}.geojson", [("normal", (256, 256, 768, 768))])
+    (slides / "b\nc.tiff").write_bytes(b"no slide")
+    done = call("evaluate", "--model", tiny_model, "--slides", slides, "--bootstrap", "0")
+    assert done.returncode == 3, done.stderr
+    assert "b\\nc.tiff: FAILED: " in done.stdout
+    write_annotations(slides / "b\nc.geojson", [("other", (256, 256, 768, 768))])
+    out = tmp_path / "m.safetensors"
+    for more in (
+        ("evaluate", "--model", tiny_model),
+        ("train", "--classes", "normal", "--out", out),
+    ):
+        done = call(*more, "--slides", slides)
+        assert done.returncode == 2, done.stderr
+        assert "b\\nc" in done.stderr, more
+
+
+def test_a_bar_is_one_line() -> None:
+    with Progress(console._DescriptionColumn(), disable=True) as bar:
+        bar.add_task("[bold]b\nc.tiff", total=1)
+        (column,) = bar.columns
+        assert isinstance(column, console._DescriptionColumn)
+        assert column.render(bar.tasks[0]).plain == "[bold]b\\nc.tiff"

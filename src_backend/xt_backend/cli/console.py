@@ -22,7 +22,10 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
+
+from xt_backend.wording import on_one_line
 
 from .progress_lines import ProgressLines
 
@@ -34,6 +37,7 @@ __all__ = [
     "print_json",
     "progress_bar",
     "say",
+    "say_table",
     "survive_any_text",
     "want_json",
     "warn",
@@ -63,22 +67,32 @@ def survive_any_text() -> None:
 
 def say(text: str) -> None:
     """Print a line for people on stdout."""
-    print(text)
+    print(on_one_line(text))
+
+
+def say_table(text: str) -> None:
+    """Print lines for people on stdout."""
+    for line in text.split("\n"):
+        say(line)
 
 
 def note(text: str) -> None:
     """Print a line for people on stderr."""
-    _err.print(Text(text))
+    _err.print(Text(on_one_line(text)))
 
 
 def warn(text: str) -> None:
     """Print a warning on stderr."""
-    _err.print(Text(f"Warning: {text}", style="bold yellow" if _err.is_terminal else ""))
+    _print_marked(f"Warning: {text}", "bold yellow")
 
 
 def complain(text: str) -> None:
     """Print an error on stderr."""
-    _err.print(Text(f"Error: {text}", style="bold red" if _err.is_terminal else ""))
+    _print_marked(f"Error: {text}", "bold red")
+
+
+def _print_marked(text: str, style: str) -> None:
+    _err.print(Text(on_one_line(text), style=style if _err.is_terminal else ""))
 
 
 def print_json(value: Any) -> None:
@@ -89,6 +103,13 @@ def print_json(value: Any) -> None:
     except UnicodeEncodeError:  # its own escapes, which readers of JSON understand
         text = json.dumps(value, indent=1, allow_nan=False)
     print(text)
+
+
+class _DescriptionColumn(ProgressColumn):
+    """What is being done; names may look like markup or hold line breaks."""
+
+    def render(self, task: Task) -> Text:
+        return Text(on_one_line(task.description))
 
 
 class _RateColumn(ProgressColumn):
@@ -136,7 +157,7 @@ def progress_bar() -> Iterator[Bars]:
         return
     with Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),  # names may look like markup
+        _DescriptionColumn(Column(no_wrap=True)),
         BarColumn(),
         MofNCompleteColumn(),
         _RateColumn(),

@@ -48,7 +48,7 @@ class RunBar:
 
         if isinstance(event, RunPlanned):
             self._drop()
-            self._regions = self._bar.add_task(_shown(task), total=event.n_regions)
+            self._regions = self._bar.add_task(task.name, total=event.n_regions)
         elif isinstance(event, RegionsScored | RegionsDecoded) and self._regions is not None:
             # Only what was selected is decoded, and of that only what could be read.
             waits = event.stage == "decode"
@@ -57,7 +57,7 @@ class RunBar:
                 completed=0 if waits else event.done,
                 total=event.total,
                 rate=0.0 if waits else event.regions_per_s,
-                description=f"{_shown(task)} {_STAGES[event.stage]}".rstrip(),
+                description=f"{task.name} {_STAGES[event.stage]}".rstrip(),
             )
 
     def on_outcome(self, task: Task, outcome: Outcome) -> None:
@@ -76,13 +76,7 @@ class RunBar:
 def tell_problems(task: Task, outcome: Outcome) -> None:
     """Say on stderr what was wrong with the region store of a slide."""
     for problem in outcome.problems:
-        note(f"{_shown(task)}: {problem}")
-
-
-def _shown(task: Task) -> str:
-    from xt_backend.outputs import visible
-
-    return visible(task.name)
+        note(f"{task.name}: {problem}")
 
 
 @contextmanager

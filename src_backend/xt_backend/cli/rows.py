@@ -34,18 +34,17 @@ def show_run(run: Run, inputs: Inputs, out: Path, json: bool) -> None:
         json: As one JSON object; warnings then go to stderr.
     """
     from xt_backend.engine import peak_memory_bytes
-    from xt_backend.outputs import slide_values, visible
+    from xt_backend.outputs import slide_values
 
     if not json:
-        for line in _lines(run):
+        for line in (*_lines(run), *_headline(run, out)):
             say(line)
-        say(_headline(run, out))
         if text := time_spent(run.seconds):
             note(text)
         return
     for row in run.rows:
         if text := _warning(row):
-            warn(f"{visible(row.slide)}: {text}")
+            warn(f"{row.slide}: {text}")
     print_json(
         {
             "out": str(out),
@@ -106,16 +105,14 @@ def summary(row: SlideRow) -> str:
 
 def _lines(run: Run) -> Iterator[str]:
     """One line a slide that was begun, and one for its warning."""
-    from xt_backend.outputs import visible
-
     for row in run.rows:
         how = run.stopped.get(row.row)
         if how is Stopped.NOT_STARTED:
             continue
         if how is not None:
-            yield f"{visible(row.slide)}: interrupted"
+            yield f"{row.slide}: interrupted"
             continue
-        yield f"{visible(row.slide)}: {summary(row)}"
+        yield f"{row.slide}: {summary(row)}"
         if text := _warning(row):
             yield f"  Warning: {text}"
 
@@ -124,11 +121,10 @@ def _warning(row: SlideRow) -> str:
     return row.reason if row.status == SlideStatus.DONE else ""
 
 
-def _headline(run: Run, out: Path) -> str:
+def _headline(run: Run, out: Path) -> Iterator[str]:
     parts = [f"{n:,} {kind.replace('_', ' ')}" for kind, n in run.counts.items() if n]
     if n_warned := sum(bool(_warning(row)) for row in run.rows):
         parts.append(f"{counted(n_warned, 'warning')}")
-    said = f"{', '.join(parts)}. Table: {out / RunFile.SLIDES_CSV}"
+    yield f"{', '.join(parts)}. Table: {out / RunFile.SLIDES_CSV}"
     if run.interrupted:
-        said += "\nRun the same command again to go on."
-    return said
+        yield "Run the same command again to go on."

@@ -7,17 +7,14 @@ Invisible characters become backslash escapes (a line break ``\n`` becomes the t
 from __future__ import annotations
 
 import re
-import unicodedata
+
+from xt_backend.wording import on_one_line
 
 __all__ = ["escape_cell", "from_visible", "unescape_cell", "visible"]
 
 _FORMULA = frozenset("=+-@\uff1d\uff0b\uff0d\uff20")  # the wide forms count in spreadsheets too
-_SHORT = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\0"}
-_LONG = {escape: char for char, escape in _SHORT.items()}
+_LONG = {"\\\\": "\\", "\\n": "\n", "\\r": "\r", "\\t": "\t", "\\0": "\0"}
 _ESCAPE = re.compile(r"\\(?:[\\nrt0]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
-# Control characters, lone surrogates, line and paragraph separators.
-_INVISIBLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
-_TURNS_TEXT = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f")
 
 
 def escape_cell(text: str) -> str:
@@ -34,8 +31,8 @@ def unescape_cell(cell: str) -> str:
 
 
 def visible(text: str) -> str:
-    """The text with characters that cannot be seen, or turn others around, written as escapes."""
-    return "".join(_escape(char) for char in text)
+    """`on_one_line`, with backslashes doubled: `from_visible` takes it back."""
+    return on_one_line(text.replace("\\", "\\\\"))
 
 
 def from_visible(text: str) -> str:
@@ -46,17 +43,6 @@ def from_visible(text: str) -> str:
 def _is_formula(text: str) -> bool:
     # Apostrophes are counted off, so that a text that starts with one can be told apart.
     return text.lstrip("'")[:1] in _FORMULA
-
-
-def _escape(char: str) -> str:
-    if char in _SHORT:
-        return _SHORT[char]
-    if unicodedata.category(char) not in _INVISIBLE and char not in _TURNS_TEXT:
-        return char
-    code = ord(char)
-    if code < 0x100:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def _unescape(escape: str) -> str:

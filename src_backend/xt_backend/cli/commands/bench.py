@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..app import command
-from ..console import print_json, progress_bar, say
+from ..console import print_json, progress_bar, say, say_table
 from ..options import Json
 
 
@@ -47,8 +47,9 @@ def bench(
         known = list_benchmarks()
         if json:
             print_json({"benchmarks": list(known)})
-        else:
-            say("\n".join(known))
+            return
+        for name in known:
+            say(name)
         return
     spec = BenchSpec.checked(
         {
@@ -72,6 +73,6 @@ def bench(
     if json:
         print_json(report.to_dict())
         return
-    say(report.to_text())
+    say_table(report.to_text())
     if report.sections:
         say(f"Page: {report.page}")

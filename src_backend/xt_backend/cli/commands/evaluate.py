@@ -9,7 +9,7 @@ import typer
 
 from .. import options as flags
 from ..app import command
-from ..console import print_json, say
+from ..console import print_json, say, say_table
 from ..metrics import metrics_table, pixels_table
 from ..progress import stage_bars
 
@@ -105,9 +105,9 @@ def evaluate(
         for slide, reason in report.failed.items():
             say(f"{slide}: FAILED: {reason}")
         if report.pixels is not None:
-            say(pixels_table(report.pixels, report.region_only_pixels))
+            say_table(pixels_table(report.pixels, report.region_only_pixels))
         unit = "region" if spec.labels is None else "slide"
-        say(metrics_table(report.context, report.region_only, unit))
+        say_table(metrics_table(report.context, report.region_only, unit))
         if spec.out is not None:
             say(f"Files: {spec.out}")
     return 0 if report.complete else 3

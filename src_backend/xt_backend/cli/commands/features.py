@@ -109,7 +109,6 @@ def features(
     }
     chosen, own = flags.merge_options(FeatureOptions, config, given, _Own)
     from xt_backend.batch import FeatureBatch
-    from xt_backend.outputs import visible
 
     batch = FeatureBatch(inputs, own.encoder, own.out, chosen)
     note(f"device: {batch.device.name}, {batch.device.precision} ({batch.device.reason})")
@@ -119,7 +118,7 @@ def features(
         shown = bar.add_task("features", total=None)
         run = batch.run(
             lambda task, done, total: bar.update(
-                shown, completed=done, total=total, description=visible(task.name)
+                shown, completed=done, total=total, description=task.name
             ),
             tell_problems,
             stop,

@@ -145,6 +145,4 @@ def _plain(value: Any) -> str:
         return ", ".join(f"{key} {item:g}" for key, item in value.items()) + " um/px"
     if value is None or value == "":
         return "-"
-    from xt_backend.outputs import visible
-
-    return visible(str(value))
+    return str(value)

@@ -118,13 +118,11 @@ def score(
 
 
 def _show_plan(rows: list[dict[str, Any]], inputs: Inputs, json: bool) -> None:
-    from xt_backend.outputs import visible
-
     if json:
         print_json({"slides": rows, "passed_over": inputs.passed_over_values()})
         return
     for row in rows:
-        name = visible(row["slide"])
+        name = row["slide"]
         if row["status"] == SlideStatus.FAILED:
             say(f"{name}: cannot be scored: {row['reason']}")
             continue

@@ -11,7 +11,7 @@ from xt_backend.errors import UsageError
 
 from .. import options as flags
 from ..app import command
-from ..console import print_json, say
+from ..console import print_json, say, say_table
 from ..licence import encoder_licence
 from ..metrics import metrics_table, pixels_table
 from ..progress import stage_bars
@@ -187,9 +187,9 @@ def train(
     else:
         say(f"Trained on {n_train} slides; on {n_val} kept back:")
     if result.pixels is not None:
-        say(pixels_table(result.pixels, None))
+        say_table(pixels_table(result.pixels, None))
     unit = "slide" if spec.task == "slide" else "region"
-    say(metrics_table(result.context, result.region_only, unit))
+    say_table(metrics_table(result.context, result.region_only, unit))
     say(f"Licence of the region encoder: {encoder_licence(read_card(spec.out))}")
     say(f"Model: {spec.out}")
 
