@@ -25,6 +25,7 @@ from xt_backend.samples.classes import (
 )
 from xt_backend.samples.layout import Layout
 from xt_backend.samples.outlines import fill_outline
+from xt_backend.samples.qupath import annotation, collection_bytes
 
 __all__ = [
     "MASK_DOWNSAMPLE",
@@ -62,16 +63,13 @@ def annotation_features(layout: Layout, name: str) -> list[dict[str, Any]]:
         name: The slide's name; the features' ids depend on it.
     """
     return [
-        {
-            "type": "Feature",
-            "id": str(uuid.uuid5(_NAMESPACE, f"{name}/{label}")),
-            "geometry": _rounded(geometry),
-            "properties": {
-                "objectType": "annotation",
-                "name": label,
-                "classification": {"name": kind.name, "color": list(kind.rgb)},
-            },
-        }
+        annotation(
+            uuid.uuid5(_NAMESPACE, f"{name}/{label}"),
+            _rounded(geometry),
+            kind.name,
+            kind.color,
+            name=label,
+        )
         for kind, label, geometry in _classed(layout)
     ]
 
@@ -86,8 +84,7 @@ def _rounded(geometry: BaseGeometry) -> dict[str, Any]:
 
 def geojson_bytes(layout: Layout, name: str) -> bytes:
     """The annotation file of one slide."""
-    collection = {"type": "FeatureCollection", "features": annotation_features(layout, name)}
-    return json.dumps(collection, separators=(",", ":")).encode()
+    return collection_bytes(annotation_features(layout, name))
 
 
 def truth_mask(layout: Layout) -> npt.NDArray[np.uint8]:

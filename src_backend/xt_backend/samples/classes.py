@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from xt_backend.samples.qupath import rgb_of
+
 __all__ = ["CLASSES", "MASK_GLASS", "NEST", "NORMAL", "OTHER", "REACTIVE", "SampleClass"]
 
 MASK_GLASS = 0
@@ -30,7 +32,7 @@ class SampleClass:
     @property
     def rgb(self) -> tuple[int, int, int]:
         """Red, green and blue, 0 to 255."""
-        return (int(self.color[1:3], 16), int(self.color[3:5], 16), int(self.color[5:7], 16))
+        return rgb_of(self.color)
 
 
 NORMAL = SampleClass("normal", "#0072B2", 1, "stroma of a lobule without a nest")

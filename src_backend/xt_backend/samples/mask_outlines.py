@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import uuid
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from shapely.geometry.base import BaseGeometry
 
 from xt_backend.errors import AnnotationError
 from xt_backend.keys import DEFAULT_COLORS, PRODUCT
+from xt_backend.samples.qupath import annotation, collection_bytes
 
 __all__ = ["mask_geojson", "outline_of", "read_mask"]
 
@@ -89,28 +91,13 @@ def mask_geojson(
         )
     features = []
     names = list(dict.fromkeys(label for label in classes.values() if label))
-    for label, color in zip(names, _colors(len(names)), strict=True):
+    for label, color in zip(names, itertools.cycle(DEFAULT_COLORS), strict=False):
         wanted = [value for value, other in classes.items() if other == label]
         inside = np.isin(values, wanted)
         if not inside.any():
             continue
         outline = shapely.transform(outline_of(inside), lambda xy: xy * (scale_x, scale_y))
-        features.append(
-            {
-                "type": "Feature",
-                "id": str(uuid.uuid5(_NAMESPACE, f"{name}/{label}")),
-                "geometry": json.loads(shapely.to_geojson(outline)),
-                "properties": {
-                    "objectType": "annotation",
-                    "classification": {"name": label, "color": color},
-                },
-            }
-        )
-    collection = {"type": "FeatureCollection", "features": features}
-    return json.dumps(collection, separators=(",", ":")).encode()
-
-
-def _colors(n: int) -> list[list[int]]:
-    """Red, green and blue of n classes."""
-    palette = [DEFAULT_COLORS[index % len(DEFAULT_COLORS)] for index in range(n)]
-    return [[int(color[at : at + 2], 16) for at in (1, 3, 5)] for color in palette]
+        number = uuid.uuid5(_NAMESPACE, f"{name}/{label}")
+        geometry = json.loads(shapely.to_geojson(outline))
+        features.append(annotation(number, geometry, label, color))
+    return collection_bytes(features)
