@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,10 +41,12 @@ def open_view(slide: Path, run_dir: Path | None = None, *, show: bool = True) ->
     with open_slide(slide) as opened:  # before there is a window
         with_result = None if run_dir is None else find_result(run_dir, opened)
     import napari
+    from qtpy.QtWidgets import QApplication
 
     from napari_xt.dense_layers import dense_layers
     from napari_xt.reader import read_slide
     from napari_xt.slide_layers import PANEL, watch_viewer
+    from napari_xt.world import look_at_first_slide
 
     viewer = napari.Viewer(title=f"{PRODUCT}: {Path(slide).name}", show=show)
     watch_viewer(viewer)
@@ -55,6 +58,8 @@ def open_view(slide: Path, run_dir: Path | None = None, *, show: bool = True) ->
         panel.show_result(with_result)
         for data in dense_layers(Path(run_dir), with_result):
             panel.show_dense(data)
+    QApplication.processEvents()  # panel and columns take their room before the slide gets the rest
+    look_at_first_slide(viewer)
     return viewer
 
 
@@ -143,8 +148,10 @@ def save_screenshot(
         raise UsageError(f"A picture of {width_px} x {height_px} px", "Give a size above 0")
     from qtpy.QtCore import QEventLoop, QTimer
 
+    from napari_xt.world import look_at_first_slide
+
     viewer.window.resize(width_px, height_px)
-    QTimer.singleShot(PAINT_PATIENCE_MS // 2, viewer.reset_view)
+    QTimer.singleShot(PAINT_PATIENCE_MS // 2, partial(look_at_first_slide, viewer))
     loop = QEventLoop()
     QTimer.singleShot(PAINT_PATIENCE_MS, loop.quit)
     loop.exec_() if hasattr(loop, "exec_") else loop.exec()

@@ -13,13 +13,21 @@ from xt_backend.keys import PRODUCT
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    from napari import Viewer
     from napari.components import ViewerModel
     from napari.layers import Layer
 
     from napari_xt.pyramid import Pyramid
     from xt_backend.slides import SlideInfo
 
-__all__ = ["look_at_bounds", "show_scale_bar", "shown_mpp", "slide_frame", "use_mpp"]
+__all__ = [
+    "look_at_bounds",
+    "look_at_first_slide",
+    "show_scale_bar",
+    "shown_mpp",
+    "slide_frame",
+    "use_mpp",
+]
 
 _with_scale_bar: weakref.WeakSet[Any] = weakref.WeakSet()
 """Layer lists of viewers whose scale bar was switched on; it is the user's from then on."""
@@ -99,6 +107,18 @@ def slide_frame(slide: Layer, slide_mpp: tuple[float, float]) -> npt.NDArray[np.
 
 def _in_px(layer: Layer) -> bool:
     return all(str(unit) == "pixel" for unit in layer.units)
+
+
+def look_at_first_slide(viewer: Viewer) -> None:
+    """Bring the first slide's scanned part into view: napari fits before its columns are laid out.
+
+    Without slides, everything is brought into view.
+    """
+    viewer.reset_view()
+    slide = next((layer for layer in viewer.layers if pyramid_of(layer) is not None), None)
+    pyramid = pyramid_of(slide)
+    if slide is not None and pyramid is not None and pyramid.info.has_bounds:
+        look_at_bounds(viewer, slide, pyramid.info)
 
 
 def look_at_bounds(viewer: ViewerModel, slide: Layer, info: SlideInfo) -> None:

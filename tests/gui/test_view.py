@@ -91,6 +91,23 @@ def test_without_a_run_there_is_just_the_slide(viewers: list[Any], slide: Path) 
     assert viewer.window.dock_widgets
 
 
+def test_both_ends_of_a_wide_slide_are_in_view_beside_the_panel(
+    viewers: list[Any], tmp_path: Path, qtbot: Any
+) -> None:
+    image = np.full((256, 2048, 3), 230, np.uint8)
+    image[:, :64], image[:, -64:] = (255, 0, 0), (0, 0, 255)
+    viewer = open_view(write_slide(tmp_path / "wide.tiff", image))
+    viewers.append(viewer)
+
+    def shows_both_ends() -> bool:
+        shown = viewer.screenshot(canvas_only=True, flash=False)[..., :3].astype(int)
+        red, blue = shown[..., 0] - shown[..., 2] > 150, shown[..., 2] - shown[..., 0] > 150
+        # Not a sliver of either: as wide as it was drawn.
+        return min(part.any(axis=0).sum() for part in (red, blue)) >= 0.02 * shown.shape[1]
+
+    qtbot.waitUntil(shows_both_ends, timeout=30_000)
+
+
 def test_results_of_other_slides_are_refused(slide: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
