@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from support.slides import tissue_image, write_tiff_slide
 
 from xt_backend import Backend, RunFailed, RunFinished, RunPlanned, RunSpec
 from xt_backend.backend import process as process_module
+from xt_backend.backend.run_events import RunEvents
 from xt_backend.errors import BackendDiedError
 
 pytestmark = pytest.mark.timeout(120)
@@ -66,6 +67,44 @@ def test_events_that_nobody_takes_stop_the_run(backend: Backend, asked: RunSpec)
     *_, last = backend.submit(asked)
     assert isinstance(last, RunFinished)
     assert last.encoded_regions > 0
+
+
+def test_another_thread_may_leave_the_events(backend: Backend, asked: RunSpec) -> None:
+    """Whoever waits for the next event is not left waiting, and the run stops."""
+    events: Any = backend.submit(asked)
+    assert isinstance(next(events), RunPlanned)
+    more: list[Any] = []
+    waiting = threading.Thread(target=lambda: more.extend(events))
+    waiting.start()
+    events.close()
+    waiting.join(60)
+    assert not waiting.is_alive()
+    assert not known_runs(backend)
+    *_, last = backend.submit(asked)
+    assert isinstance(last, RunFinished)
+    assert last.encoded_regions > 0
+
+
+def test_closing_events_that_are_being_waited_for_stops_the_run() -> None:
+    waited_for, go_on, left = threading.Event(), threading.Event(), threading.Event()
+
+    def events() -> Generator[Any, None, None]:
+        waited_for.set()
+        go_on.wait(60)
+        yield "an event that nobody wants any more"
+        pytest.fail("the run went on")
+
+    run = RunEvents(events(), left.set)
+    taken: list[Any] = []
+    waiting = threading.Thread(target=lambda: taken.extend(run))
+    waiting.start()
+    assert waited_for.wait(60)
+    run.close()
+    assert left.is_set()
+    go_on.set()
+    waiting.join(60)
+    assert not waiting.is_alive()
+    assert taken == []
 
 
 def test_a_closed_backend_refuses(backend: Backend, asked: RunSpec) -> None:

@@ -50,17 +50,26 @@ class InProcessWorker:
         """Run in the caller's thread."""
         if self._closed:
             return closed_run(spec.run_id)
+        left = threading.Event()
         self._asked.begin(spec.run_id)
-        return RunEvents(self._events(spec), partial(self._asked.end, spec.run_id))
+        return RunEvents(self._events(spec, left), partial(self._leave, spec.run_id, left))
 
-    def _events(self, spec: RunSpec) -> Generator[Event, None, None]:
+    def _leave(self, run_id: str, left: threading.Event) -> None:
+        left.set()  # it may be going on in another thread
+        self._asked.end(run_id)
+
+    def _events(self, spec: RunSpec, left: threading.Event) -> Generator[Event, None, None]:
         from xt_backend.engine import Engine
 
         with self._lock:
             if self._engine is None:
                 self._engine = Engine()
             engine = self._engine
-        yield from engine.run(spec, lambda: self._closed or self._asked.cancelled(spec.run_id))
+
+        def cancelled() -> bool:
+            return self._closed or left.is_set() or self._asked.cancelled(spec.run_id)
+
+        yield from engine.run(spec, cancelled)
 
     def device(self, asked: str, precision: str) -> DeviceChoice:
         """Find out in the caller's thread."""

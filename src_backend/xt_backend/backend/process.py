@@ -93,6 +93,8 @@ class ProcessWorker:
             del self._runs[run_id]
             if run.sent and not run.ended:
                 self._send_quietly(Cancel(run_id))
+        # Another thread may still wait for the next event, and no more will come.
+        run.inbox.put(RunFailed(run_id, closed_error()))
 
     def device(self, asked: str, precision: str) -> DeviceChoice:
         """Ask the child; see `Backend.device`."""

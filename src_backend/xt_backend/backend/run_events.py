@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Generator, Iterator
 
 from xt_backend.engine.events import Event, RunFailed
@@ -11,7 +12,7 @@ __all__ = ["RunEvents", "closed_error", "closed_run"]
 
 
 class RunEvents(Iterator[Event]):
-    """Whoever leaves the events of a run before its end stops the run.
+    """Whoever leaves the events of a run before its end stops the run, from any thread.
 
     Args:
         events: Of a run that is handed over.
@@ -25,16 +26,25 @@ class RunEvents(Iterator[Event]):
     def __next__(self) -> Event:
         """The next event; waits for it."""
         try:
-            return next(self._events)
+            event = next(self._events)
         except BaseException:  # its end, too
             self.close()
             raise
+        if self._leave is None:  # another thread closed them meanwhile
+            self._events.close()
+            raise StopIteration
+        return event
 
     def close(self) -> None:
         """Want no more of them."""
         leave, self._leave = self._leave, None
-        if leave is not None:
-            self._events.close()
+        if leave is None:
+            return
+        try:
+            # Another thread may be waiting in them: it closes them when it has the next one.
+            with contextlib.suppress(ValueError):
+                self._events.close()
+        finally:
             leave()
 
     def __del__(self) -> None:
