@@ -24,7 +24,7 @@ import torch
 
 from xt_backend.engine.device import Device, choose_device
 from xt_backend.engine.encoder import BatchEncoder
-from xt_backend.engine.encoders import EncoderBackend, Way, make_backend, plain_backend, probe
+from xt_backend.engine.encoders import EncoderBackend, Way, make_backend, probe
 from xt_backend.engine.encoders.cuda import CudaBackend
 from xt_backend.engine.encoders.plain import TorchBackend
 from xt_backend.engine.encoders.probing import run_through
@@ -70,7 +70,7 @@ def same_numbers(name: str, net: RegionEncoder, device: str) -> Rows:
         found = run_through(backend, pixels)
         error = off(found[:32], truth)
         yield f"{name} {precision}: features against CPU fp32", error < most, f"off by {error:.2%}"
-        encoder = BatchEncoder(net, backend._device, backend)
+        encoder = BatchEncoder(net, Device(device, precision, "check"))
         alone = np.concatenate([encoder.encode(pixels[i : i + 1]) for i in range(3)])
         back = encoder.encode(pixels[::-1])[::-1]
         good = alone.tobytes() == found[:3].tobytes() and back.tobytes() == found.tobytes()
@@ -190,7 +190,7 @@ def whole_slide(name: str, net: RegionEncoder, device: str, side_px: int) -> Row
         chosen = choose_device(device)
         for workers in (2, 8):
             options = FeatureOptions(tissue="all", use_cache=False, workers=workers)
-            encoder = BatchEncoder(net, chosen, plain_backend(net, chosen))
+            encoder = BatchEncoder(net, chosen)
             encoder.encode(regions(64))
             encoder.seconds = 0.0
             started = time.perf_counter()

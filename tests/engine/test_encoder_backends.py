@@ -170,8 +170,9 @@ def test_openvino_gives_the_features_of_torch(net: RegionEncoder, openvino: Any)
     assert numerics["backend_version"]
 
 
-def test_openvino_gives_the_same_bytes_in_any_company(net: RegionEncoder, openvino: Any) -> None:
-    encoder = BatchEncoder(net, CPU, openvino)
+@pytest.mark.usefixtures("openvino")
+def test_openvino_gives_the_same_bytes_in_any_company(net: RegionEncoder, folder: Path) -> None:
+    encoder = BatchEncoder(net, CPU, Way("openvino", "fp32"), folder)
     pixels = regions(19)
     together = encoder.encode(pixels)
     alone = np.concatenate([encoder.encode(pixels[i : i + 1]) for i in range(19)])

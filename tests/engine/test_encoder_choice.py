@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from xt_backend.engine.encoders import (
     known_choice,
     probe,
 )
-from xt_backend.errors import DeviceError, OutputConflictError
+from xt_backend.errors import DeviceError, ModelError, OutputConflictError
 
 CPU = Device("cpu", "fp32", "test")
 TORCH, EXACT, HALF = Way("torch", "fp32"), Way("openvino", "fp32"), Way("openvino", "bf16")
@@ -126,7 +126,13 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choose, "openvino_precisions", lambda: ("fp32", "bf16"))
 
 
-def ask(pixels: Any, n_regions: int = 5000, what: str = "model", asked: str = "auto") -> Any:
+def ask(
+    pixels: Any,
+    n_regions: int = 5000,
+    what: str = "model",
+    asked: str = "auto",
+    sample: Callable[[int], Any] | None = None,
+) -> Any:
     return choose_way(
         None,  # type: ignore[arg-type]
         {"model": what},
@@ -134,7 +140,7 @@ def ask(pixels: Any, n_regions: int = 5000, what: str = "model", asked: str = "a
         asked,
         "auto",
         n_regions=n_regions,
-        sample=lambda n: pixels[:n],
+        sample=sample or (lambda n: pixels[:n]),
     )
 
 
@@ -148,8 +154,7 @@ def test_a_choice_is_remembered_for_this_model_only(backends: dict[Way, Any], pi
     assert ask(pixels) == chosen
     assert ask(pixels, n_regions=1) == chosen
     assert ask(pixels, n_regions=999, what="another").way == TORCH
-    with pytest.raises(KeyError):
-        ask(pixels, what="another")
+    assert "KeyError" in ask(pixels, what="another").reason  # that was tried anew
     folder = Path(platformdirs.user_config_dir("napari-xt", appauthor=False)) / "encoders"
     (kept,) = folder.iterdir()
     kept.write_text("{")
@@ -162,6 +167,23 @@ def test_few_regions_are_not_worth_a_choice(backends: dict[Way, Any], pixels: An
     assert ask(pixels, n_regions=999).way == TORCH
     assert ask(pixels[:5]).way == TORCH
     assert known_choice({"model": "model"}, CPU, "auto", "auto") is None
+
+
+@pytest.mark.usefixtures("installed", "backends")
+def test_what_is_odd_about_a_slide_is_not_the_end(pixels: Any) -> None:
+    def odd(n: int) -> Any:
+        raise ValueError(f"no {n} regions in a slide like this")
+
+    found = ask(pixels, sample=odd)
+    assert found.way == TORCH
+    assert "ValueError" in found.reason
+
+
+@pytest.mark.usefixtures("installed")
+def test_what_is_wrong_with_the_model_is_told(backends: dict[Way, Any], pixels: Any) -> None:
+    backends[TORCH] = ModelError("The weights do not fit")
+    with pytest.raises(ModelError, match="do not fit"):
+        ask(pixels)
 
 
 def test_without_the_extra_it_is_torch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,24 +260,6 @@ def test_a_broken_extra_changes_nothing_but_is_told(
     said = json.loads((tmp_path / "broken" / "run.json").read_text())["encoder"]
     assert said["way"]["backend"] == "torch"
     assert "broken" in said["reason"]
-
-
-def test_a_way_that_is_closed_when_it_is_needed_gives_way_to_torch(
-    tissue_slide: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plain = xt.score(tissue_slide, str(tiny_model), use_cache=False)
-    monkeypatch.setattr(
-        sys.modules["xt_backend.batch.score"],  # the package has a function of that name
-        "batch_choice",
-        lambda *args, **options: EncoderChoice(EXACT, "measured long ago"),
-    )
-
-    def closed(*args: object) -> Any:
-        raise OSError("cannot open shared object file")
-
-    monkeypatch.setattr("xt_backend.engine.encoding.make_backend", closed)
-    run = xt.score(tissue_slide, str(tiny_model), use_cache=False)
-    assert logits(run).tobytes() == logits(plain).tobytes()
 
 
 def test_why_a_backend_fails_is_told_without_its_text() -> None:

@@ -65,7 +65,7 @@ def score_configuration(
         model_sha256: Of its weights.
         device: Name of the device.
         precision: Of all but the region encoder.
-        encoder: What `unusual_way` says of the region encoder.
+        encoder: What `BatchEncoder.told` says of the region encoder.
     """
     return {
         "command": "score",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,17 +11,21 @@ from typing import Any
 from xt_backend.config import EncodingOptions
 from xt_backend.engine import (
     ENOUGH_REGIONS,
+    BatchEncoder,
     Device,
     EncoderChoice,
     Judge,
     Way,
     check_backend,
+    kept_encoders,
     known_choice,
     lattice_of,
     prepare,
     settle_encoder,
+    torch_instead,
+    usual_way,
 )
-from xt_backend.errors import StoreError, XTError
+from xt_backend.errors import DeviceError, StoreError
 from xt_backend.keys import RunFile
 from xt_backend.model import RegionEncoder, StainInfo
 from xt_backend.outputs import read_json
@@ -28,7 +33,9 @@ from xt_backend.slides import open_slide
 
 from .task import Task
 
-__all__ = ["Encodes", "batch_choice", "unusual_way"]
+__all__ = ["Encodes", "batch_encoder"]
+
+_log = logging.getLogger(__name__)
 
 _LOOKED_AT = 3
 """Slides that are tried until one can be read."""
@@ -53,16 +60,19 @@ class Encodes:
     load: Callable[[], tuple[RegionEncoder, Judge | None]]
 
 
-def batch_choice(
+def batch_encoder(
     encodes: Encodes,
     tasks: Sequence[Task],
     options: EncodingOptions,
     device: Device,
     out: Path | None,
     *,
-    try_out: bool = True,
-) -> EncoderChoice:
-    """The way to encode; a batch that is resumed goes on as it began.
+    dry_run: bool = False,
+) -> tuple[EncoderChoice, BatchEncoder | None]:
+    """The way to encode, for all of a batch, and the encoder that is known to compute so.
+
+    A batch that is resumed goes on as it began; a new one takes torch where what was chosen turns
+    out to be closed.
 
     Args:
         encodes: The encoder.
@@ -70,29 +80,61 @@ def batch_choice(
         options: Of the batch.
         device: Where it runs.
         out: Run directory.
-        try_out: False measures nothing.
+        dry_run: Measure nothing, and prepare nothing.
+
+    Returns:
+        The encoder is None for torch as usual, which is not worth a trial.
 
     Raises:
-        DeviceError: The backend that was asked for cannot be had.
+        DeviceError: The backend that was asked for, or with which the run began, cannot be had.
+        ModelError: The encoder's weights do not fit it.
     """
+    before = _began_with(options, device, out)
+    if before is None:
+        choice = _chosen(encodes, tasks, options, device, dry_run)
+        try:
+            return choice, _opened(encodes, choice.way, device, options, dry_run)
+        except DeviceError as error:
+            return torch_instead(choice, device, error), None
+    try:
+        check_backend(before.backend, device)
+        known = known_choice(encodes.what, device, options.encoder_backend, options.precision)
+        encoder = _opened(encodes, before, device, options, dry_run)
+    except DeviceError as error:
+        raise DeviceError(
+            f"The run in {out} began with {before} and goes on with nothing else: {error.cause}",
+            f"{error.way_out}, or choose another folder",
+        ) from error
+    if known is None or known.way != before:
+        known = EncoderChoice(before, "as this run began")
+    return known, encoder
+
+
+def _opened(
+    encodes: Encodes, way: Way, device: Device, options: EncodingOptions, dry_run: bool
+) -> BatchEncoder | None:
+    if way == usual_way(device):
+        return None
+    encoder = BatchEncoder(encodes.load()[0], device, way, kept_encoders(options))
+    if not dry_run:
+        encoder.prepare()
+    return encoder
+
+
+def _chosen(
+    encodes: Encodes,
+    tasks: Sequence[Task],
+    options: EncodingOptions,
+    device: Device,
+    dry_run: bool,
+) -> EncoderChoice:
+    """Known, or tried on the first slide that can be read."""
     asked = options.encoder_backend
     known = known_choice(encodes.what, device, asked, options.precision)
-    before = _way_of(out, device)
-    # What was asked for now comes first; the folder is then refused where it holds something else.
-    suits = before is not None and options.precision in ("auto", before.precision)
-    if asked == "auto" and before is not None and suits:
-        if before.backend == "openvino" and device.kind != "cpu":
-            check_backend(before.backend, device)
-        if known is not None and known.way == before:
-            return known
-        return EncoderChoice(before, "as this run began")
     if known is not None:
         return known
-    usual = EncoderChoice(
-        Way("torch", device.precision),
-        f"nothing was tried for fewer than {ENOUGH_REGIONS:,} regions",
-    )
-    for task in [task for task in tasks if not task.source.problem][: _LOOKED_AT * try_out]:
+    sound = [task for task in tasks if not task.source.problem]
+    for task in [] if dry_run else sound[:_LOOKED_AT]:
         own = task.own_options(options)
         try:
             if asked == "auto" and _most_regions(task, own, encodes) * len(tasks) < ENOUGH_REGIONS:
@@ -100,35 +142,36 @@ def batch_choice(
             prepared = prepare(
                 task.source.path, encodes.model_mpp, encodes.region_px, own, encodes.stain
             )
-        except XTError:
-            continue  # told in its row
+        except Exception:
+            _log.debug("a slide cannot be tried", exc_info=True)  # told in its row
+            continue
         with prepared.slide:
             n_regions = len(prepared.cells) * len(tasks)
             if not len(prepared.cells) or (asked == "auto" and n_regions < ENOUGH_REGIONS):
                 continue
             net, judge = encodes.load()
             return settle_encoder(net, encodes.what, device, own, prepared, n_regions, judge)
-    return usual
+    return EncoderChoice(
+        usual_way(device), f"nothing was tried for fewer than {ENOUGH_REGIONS:,} regions"
+    )
 
 
-def unusual_way(choice: EncoderChoice, device: Device) -> dict[str, Any]:
-    """What a configuration says of the way to encode: nothing where it is torch as usual."""
-    if choice.way == Way("torch", device.precision):
-        return {}
-    return {"encoder": choice.way.to_dict()}
-
-
-def _way_of(out: Path | None, device: Device) -> Way | None:
-    """How the run in a folder encodes; None where there is none that can be read."""
+def _began_with(options: EncodingOptions, device: Device, out: Path | None) -> Way | None:
+    """How the run in a folder encodes; None where there is none that can go on so."""
     if out is None or not (out / RunFile.RUN_JSON).is_file():
         return None
     try:
         configuration = read_json(out / RunFile.RUN_JSON)["configuration"]
-        if "encoder" not in configuration:
-            return Way("torch", device.precision)
-        return Way.from_dict(configuration["encoder"])
+        if "encoder" in configuration:
+            way = Way.from_dict(configuration["encoder"])
+        else:
+            way = usual_way(device)
     except (StoreError, KeyError, TypeError, ValueError):
         return None  # refused in a moment, with a reason
+    # What is asked for now comes first: the folder is then refused where it holds something else.
+    asked = options.encoder_backend
+    suits = asked == "auto" or asked == way.backend == "openvino"
+    return way if suits and options.precision in ("auto", way.precision) else None
 
 
 def _most_regions(task: Task, options: EncodingOptions, encodes: Encodes) -> int:

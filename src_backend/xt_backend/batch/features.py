@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from xt_backend.config import FeatureOptions, check_stride
-from xt_backend.engine import Prepared, Stages, choose_device, collect, open_encoder, prepare
+from xt_backend.engine import BatchEncoder, Prepared, Stages, choose_device, collect, prepare
 from xt_backend.keys import Encoding, RunFile, SlideStatus, Stopped
 from xt_backend.model import build_region_encoder
 from xt_backend.outputs import FeatureTable, SlideRow, write_features_h5
 from xt_backend.slides.reading import wants_direct
 
 from .configuration import plain_options
-from .encoding import Encodes, batch_choice, unusual_way
+from .encoding import Encodes, batch_encoder
 from .folder import RunFolder
 from .inputs import read_inputs
 from .loop import run_tasks
@@ -67,13 +67,13 @@ class FeatureBatch:
             stain=None,
             load=lambda: (net, None),
         )
-        choice = batch_choice(encodes, self.tasks, options, self.device, out)
-        self._encoder, self.choice = open_encoder(net, self.device, options, choice)
+        self.choice, opened = batch_encoder(encodes, self.tasks, options, self.device, out)
+        self._encoder = opened or BatchEncoder(net, self.device)
         configuration = {
             "command": "features",
             "numerics": self._encoder.numerics(),
             "options": plain_options(options),
-            **unusual_way(self.choice, self.device),
+            **self._encoder.told(),
         }
         ids = [task.slide_id for task in self.tasks]
         self.folder = RunFolder(out, configuration, ids, result=RunFile.FEATURES)

@@ -15,7 +15,7 @@ from xt_backend.outputs import check_parquet
 from xt_backend.slides.reading import wants_direct
 
 from .configuration import score_configuration
-from .encoding import Encodes, batch_choice, unusual_way
+from .encoding import Encodes, batch_encoder
 from .folder import RunFolder
 from .inputs import Inputs, read_inputs
 from .loop import run_tasks
@@ -76,17 +76,19 @@ class Batch:
         self.classes = tuple(item.name for item in card.classes)
         self.kinds = card.point_kinds
         self.tasks = name_tasks(self.inputs.rows)
-        self.choice = batch_choice(
-            self._encodes(card), self.tasks, options, device, out, try_out=not dry_run
+        self.choice, encoder = batch_encoder(
+            self._encodes(card), self.tasks, options, device, out, dry_run=dry_run
         )
         self._engine.choice = self.choice
+        if encoder is not None:
+            self._engine.loaded.give_back(encoder)
         configuration = score_configuration(
             options,
             card.name,
             card.state_sha256,
             device.name,
             device.precision,
-            unusual_way(self.choice, device),
+            {} if encoder is None else encoder.told(),
         )
         ids = [task.slide_id for task in self.tasks]
         self.folder = None if out is None else RunFolder(out, configuration, ids, make=not dry_run)
@@ -156,7 +158,7 @@ class Batch:
         options, device = self._options, self.device
 
         def load() -> tuple[RegionEncoder, Judge | None]:
-            model = self._engine.model(self._model, device, options.offline or None)
+            model = self._engine.loaded.model(self._model, device, options.offline or None)
             return model.region_encoder, judge_of(model)
 
         return Encodes(

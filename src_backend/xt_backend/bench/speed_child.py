@@ -22,11 +22,11 @@ import torch
 
 from xt_backend.config import FeatureOptions
 from xt_backend.engine import (
+    BatchEncoder,
     Prepared,
     choose_device,
     collect,
     extract,
-    open_encoder,
     peak_memory_bytes,
     prepare,
     settle_encoder,
@@ -109,8 +109,9 @@ class _Ours:
         prepared = self._prepared(self._options)
         with prepared.slide:
             what, n = net.numerics(), len(prepared.cells)
-            choice = settle_encoder(net, what, device, self._options, prepared, n)
-            self._encoder, self._choice = open_encoder(net, device, self._options, choice)
+            self._choice = settle_encoder(net, what, device, self._options, prepared, n)
+            self._encoder = BatchEncoder(net, device, self._choice.way)
+            self._encoder.prepare()
             self._pixels = self._read(prepared)
 
     def _prepared(self, options: FeatureOptions) -> Prepared:

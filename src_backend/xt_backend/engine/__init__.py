@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from .decoder import BatchDecoder
     from .device import Device, choose_device, is_out_of_memory
     from .encoder import BatchEncoder
-    from .encoders import EncoderChoice, Judge, Way, check_backend, known_choice
+    from .encoders import EncoderChoice, Judge, Way, check_backend, known_choice, usual_way
     from .encoders.choose import ENOUGH_REGIONS
-    from .encoding import judge_of, open_encoder, settle_encoder
+    from .encoding import judge_of, kept_encoders, settle_encoder, torch_instead
     from .events import Event, RegionsDecoded, RegionsScored, RunFailed, RunFinished, RunPlanned
     from .extraction import Extracted, extract, open_store
     from .preparation import Overview, Prepared, lattice_of, prepare
@@ -52,13 +52,15 @@ _HOMES = {
     "extract": "extraction",
     "is_out_of_memory": "device",
     "judge_of": "encoding",
+    "kept_encoders": "encoding",
     "known_choice": "encoders",
     "lattice_of": "preparation",
-    "open_encoder": "encoding",
     "open_store": "extraction",
     "peak_memory_bytes": "stages",
     "prepare": "preparation",
     "settle_encoder": "encoding",
+    "torch_instead": "encoding",
+    "usual_way": "encoders",
 }
 
 __all__ = [
@@ -89,13 +91,15 @@ __all__ = [
     "extract",
     "is_out_of_memory",
     "judge_of",
+    "kept_encoders",
     "known_choice",
     "lattice_of",
-    "open_encoder",
     "open_store",
     "peak_memory_bytes",
     "prepare",
     "settle_encoder",
+    "torch_instead",
+    "usual_way",
 ]
 
 

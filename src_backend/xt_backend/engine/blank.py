@@ -11,7 +11,7 @@ from xt_backend.model import ModelCard
 from xt_backend.store import ScoreMap
 
 from .device import Device
-from .encoders import EncoderChoice, Way
+from .encoder import BatchEncoder
 from .preparation import Prepared
 from .spec import RunSpec
 
@@ -19,7 +19,7 @@ __all__ = ["blank_map"]
 
 
 def blank_map(
-    spec: RunSpec, card: ModelCard, prepared: Prepared, device: Device, choice: EncoderChoice
+    spec: RunSpec, card: ModelCard, prepared: Prepared, device: Device, encoder: BatchEncoder
 ) -> ScoreMap:
     """All rows ``skipped``, all logits NaN.
 
@@ -28,13 +28,10 @@ def blank_map(
         card: Of the model.
         prepared: The slide with its regions.
         device: Where the model runs.
-        choice: How the region encoder runs.
+        encoder: What encodes the regions.
     """
     info = prepared.slide.info
     n, n_classes = len(prepared.cells), len(card.classes)
-    encoder = {}
-    if choice.way != Way("torch", device.precision):
-        encoder = {"encoder": choice.way.to_dict()}
     return ScoreMap(
         slide_id=spec.slide_id or Path(info.name).stem,
         slide_name=info.name,
@@ -63,7 +60,7 @@ def blank_map(
             "device": device.name,
             "device_reason": device.reason,
             "precision": device.precision,
-            **encoder,
+            **encoder.told(),
             "tissue": prepared.tissue.kind,
             RunMeta.NOTES: list(prepared.notes),
             RunMeta.WARNINGS: list(prepared.warnings),

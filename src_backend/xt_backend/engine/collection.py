@@ -99,7 +99,7 @@ def collect(
     complete = done == n
     if complete:
         check_failures(status, prepared.slide.info.name, options.max_failed_fraction)
-    problems = tuple(store.problems) if store else ()
+    problems = tuple(store.problems) if store is not None else ()
     return Collected(features, status, complete, stages.to_dict(), reused, problems)
 
 

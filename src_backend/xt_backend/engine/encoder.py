@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from xt_backend.errors import DeviceError, XTError
 from xt_backend.model import RegionEncoder
 
 from .device import Device
-from .encoders import Done, EncoderBackend, Features, Pending, Pixels, plain_backend
+from .encoders import (
+    Done,
+    Features,
+    Pending,
+    Pixels,
+    Way,
+    failure_words,
+    make_backend,
+    usual_way,
+)
 
 __all__ = ["BatchEncoder"]
 
 NUMERICS_SCHEMA = 1
+
+_log = logging.getLogger(__name__)
 
 
 class BatchEncoder:
@@ -23,43 +39,83 @@ class BatchEncoder:
 
     Args:
         region_encoder: Maps (B, 3, R, R) uint8 to (B, k*k, D).
-        device: Where and how precisely to compute.
-        backend: Computes it; None for torch.
+        device: Where it is.
+        way: How to compute; None for torch in the device's precision.
+        folder: Where models are kept that take long to make; None keeps none.
 
     Attributes:
+        backend: Computes it.
         seconds: Wall time spent encoding so far, waiting for the device included.
         n_encoded: Regions encoded so far, padding not counted.
+
+    Raises:
+        DeviceError: It cannot be computed in this way: a library is missing or broken.
     """
 
     def __init__(
-        self, region_encoder: RegionEncoder, device: Device, backend: EncoderBackend | None = None
+        self,
+        region_encoder: RegionEncoder,
+        device: Device,
+        way: Way | None = None,
+        folder: Path | None = None,
     ) -> None:
+        self.region_encoder = region_encoder
         self.device = device
-        self._net = region_encoder
-        self.backend = plain_backend(region_encoder, device) if backend is None else backend
+        self.way = usual_way(device) if way is None else way
+        with self._telling():
+            self.backend = make_backend(region_encoder, device, self.way, folder)
         self.seconds = 0.0
         self.n_encoded = 0
 
     def numerics(self) -> dict[str, Any]:
         """What the features depend on besides pixels: part of the region store's key."""
         return {
-            **self._net.numerics(),
+            **self.region_encoder.numerics(),
             **self.backend.numerics(),
             "schema": NUMERICS_SCHEMA,
         }
 
     @property
+    def unusual(self) -> bool:
+        """It computes in another way than as torch usually does."""
+        return self.way != usual_way(self.device)
+
+    def told(self) -> dict[str, Any]:
+        """What a run says of how it encodes: nothing where that is as usual."""
+        if not self.unusual:
+            return {}
+        known = self.backend.numerics()
+        version = {name: known[name] for name in ("backend_version",) if name in known}
+        return {"encoder": {**self.way.to_dict(), **version}}
+
+    @property
     def token_shape(self) -> tuple[int, int]:
         """(k*k, D) of one region."""
-        return self._net.tokens_per_region**2, self._net.dim
+        return self.region_encoder.tokens_per_region**2, self.region_encoder.dim
 
     def prepare(self) -> None:
         """Do what else the first region would wait for.
 
         Raises:
-            Exception: The backend cannot compute this encoder, in whatever way.
+            DeviceError: The encoder cannot be computed in this way.
+            ModelError: Its weights do not fit it.
         """
-        self.backend.prepare()
+        with self._telling():
+            self.backend.prepare()
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Say which way is closed: a library that is broken fails in ways of its own."""
+        try:
+            yield
+        except XTError:
+            raise
+        except Exception as error:
+            _log.warning("%s cannot be used", self.way, exc_info=True)
+            raise DeviceError(
+                f"{self.way} cannot be used now: {failure_words(error)}",
+                "Repair it, or use --encoder-backend torch and another folder",
+            ) from error
 
     @property
     def ahead(self) -> int:

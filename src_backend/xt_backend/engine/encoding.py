@@ -1,9 +1,8 @@
-"""The encoder of a run: how it computes, and what to do when that way turns out to be closed."""
+"""How the encoder of a run is to compute, and what to do when that way turns out to be closed."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +11,16 @@ import numpy.typing as npt
 import torch
 
 from xt_backend.config import EncodingOptions, cache_folder
+from xt_backend.errors import DeviceError
 from xt_backend.keys import RegionStatus
 from xt_backend.model import XT, ReferenceXT, RegionEncoder
 from xt_backend.slides import Reader
 
 from .device import Device
-from .encoder import BatchEncoder
-from .encoders import (
-    EncoderChoice,
-    Features,
-    Judge,
-    Pixels,
-    Way,
-    choose_way,
-    failure_words,
-    make_backend,
-)
+from .encoders import EncoderChoice, Features, Judge, Pixels, choose_way, usual_way
 from .preparation import Prepared
 
-__all__ = ["judge_of", "open_encoder", "sample_regions", "settle_encoder"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["judge_of", "kept_encoders", "sample_regions", "settle_encoder", "torch_instead"]
 
 
 def settle_encoder(
@@ -57,6 +45,7 @@ def settle_encoder(
 
     Raises:
         DeviceError: What was asked for cannot be had.
+        ModelError: The encoder's weights do not fit it.
     """
     return choose_way(
         region_encoder,
@@ -67,40 +56,13 @@ def settle_encoder(
         n_regions=n_regions,
         sample=lambda n: sample_regions(prepared, n, options.workers),
         judge=judge,
-        folder=_folder(options),
+        folder=kept_encoders(options),
     )
 
 
-def open_encoder(
-    region_encoder: RegionEncoder,
-    device: Device,
-    options: EncodingOptions,
-    choice: EncoderChoice,
-    needed: Callable[[BatchEncoder], bool] = lambda encoder: True,
-) -> tuple[BatchEncoder, EncoderChoice]:
-    """The encoder, computing as was chosen; where that fails as torch does, which the choice says.
-
-    Args:
-        region_encoder: With the weights that will be used.
-        device: Where it runs.
-        options: What was asked for.
-        choice: How it is to compute.
-        needed: Whether there is anything to encode; if not, it is not even tried.
-    """
-    usual = Way("torch", device.precision)
-    if choice.way != usual:
-        try:
-            backend = make_backend(region_encoder, device, choice.way, _folder(options))
-            encoder = BatchEncoder(region_encoder, device, backend)
-            if needed(encoder):
-                encoder.prepare()
-            return encoder, choice
-        except Exception as error:
-            # A library that is broken fails in ways of its own.
-            _log.warning("%s cannot be used", choice.way, exc_info=True)
-            reason = f"{choice.way} cannot be used now: {failure_words(error)}"
-            choice = EncoderChoice(usual, reason, choice.tried, choice.n_regions)
-    return BatchEncoder(region_encoder, device), choice
+def torch_instead(choice: EncoderChoice, device: Device, closed: DeviceError) -> EncoderChoice:
+    """The choice of a run that has encoded nothing yet, when the way that was chosen is closed."""
+    return replace(choice, way=usual_way(device), reason=closed.cause)
 
 
 def sample_regions(prepared: Prepared, n: int, workers: int = 2) -> Pixels:
@@ -142,8 +104,8 @@ def judge_of(model: XT | ReferenceXT) -> Judge | None:
     return judge
 
 
-def _folder(options: EncodingOptions) -> Path | None:
-    """Where converted encoders are kept."""
+def kept_encoders(options: EncodingOptions) -> Path | None:
+    """Where encoders that took long to make are kept; None keeps none."""
     if not options.use_cache:
         return None
     return (options.cache or cache_folder()) / "encoders"

@@ -6,12 +6,13 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 
 from xt_backend.errors import (
+    DeviceError,
     EngineError,
     ModelError,
     OutOfMemoryError,
@@ -19,21 +20,22 @@ from xt_backend.errors import (
     XTError,
 )
 from xt_backend.keys import Encoding, RegionStatus
-from xt_backend.model import XT, ReferenceXT, find_model, load_model, read_card
-from xt_backend.store import RegionStore, ScoreMap
+from xt_backend.model import XT, find_model, read_card
+from xt_backend.store import ScoreMap
 
 from .blank import blank_map
 from .collection import check_failures
 from .dense_pass import DensePass
 from .device import Device, choose_device, is_out_of_memory
-from .encoder import BatchEncoder
 from .encoders import EncoderChoice
-from .encoding import judge_of, open_encoder, settle_encoder
+from .encoding import judge_of, settle_encoder, torch_instead
 from .events import Event, RegionsScored, RunFailed, RunFinished, RunPlanned
-from .extraction import extract, open_store
+from .extraction import extract
 from .familiarity import unfamiliar_colours, unfamiliar_regions
+from .loaded import Loaded
 from .preparation import Overview, Prepared, prepare
 from .rows import Rows
+from .source import Source
 from .spec import RunSpec
 from .stages import Stages
 
@@ -49,29 +51,14 @@ class Engine:
     """Keeps the last model loaded and runs slides through it, one after another.
 
     Attributes:
-        choice: How all runs encode; None lets each of them choose.
+        loaded: The model and its encoder.
+        choice: How all runs encode, or fail; None lets each of them choose, and go on with torch
+            where that cannot be had.
     """
 
     def __init__(self) -> None:
-        self._loaded: tuple[tuple[Any, ...], XT | ReferenceXT] | None = None
+        self.loaded = Loaded()
         self.choice: EncoderChoice | None = None
-
-    def model(self, name: str, device: Device, offline: bool | None = None) -> XT | ReferenceXT:
-        """Load a model by name or path, or take the one in memory.
-
-        Args:
-            name: As of `find_model`.
-            device: Where it goes.
-            offline: True never downloads a part that is not embedded.
-        """
-        path = find_model(name)
-        stat = path.stat()
-        key = (path, stat.st_mtime_ns, stat.st_size, device.name)
-        if self._loaded is None or self._loaded[0] != key:
-            self._loaded = None  # frees the old one before the new one is loaded
-            model = load_model(path, offline=offline, defer_encoder=True)
-            self._loaded = (key, model.to(device.name))
-        return self._loaded[1]
 
     def run(
         self,
@@ -145,24 +132,22 @@ class _Run:
             if warning := unfamiliar_colours(self._model.card, prepared.thumbnail):
                 prepared.warn(warning)
             self._on_overview(prepared.overview)
-            encoder = self._open_encoder(prepared, device)
-            choice = self._choice
-            store = open_store(prepared, encoder, spec.cache_dir())
-            notes = [*prepared.notes, *(store.problems if store else [])]
-            n_cached = int(store.has(prepared.cells).sum()) if store else 0
-            score_map = blank_map(spec, self._model.card, prepared, device, choice)
+            source = self._open(prepared, device)
+            choice = source.choice
+            score_map = blank_map(spec, self._model.card, prepared, device, source.encoder)
             yield RunPlanned(
                 run_id=spec.run_id,
                 score_map=score_map,
                 n_regions=len(prepared.cells),
-                n_cached=n_cached,
+                n_cached=source.n_cached,
                 device=device.name,
                 device_reason=device.reason,
                 precision=device.precision,
-                notes=tuple(notes),
+                notes=(*prepared.notes, *source.problems),
                 encoder=f"{choice.way}: {choice.reason}",
             )
-            yield from self._score(prepared, encoder, store, score_map, n_cached)
+            source.prepare()
+            yield from self._score(prepared, source, score_map)
 
     def _load(self, device: Device) -> Prepared:
         """Load the model while the slide's overview is read and tissue looked for."""
@@ -170,7 +155,9 @@ class _Run:
         card = read_card(find_model(spec.model))
         model_mpp = card.mpp(spec.model_mpp)
         with ThreadPoolExecutor(1, thread_name_prefix="xt-model") as pool:
-            loading = pool.submit(self._engine.model, spec.model, device, spec.offline or None)
+            loading = pool.submit(
+                self._engine.loaded.model, spec.model, device, spec.offline or None
+            )
             try:
                 prepared = prepare(spec.slide, model_mpp, card.scored_px, spec, card.stain)
             except XTError:
@@ -188,30 +175,35 @@ class _Run:
             raise
         return prepared
 
-    def _open_encoder(self, prepared: Prepared, device: Device) -> BatchEncoder:
-        model, spec = self._model, self._spec
-        choice = self._engine.choice
-        if choice is None:
-            what = {"model": model.card.state_sha256}
-            n, judge = len(prepared.cells), judge_of(model)
-            choice = settle_encoder(model.region_encoder, what, device, spec, prepared, n, judge)
+    def _open(self, prepared: Prepared, device: Device) -> Source:
+        """What the run encodes with; torch where what it chose itself cannot be had."""
+        model, spec, engine = self._model, self._spec, self._engine
 
-        def needed(encoder: BatchEncoder) -> bool:
-            store = open_store(prepared, encoder, spec.cache_dir())
-            return store is None or not bool(store.has(prepared.cells).all())
+        def opened(choice: EncoderChoice) -> Source:
+            encoder = engine.loaded.take_encoder(model, device, choice.way, spec)
+            return Source.of(prepared, choice, encoder, spec)
 
-        encoder, self._choice = open_encoder(model.region_encoder, device, spec, choice, needed)
-        return encoder
+        if engine.choice is not None:
+            return opened(engine.choice)
+        what, n = {"model": model.card.state_sha256}, len(prepared.cells)
+        choice = settle_encoder(
+            model.region_encoder, what, device, spec, prepared, n, judge_of(model)
+        )
+        try:
+            source = opened(choice)
+            source.prepare()
+        except DeviceError as error:
+            return opened(torch_instead(choice, device, error))
+        return source
 
     def _score(
         self,
         prepared: Prepared,
-        encoder: BatchEncoder,
-        store: RegionStore | None,
+        source: Source,
         blank: ScoreMap,
-        n_cached: int,
     ) -> Iterator[Event]:
-        spec, rows = self._spec, Rows(blank)
+        spec, rows, encoder, n_cached = self._spec, Rows(blank), source.encoder, source.n_cached
+        seconds_before = encoder.seconds
         done, encoded, reused, last_event = 0, 0, 0, 0.0
         encode_started = time.perf_counter()
         for part in extract(
@@ -219,7 +211,7 @@ class _Run:
             prepared.lattice,
             blank.cells,
             encoder,
-            store,
+            source.store,
             workers=spec.workers,
             batch_size=spec.batch_size,
             cancelled=self._cancelled,
@@ -237,7 +229,8 @@ class _Run:
             if now - last_event >= EVENT_INTERVAL_S:
                 last_event = now
                 yield self._progress(rows.map(), done, n_cached, now - encode_started)
-        self._stages.add({"encode": encoder.seconds})
+        self._stages.add({"encode": encoder.seconds - seconds_before})
+        self._engine.loaded.give_back(encoder)
         cancelled = self._cancelled() and done < len(blank)
         dense = None
         if not cancelled:
@@ -267,9 +260,9 @@ class _Run:
             encoded_regions=encoded,
             cache=str(Encoding.of(reused, encoded)),
             points=None if dense is None else dense.points(),
-            problems=tuple(store.problems) if store else (),
+            problems=source.problems,
             reader=str(prepared.slide.reading),
-            encoder=self._choice.to_dict(),
+            encoder=source.choice.to_dict(),
         )
 
     def _decode(self, dense: DensePass, rows: Rows) -> Iterator[Event]:

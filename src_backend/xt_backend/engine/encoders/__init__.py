@@ -6,9 +6,9 @@ from .base import Done, EncoderBackend, Features, Pending, Pixels
 from .batches import compute_batch, computing, padded_batch, run_halving
 from .choice import EncoderChoice, Trial
 from .choose import check_backend, choose_way, known_choice
-from .make import make_backend, plain_backend
+from .make import make_backend
 from .probing import Judge, failure_words, probe
-from .way import Way
+from .way import Way, usual_way
 
 __all__ = [
     "Done",
@@ -28,7 +28,7 @@ __all__ = [
     "known_choice",
     "make_backend",
     "padded_batch",
-    "plain_backend",
     "probe",
     "run_halving",
+    "usual_way",
 ]

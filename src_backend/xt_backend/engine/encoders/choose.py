@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from xt_backend.errors import DeviceError
+from xt_backend.errors import DeviceError, ModelError
 from xt_backend.model import RegionEncoder
 
 from ..device import Device
 from .base import Pixels
 from .choice import EncoderChoice, choice_key, keep_choice, recall_choice
 from .openvino_cpu import openvino_precisions
-from .probing import Judge, probe
-from .way import Way
+from .probing import Judge, failure_words, probe
+from .way import Way, usual_way
 
 __all__ = ["ENOUGH_REGIONS", "PROBE_REGIONS", "check_backend", "choose_way", "known_choice"]
 
@@ -74,9 +74,9 @@ def known_choice(
     if asked in ("torch", "torch-compile"):
         return EncoderChoice(Way(asked, device.precision), "asked for")
     if device.kind == "mps":
-        return EncoderChoice(_usual(device), "there is no other for this device")
+        return EncoderChoice(usual_way(device), "there is no other for this device")
     if device.kind == "cpu" and not _has_openvino():
-        return EncoderChoice(_usual(device), "OpenVINO (extra cpu) is not installed")
+        return EncoderChoice(usual_way(device), "OpenVINO (extra cpu) is not installed")
     kept = recall_choice(choice_key(what, device, asked, precision))
     if kept is not None and kept.way.backend == "openvino" and not _openvino_precisions():
         return None  # it worked then
@@ -110,26 +110,30 @@ def choose_way(
 
     Raises:
         DeviceError: As of `check_backend`.
+        ModelError: The encoder's weights do not fit it.
     """
     known = known_choice(what, device, asked, precision)
     if known is not None:
         return known
-    usual = _usual(device)
+    usual = usual_way(device)
     if asked == "auto" and n_regions < ENOUGH_REGIONS:
         return EncoderChoice(usual, f"nothing was tried for fewer than {ENOUGH_REGIONS:,} regions")
     ways = [usual, *_others(device, asked, precision, usual)]
     if len(ways) == 1:
         return EncoderChoice(usual, "OpenVINO is broken, or cannot compute so")
-    pixels = sample(PROBE_REGIONS)
-    if len(pixels) < min(_LEAST_PROBED, n_regions) or not len(pixels):
-        return EncoderChoice(usual, "too few regions could be read to try others")
-    choice = probe(region_encoder, device, ways, np.ascontiguousarray(pixels), judge, folder)
+    try:
+        pixels = sample(PROBE_REGIONS)
+        if len(pixels) < min(_LEAST_PROBED, n_regions) or not len(pixels):
+            return EncoderChoice(usual, "too few regions could be read to try others")
+        choice = probe(region_encoder, device, ways, np.ascontiguousarray(pixels), judge, folder)
+    except (DeviceError, ModelError):
+        raise
+    except Exception as error:
+        # An odd slide, or no memory: whether that is the end is for the run itself to find out.
+        _log.warning("no other way to encode than %s could be tried", usual, exc_info=True)
+        return EncoderChoice(usual, f"no other could be tried: {failure_words(error)}")
     keep_choice(choice_key(what, device, asked, precision), choice)
     return choice
-
-
-def _usual(device: Device) -> Way:
-    return Way("torch", device.precision)
 
 
 def _others(device: Device, asked: str, precision: str, usual: Way) -> list[Way]:

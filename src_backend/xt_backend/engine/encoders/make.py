@@ -1,4 +1,4 @@
-"""Encoder backends by name."""
+"""The backend that computes an encoder in a certain way."""
 
 from __future__ import annotations
 
@@ -14,14 +14,7 @@ from .openvino_cpu import OpenVinoBackend
 from .plain import TorchBackend
 from .way import Way
 
-__all__ = ["make_backend", "plain_backend"]
-
-
-def plain_backend(region_encoder: RegionEncoder, device: Device) -> EncoderBackend:
-    """What computes an encoder where nothing was measured: torch, in the device's precision."""
-    if device.kind == "cuda":
-        return CudaBackend(region_encoder, device)
-    return TorchBackend(region_encoder, device)
+__all__ = ["make_backend"]
 
 
 def make_backend(

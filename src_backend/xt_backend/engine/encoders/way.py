@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["BACKENDS", "Way"]
+from ..device import Device
+
+__all__ = ["BACKENDS", "Way", "usual_way"]
 
 BACKENDS = ("torch", "torch-compile", "openvino")
 
@@ -44,3 +46,8 @@ class Way:
     def __str__(self) -> str:
         batch = f" by {self.batch}" if self.batch else ""
         return f"{self.backend} {self.precision}{batch}"
+
+
+def usual_way(device: Device) -> Way:
+    """How an encoder is computed where nothing was measured: torch, in the device's precision."""
+    return Way("torch", device.precision)

@@ -1,0 +1,64 @@
+"""Where the features of a slide come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xt_backend.store import RegionStore
+
+from .encoder import BatchEncoder
+from .encoders import EncoderChoice
+from .extraction import open_store
+from .preparation import Prepared
+from .spec import RunSpec
+
+__all__ = ["Source"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The region store of a slide, and the encoder of what is not there yet.
+
+    Attributes:
+        choice: How the encoder computes, and why.
+        encoder: Computes so.
+        store: What it has computed before; None keeps nothing.
+        n_cached: Regions of the slide that are in the store.
+        n_missing: Those that are not.
+    """
+
+    choice: EncoderChoice
+    encoder: BatchEncoder
+    store: RegionStore | None
+    n_cached: int
+    n_missing: int
+
+    @classmethod
+    def of(
+        cls, prepared: Prepared, choice: EncoderChoice, encoder: BatchEncoder, spec: RunSpec
+    ) -> Source:
+        """Open the store that belongs to an encoder.
+
+        Raises:
+            StoreError: As of `RegionStore.open`.
+        """
+        store = open_store(prepared, encoder, spec.cache_dir())
+        n_cached = int(store.has(prepared.cells).sum()) if store is not None else 0
+        return cls(choice, encoder, store, n_cached, len(prepared.cells) - n_cached)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What was found wrong with the store so far, as sentences."""
+        return tuple(self.store.problems) if self.store is not None else ()
+
+    def prepare(self) -> None:
+        """Find out whether the encoder can compute as was chosen, where it has to.
+
+        Torch as usual is made with the first region instead.
+
+        Raises:
+            DeviceError: It cannot.
+            ModelError: Its weights do not fit it.
+        """
+        if self.encoder.unusual and self.n_missing:
+            self.encoder.prepare()

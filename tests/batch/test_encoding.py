@@ -1,0 +1,274 @@
+"""All slides of a batch are encoded in one way, with one encoder, or not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.slides import write_tissue_slide
+
+from xt_backend import RunFinished, RunPlanned, RunSpec
+from xt_backend.batch import Batch, FeatureBatch
+from xt_backend.config import FeatureOptions, ScoreOptions
+from xt_backend.engine import Device, EncoderChoice, Engine, Way
+from xt_backend.engine.encoders.plain import TorchBackend
+from xt_backend.errors import DeviceError, ModelError, OutputConflictError
+from xt_backend.store import RegionStore
+
+WAY = Way("openvino", "fp32")
+CHOICE = EncoderChoice(WAY, "measured long ago")
+
+
+class Other(TorchBackend):
+    """Stands for a library that may be installed in another version, or break."""
+
+    name = "other"
+
+    def __init__(self, region_encoder: Any, device: Device, library: Library) -> None:
+        super().__init__(region_encoder, device)
+        self.name = "other-cpu"
+        self._library, self._version = library, library.version
+
+    def numerics(self) -> dict[str, Any]:
+        return {**super().numerics(), "backend_version": self._version}
+
+    def prepare(self) -> None:
+        self._library.n_prepared += 1
+        if self._library.n_prepared > self._library.good_for:
+            raise OSError(5, "Input/output error", "/home/alice/libother.so")
+        super().prepare()
+
+
+class Library:
+    """What `Other` is made of; tests break it."""
+
+    def __init__(self) -> None:
+        self.installed, self.version = True, "1.0"
+        self.made: list[Other] = []
+        self.n_prepared, self.good_for = 0, 1000
+
+    def make(self, net: Any, device: Device, way: Way, folder: Path | None) -> Any:
+        if way != WAY:
+            return TorchBackend(net, device)
+        if not self.installed:
+            raise ModuleNotFoundError("other")
+        self.made.append(Other(net, device, self))
+        return self.made[-1]
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> Library:
+    """Encoders were found to be best computed by it."""
+    found = Library()
+    monkeypatch.setattr("xt_backend.engine.encoder.make_backend", found.make)
+    monkeypatch.setattr("xt_backend.engine.encoders.choose._has_openvino", lambda: True)
+    monkeypatch.setattr("xt_backend.batch.encoding.known_choice", lambda *args: CHOICE)
+    monkeypatch.setattr("xt_backend.engine.run.settle_encoder", lambda *args: CHOICE)
+    return found
+
+
+@pytest.fixture
+def slides(tmp_path: Path) -> list[Path]:
+    (tmp_path / "slides").mkdir()
+    return [
+        write_tissue_slide(tmp_path / "slides" / f"{name}.tiff", side=512 + 64 * number)
+        for number, name in enumerate("ab")
+    ]
+
+
+def prepare(slides: list[Path], model: Path, out: Path | None, **options: Any) -> Batch:
+    return Batch(slides, str(model), out, ScoreOptions(use_cache=False, **options))
+
+
+def configuration(out: Path) -> Any:
+    return json.loads((out / "run.json").read_text(encoding="utf-8"))["configuration"]
+
+
+def test_an_encoder_is_made_once_for_a_batch(
+    slides: list[Path], tiny_model: Path, tmp_path: Path, library: Library
+) -> None:
+    run = prepare(slides, tiny_model, tmp_path / "run").run()
+    assert [row.status for row in run.rows] == ["done", "done"]
+    assert len(library.made) == 1
+    assert configuration(tmp_path / "run")["encoder"] == {
+        **WAY.to_dict(), "backend_version": "1.0",
+    }  # fmt: skip
+
+
+def test_its_seconds_are_told_of_each_slide(
+    slides: list[Path], tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoders: set[Any] = set()
+    give_back = "xt_backend.engine.loaded.Loaded.give_back"
+    from xt_backend.engine.loaded import Loaded
+
+    kept = Loaded.give_back
+    monkeypatch.setattr(
+        give_back, lambda loaded, encoder: (encoders.add(encoder), kept(loaded, encoder))
+    )
+    run = prepare(slides, tiny_model, None).run()
+    (encoder,) = encoders
+    told = sum(row.seconds_encode or 0 for row in run.rows)
+    assert told == pytest.approx(encoder.seconds, abs=0.02)
+    assert encoder.n_encoded == sum(row.encoded_regions or 0 for row in run.rows)
+
+
+def test_what_is_closed_before_a_batch_begins_gives_way_to_torch(
+    slides: list[Path], tiny_model: Path, tmp_path: Path, library: Library
+) -> None:
+    library.good_for = 0
+    batch = prepare(slides, tiny_model, tmp_path / "run")
+    assert batch.choice.way == Way("torch", "fp32")
+    assert "cannot be used now: OSError: Input/output error" in batch.choice.reason
+    assert "alice" not in batch.choice.reason
+    run = batch.run()
+    assert [row.status for row in run.rows] == ["done", "done"]
+    assert "encoder" not in configuration(tmp_path / "run")
+
+
+def test_what_breaks_later_fails_slides_and_is_never_mixed(
+    slides: list[Path], tiny_model: Path, tmp_path: Path, library: Library
+) -> None:
+    library.good_for = 2  # for the batch and its first slide
+    run = prepare(slides, tiny_model, tmp_path / "run").run()
+    assert [row.status for row in run.rows] == ["done", "failed"]
+    assert "openvino fp32 cannot be used now" in run.rows[1].reason
+    assert "another folder" in run.rows[1].reason
+    library.good_for = 1000
+    again = prepare(slides, tiny_model, tmp_path / "run").run()
+    assert [(row.status, row.encoded_regions) for row in again.rows] == [("done", 0), ("done", 9)]
+
+
+def test_a_run_goes_on_with_its_backend_or_not_at_all(
+    slides: list[Path],
+    tiny_model: Path,
+    tmp_path: Path,
+    library: Library,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = tmp_path / "run"
+    prepare(slides, tiny_model, out)
+    prepare(slides, tiny_model, out).run()
+    # Another choice now, by what was measured meanwhile, changes nothing.
+    usual = EncoderChoice(Way("torch", "fp32"), "found to be faster")
+    monkeypatch.setattr("xt_backend.batch.encoding.known_choice", lambda *args: usual)
+    for asked in ("auto", "openvino"):
+        assert prepare(slides, tiny_model, out, encoder_backend=asked).choice.way == WAY
+    library.installed = False
+    with pytest.raises(DeviceError, match=r"began with openvino fp32 .* not installed") as refused:
+        prepare(slides, tiny_model, out)
+    assert "another folder" in refused.value.way_out
+    monkeypatch.setattr("xt_backend.engine.encoders.choose._has_openvino", lambda: False)
+    with pytest.raises(DeviceError, match=r"napari-xt\[cpu\].*another folder"):
+        prepare(slides, tiny_model, out)
+
+
+@pytest.mark.parametrize("command", ["score", "features"])
+def test_another_version_of_a_backend_is_another_run(
+    command: str, slides: list[Path], tiny_model: Path, tmp_path: Path, library: Library
+) -> None:
+    def begin() -> None:
+        if command == "score":
+            prepare(slides[:1], tiny_model, tmp_path / "run").run()
+            return
+        options = FeatureOptions(weights="random", model_mpp=1.0, region_px=64, use_cache=False)
+        FeatureBatch(slides[:1], "tf_efficientnet_lite0", tmp_path / "run", options).run()
+
+    begin()
+    library.version = "2.0"
+    with pytest.raises(OutputConflictError, match=r"backend_version is '1\.0' there"):
+        begin()
+
+
+def test_a_dry_run_prepares_nothing(
+    slides: list[Path], tiny_model: Path, tmp_path: Path, library: Library
+) -> None:
+    out = tmp_path / "run"
+    batch = Batch(slides, str(tiny_model), out, ScoreOptions(), dry_run=True)
+    for task in batch.tasks:
+        assert isinstance(next(batch.events(task)), RunPlanned)
+    assert library.n_prepared == 0
+
+
+def test_an_odd_slide_does_not_end_a_batch_before_it_begins(
+    slides: list[Path], tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def odd(*args: object) -> Any:
+        raise ZeroDivisionError("a slide like no other")
+
+    monkeypatch.setattr("xt_backend.batch.encoding.known_choice", lambda *args: None)
+    monkeypatch.setattr("xt_backend.batch.encoding.prepare", odd)
+    run = prepare(slides, tiny_model, None, encoder_backend="openvino").run()
+    assert [row.status for row in run.rows] == ["done", "done"]
+
+
+def test_a_model_that_is_wrong_does(
+    slides: list[Path], tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(*args: object) -> Any:
+        raise ModelError("The weights do not fit")
+
+    monkeypatch.setattr("xt_backend.batch.encoding.known_choice", lambda *args: None)
+    monkeypatch.setattr("xt_backend.batch.encoding.settle_encoder", wrong)
+    with pytest.raises(ModelError, match="do not fit"):
+        prepare(slides, tiny_model, None, encoder_backend="openvino")
+
+
+# --- one slide after another, as in the window -------------------------------------------------
+
+
+def test_a_single_run_goes_on_with_torch_and_says_so(
+    slides: list[Path], tiny_model: Path, library: Library
+) -> None:
+    library.good_for = 0
+    spec = RunSpec(slide=slides[0], model=str(tiny_model), use_cache=False)
+    planned, *_, last = Engine().run(spec)
+    assert isinstance(planned, RunPlanned)
+    assert "cannot be used now" in planned.encoder
+    assert isinstance(last, RunFinished)
+    assert last.encoder["way"]["backend"] == "torch"
+    assert np.isfinite(last.score_map.logits).all()
+
+
+def test_a_run_keeps_its_encoder_for_the_next_one(
+    slides: list[Path], tiny_model: Path, library: Library
+) -> None:
+    engine = Engine()
+    for slide in slides:
+        spec = RunSpec(slide=slide, model=str(tiny_model), use_cache=False)
+        *_, last = engine.run(spec)
+        assert isinstance(last, RunFinished)
+    assert len(library.made) == 1
+    events = [
+        engine.run(RunSpec(slide=slide, model=str(tiny_model), use_cache=False)) for slide in slides
+    ]
+    for run in events:  # both are under way, each with an encoder of its own
+        assert isinstance(next(run), RunPlanned)
+    assert len(library.made) == 2
+
+
+def test_damage_of_a_store_is_told_and_looked_for_once(
+    slides: list[Path],
+    tiny_model: Path,
+    tmp_path: Path,
+    library: Library,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = RunSpec(slide=slides[0], model=str(tiny_model), cache=tmp_path / "cache")
+    *_, _last = Engine().run(spec)
+    (shard,) = (tmp_path / "cache").glob("*/*/*.h5")
+    shard.write_bytes(b"")
+    opened: list[Any] = []
+    open_store = RegionStore.open
+    monkeypatch.setattr(RegionStore, "open", lambda *args: opened.append(args) or open_store(*args))
+    planned, *_, last = Engine().run(spec)
+    assert isinstance(planned, RunPlanned)
+    assert any("moved aside" in note for note in planned.notes)
+    assert isinstance(last, RunFinished)
+    assert len(last.problems) == 1
+    assert last.encoded_regions == len(last.score_map)
+    assert len(opened) == 1
+    assert library.made
