@@ -14,7 +14,10 @@ from xt_backend import RunFinished, RunPlanned, RunSpec
 from xt_backend.batch import Batch, FeatureBatch
 from xt_backend.config import FeatureOptions, ScoreOptions
 from xt_backend.engine import Device, EncoderChoice, Engine, Way
+from xt_backend.engine.encoders import Done
 from xt_backend.engine.encoders.plain import TorchBackend
+from xt_backend.engine.encoding import sample_regions
+from xt_backend.engine.loaded import Loaded
 from xt_backend.errors import DeviceError, ModelError, OutputConflictError
 from xt_backend.store import RegionStore
 
@@ -41,6 +44,12 @@ class Other(TorchBackend):
             raise OSError(5, "Input/output error", "/home/alice/libother.so")
         super().prepare()
 
+    def start(self, pixels: Any) -> Done:
+        self._library.n_started += 1
+        if self._library.n_started == self._library.breaks_at:
+            raise RuntimeError("/home/alice/libother.so: illegal instruction")
+        return super().start(pixels)
+
 
 class Library:
     """What `Other` is made of; tests break it."""
@@ -49,6 +58,7 @@ class Library:
         self.installed, self.version = True, "1.0"
         self.made: list[Other] = []
         self.n_prepared, self.good_for = 0, 1000
+        self.n_started, self.breaks_at = 0, 0
 
     def make(self, net: Any, device: Device, way: Way, folder: Path | None) -> Any:
         if way != WAY:
@@ -102,12 +112,9 @@ def test_its_seconds_are_told_of_each_slide(
     slides: list[Path], tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoders: set[Any] = set()
-    give_back = "xt_backend.engine.loaded.Loaded.give_back"
-    from xt_backend.engine.loaded import Loaded
-
     kept = Loaded.give_back
     monkeypatch.setattr(
-        give_back, lambda loaded, encoder: (encoders.add(encoder), kept(loaded, encoder))
+        Loaded, "give_back", lambda loaded, encoder: (encoders.add(encoder), kept(loaded, encoder))
     )
     run = prepare(slides, tiny_model, None).run()
     (encoder,) = encoders
@@ -142,6 +149,20 @@ def test_what_breaks_later_fails_slides_and_is_never_mixed(
     assert [(row.status, row.encoded_regions) for row in again.rows] == [("done", 0), ("done", 9)]
 
 
+def test_what_breaks_while_it_computes_fails_its_slide_only(
+    slides: list[Path], tiny_model: Path, tmp_path: Path, library: Library
+) -> None:
+    library.breaks_at = 1
+    run = prepare(slides, tiny_model, tmp_path / "run").run()
+    assert [row.status for row in run.rows] == ["failed", "done"]
+    assert "openvino fp32 cannot be used now" in run.rows[0].reason
+    assert "--encoder-backend torch and another folder" in run.rows[0].reason
+    assert "alice" not in run.rows[0].reason
+    said = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    assert said["encoder"]["way"] == WAY.to_dict()
+    assert len(library.made) == 2  # the one that broke is not used again
+
+
 def test_a_run_goes_on_with_its_backend_or_not_at_all(
     slides: list[Path],
     tiny_model: Path,
@@ -160,7 +181,7 @@ def test_a_run_goes_on_with_its_backend_or_not_at_all(
     library.installed = False
     with pytest.raises(DeviceError, match=r"began with openvino fp32 .* not installed") as refused:
         prepare(slides, tiny_model, out)
-    assert "another folder" in refused.value.way_out
+    assert refused.value.way_out.count("another folder") == 1
     monkeypatch.setattr("xt_backend.engine.encoders.choose._has_openvino", lambda: False)
     with pytest.raises(DeviceError, match=r"napari-xt\[cpu\].*another folder"):
         prepare(slides, tiny_model, out)
@@ -201,19 +222,51 @@ def test_an_odd_slide_does_not_end_a_batch_before_it_begins(
 
     monkeypatch.setattr("xt_backend.batch.encoding.known_choice", lambda *args: None)
     monkeypatch.setattr("xt_backend.batch.encoding.prepare", odd)
-    run = prepare(slides, tiny_model, None, encoder_backend="openvino").run()
-    assert [row.status for row in run.rows] == ["done", "done"]
+    batch = prepare(slides, tiny_model, None, encoder_backend="openvino")
+    assert "no slide could be read" in batch.choice.reason
+    assert [row.status for row in batch.run().rows] == ["done", "done"]
 
 
-def test_a_model_that_is_wrong_does(
-    slides: list[Path], tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_next_slide_is_tried_where_one_is_odd(
+    slides: list[Path], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def sample(prepared: Any, n: int, workers: int) -> Any:
+        tried.append(prepared.slide.info.name)
+        if len(tried) == 1:
+            raise ValueError("regions like no other")
+        return sample_regions(prepared, n, workers)
+
+    library = Library()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr("xt_backend.engine.encoding.sample_regions", sample)
+    for maker in ("encoder", "encoders.probing"):
+        monkeypatch.setattr(f"xt_backend.engine.{maker}.make_backend", library.make)
+    choose = "xt_backend.engine.encoders.choose."
+    monkeypatch.setattr(choose + "_has_openvino", lambda: True)
+    monkeypatch.setattr(choose + "openvino_precisions", lambda: ("fp32",))
+    batch = prepare(slides, tiny_model, None, encoder_backend="openvino")
+    assert tried == [slide.name for slide in slides]
+    assert {one.way for one in batch.choice.tried} == {WAY, Way("torch", "fp32")}
+
+
+@pytest.mark.parametrize("place", ["prepare", "settle_encoder"])
+@pytest.mark.parametrize("error", [ModelError("It does not fit"), DeviceError("It does not fit")])
+def test_a_model_or_device_that_is_wrong_does(
+    place: str,
+    error: Exception,
+    slides: list[Path],
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def wrong(*args: object) -> Any:
-        raise ModelError("The weights do not fit")
+        raise error
 
+    monkeypatch.setattr("xt_backend.engine.encoders.choose._has_openvino", lambda: True)
     monkeypatch.setattr("xt_backend.batch.encoding.known_choice", lambda *args: None)
-    monkeypatch.setattr("xt_backend.batch.encoding.settle_encoder", wrong)
-    with pytest.raises(ModelError, match="do not fit"):
+    monkeypatch.setattr(f"xt_backend.batch.encoding.{place}", wrong)
+    with pytest.raises(type(error), match="does not fit"):
         prepare(slides, tiny_model, None, encoder_backend="openvino")
 
 
@@ -272,3 +325,19 @@ def test_damage_of_a_store_is_told_and_looked_for_once(
     assert last.encoded_regions == len(last.score_map)
     assert len(opened) == 1
     assert library.made
+
+
+def test_damage_is_told_even_if_torch_takes_over(
+    slides: list[Path], tiny_model: Path, tmp_path: Path, library: Library
+) -> None:
+    spec = RunSpec(slide=slides[0], model=str(tiny_model), cache=tmp_path / "cache")
+    *_, _last = Engine().run(spec)
+    (shard,) = (tmp_path / "cache").glob("*/*/*.h5")
+    shard.write_bytes(b"")
+    library.good_for = 0
+    planned, *_, last = Engine().run(spec)
+    assert isinstance(planned, RunPlanned)
+    assert any("moved aside" in note for note in planned.notes)
+    assert isinstance(last, RunFinished)
+    assert last.encoder["way"]["backend"] == "torch"
+    assert len(last.problems) == 1

@@ -25,7 +25,7 @@ from xt_backend.engine import (
     torch_instead,
     usual_way,
 )
-from xt_backend.errors import DeviceError, StoreError
+from xt_backend.errors import DeviceError, ModelError, StoreError
 from xt_backend.keys import RunFile
 from xt_backend.model import RegionEncoder, StainInfo
 from xt_backend.outputs import read_json
@@ -38,7 +38,7 @@ __all__ = ["Encodes", "batch_encoder"]
 _log = logging.getLogger(__name__)
 
 _LOOKED_AT = 3
-"""Slides that are tried until one can be read."""
+"""Slides that are tried until one can be used."""
 
 
 @dataclass(frozen=True)
@@ -99,15 +99,22 @@ def batch_encoder(
     try:
         check_backend(before.backend, device)
         known = known_choice(encodes.what, device, options.encoder_backend, options.precision)
-        encoder = _opened(encodes, before, device, options, dry_run)
     except DeviceError as error:
-        raise DeviceError(
-            f"The run in {out} began with {before} and goes on with nothing else: {error.cause}",
-            f"{error.way_out}, or choose another folder",
-        ) from error
+        raise _refused(out, before, error, ", or choose another folder") from error
+    try:
+        encoder = _opened(encodes, before, device, options, dry_run)
+    except DeviceError as error:  # names another folder itself
+        raise _refused(out, before, error) from error
     if known is None or known.way != before:
         known = EncoderChoice(before, "as this run began")
     return known, encoder
+
+
+def _refused(out: Path | None, way: Way, error: DeviceError, more: str = "") -> DeviceError:
+    return DeviceError(
+        f"The run in {out} began with {way} and goes on with nothing else: {error.cause}",
+        f"{error.way_out}{more}",
+    )
 
 
 def _opened(
@@ -128,11 +135,13 @@ def _chosen(
     device: Device,
     dry_run: bool,
 ) -> EncoderChoice:
-    """Known, or tried on the first slide that can be read."""
+    """Known, or tried on the first slide on which that can be done."""
     asked = options.encoder_backend
     known = known_choice(encodes.what, device, asked, options.precision)
     if known is not None:
         return known
+    usual = usual_way(device)
+    found = EncoderChoice(usual, f"nothing was tried for fewer than {ENOUGH_REGIONS:,} regions")
     sound = [task for task in tasks if not task.source.problem]
     for task in [] if dry_run else sound[:_LOOKED_AT]:
         own = task.own_options(options)
@@ -142,18 +151,21 @@ def _chosen(
             prepared = prepare(
                 task.source.path, encodes.model_mpp, encodes.region_px, own, encodes.stain
             )
+        except (DeviceError, ModelError):
+            raise  # as with any other slide
         except Exception:
             _log.debug("a slide cannot be tried", exc_info=True)  # told in its row
+            found = EncoderChoice(usual, "no slide could be read to try others")
             continue
         with prepared.slide:
             n_regions = len(prepared.cells) * len(tasks)
             if not len(prepared.cells) or (asked == "auto" and n_regions < ENOUGH_REGIONS):
                 continue
             net, judge = encodes.load()
-            return settle_encoder(net, encodes.what, device, own, prepared, n_regions, judge)
-    return EncoderChoice(
-        usual_way(device), f"nothing was tried for fewer than {ENOUGH_REGIONS:,} regions"
-    )
+            found = settle_encoder(net, encodes.what, device, own, prepared, n_regions, judge)
+        if found.tried:
+            break  # else its regions could not be read, or broke what was tried
+    return found
 
 
 def _began_with(options: EncodingOptions, device: Device, out: Path | None) -> Way | None:

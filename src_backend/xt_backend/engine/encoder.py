@@ -15,7 +15,7 @@ import numpy as np
 from xt_backend.errors import DeviceError, XTError
 from xt_backend.model import RegionEncoder
 
-from .device import Device
+from .device import Device, is_out_of_memory
 from .encoders import (
     Done,
     Features,
@@ -105,16 +105,22 @@ class BatchEncoder:
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
-        """Say which way is closed: a library that is broken fails in ways of its own."""
+        """Say which way is closed: a library that is broken fails in ways of its own.
+
+        Torch as usual is no library that may be missing, and what it says is told as it is.
+        """
         try:
             yield
         except XTError:
             raise
         except Exception as error:
+            if not self.unusual:
+                raise
             _log.warning("%s cannot be used", self.way, exc_info=True)
+            first = "Close other programs" if is_out_of_memory(error) else "Repair it"
             raise DeviceError(
                 f"{self.way} cannot be used now: {failure_words(error)}",
-                "Repair it, or use --encoder-backend torch and another folder",
+                f"{first}, or use --encoder-backend torch and another folder",
             ) from error
 
     @property
@@ -133,6 +139,7 @@ class BatchEncoder:
 
         Raises:
             OutOfMemoryError: Even one region does not fit on the device.
+            DeviceError: What computes in an unusual way has broken.
         """
         return self._begin(pixels).result()
 
@@ -144,6 +151,7 @@ class BatchEncoder:
 
         Raises:
             OutOfMemoryError: As of `encode`.
+            DeviceError: As of `encode`.
         """
         return self._begin(pixels) if self.ahead else Done(self.encode(pixels))
 
@@ -152,10 +160,11 @@ class BatchEncoder:
         size, parts = self.backend.batch, []
         waiting: deque[Pending] = deque()
         finished: list[Features] = []
-        for first in range(0, len(pixels), size):
-            if len(waiting) > self.backend.ahead:
-                finished.append(waiting.popleft().result())
-            waiting.append(self.backend.start(pixels[first : first + size]))
+        with self._telling():
+            for first in range(0, len(pixels), size):
+                if len(waiting) > self.backend.ahead:
+                    finished.append(waiting.popleft().result())
+                waiting.append(self.backend.start(pixels[first : first + size]))
         parts = [*map(Done, finished), *waiting]
         self.seconds += time.perf_counter() - started
         self.n_encoded += len(pixels)
@@ -172,6 +181,7 @@ class _Several:
     def result(self) -> Features:
         """See `Pending`."""
         started = time.perf_counter()
-        features = np.concatenate([part.result() for part in self._parts])
+        with self._encoder._telling():
+            features = np.concatenate([part.result() for part in self._parts])
         self._encoder.seconds += time.perf_counter() - started
         return features

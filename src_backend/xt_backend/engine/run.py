@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -189,11 +190,13 @@ class _Run:
         choice = settle_encoder(
             model.region_encoder, what, device, spec, prepared, n, judge_of(model)
         )
+        problems: tuple[str, ...] = ()
         try:
             source = opened(choice)
+            problems = source.problems  # damage is moved aside, and found only once
             source.prepare()
         except DeviceError as error:
-            return opened(torch_instead(choice, device, error))
+            return replace(opened(torch_instead(choice, device, error)), earlier=problems)
         return source
 
     def _score(

@@ -25,6 +25,7 @@ class Source:
         store: What it has computed before; None keeps nothing.
         n_cached: Regions of the slide that are in the store.
         n_missing: Those that are not.
+        earlier: What was found wrong with a store that was opened before, as sentences.
     """
 
     choice: EncoderChoice
@@ -32,6 +33,7 @@ class Source:
     store: RegionStore | None
     n_cached: int
     n_missing: int
+    earlier: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -48,8 +50,8 @@ class Source:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What was found wrong with the store so far, as sentences."""
-        return tuple(self.store.problems) if self.store is not None else ()
+        """What was found wrong with stores so far, as sentences."""
+        return (*self.earlier, *(self.store.problems if self.store is not None else ()))
 
     def prepare(self) -> None:
         """Find out whether the encoder can compute as was chosen, where it has to.

@@ -28,6 +28,8 @@ ENOUGH_REGIONS = 1000
 
 PROBE_REGIONS = 96
 _LEAST_PROBED = 32
+_LEAST_COMPARED = 2
+"""What is off is told by how much regions differ from each other."""
 
 _log = logging.getLogger(__name__)
 
@@ -123,7 +125,7 @@ def choose_way(
         return EncoderChoice(usual, "OpenVINO is broken, or cannot compute so")
     try:
         pixels = sample(PROBE_REGIONS)
-        if len(pixels) < min(_LEAST_PROBED, n_regions) or not len(pixels):
+        if len(pixels) < (_LEAST_PROBED if asked == "auto" else _LEAST_COMPARED):
             return EncoderChoice(usual, "too few regions could be read to try others")
         choice = probe(region_encoder, device, ways, np.ascontiguousarray(pixels), judge, folder)
     except (DeviceError, ModelError):
