@@ -50,16 +50,16 @@ def test_a_run_of_features_has_no_predictions(tissue_slide: Path, tmp_path: Path
 def test_offline_reaches_whatever_would_download(
     tissue_slide: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from xt_backend.engine import run as engine_run
+    from xt_backend.engine import loaded
 
     asked: list[object] = []
-    load = engine_run.load_model
+    load = loaded.load_model
 
     def watching(path: Path, *, offline: bool | None, **more: bool) -> object:
         asked.append(offline)
         return load(path, offline=offline, **more)
 
-    monkeypatch.setattr(engine_run, "load_model", watching)
+    monkeypatch.setattr(loaded, "load_model", watching)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     for offline, wanted in ((True, True), (False, None)):
         run = xt.score(tissue_slide, str(tiny_model), offline=offline)

@@ -163,6 +163,18 @@ def test_what_breaks_while_it_computes_fails_its_slide_only(
     assert len(library.made) == 2  # the one that broke is not used again
 
 
+def test_what_breaks_in_a_batch_of_features_fails_its_slide_only(
+    slides: list[Path], tmp_path: Path, library: Library
+) -> None:
+    library.breaks_at = 1
+    options = FeatureOptions(weights="random", model_mpp=1.0, region_px=64, use_cache=False)
+    batch = FeatureBatch(slides, "tf_efficientnet_lite0", tmp_path / "run", options)
+    run = batch.run()
+    assert [row.status for row in run.rows] == ["failed", "done"]
+    assert "openvino fp32 cannot be used now" in run.rows[0].reason
+    assert len(library.made) == 1
+
+
 def test_a_run_goes_on_with_its_backend_or_not_at_all(
     slides: list[Path],
     tiny_model: Path,

@@ -16,6 +16,7 @@ import torch
 from xt_backend.engine import BatchEncoder, Device
 from xt_backend.engine.encoders import Way, make_backend
 from xt_backend.engine.encoders.cuda import CudaBackend, Driver
+from xt_backend.engine.encoders.openvino_cpu import _Request
 from xt_backend.engine.encoders.openvino_model import load_openvino
 from xt_backend.engine.encoders.plain import TorchBackend
 from xt_backend.engine.encoders.probing import run_through
@@ -181,6 +182,26 @@ def test_openvino_gives_the_same_bytes_in_any_company(net: RegionEncoder, folder
     backwards = encoder.encode(pixels[::-1])[::-1]
     assert together.tobytes() == alone.tobytes() == ahead.tobytes() == backwards.tobytes()
     assert encoder.n_encoded == 19 * 4
+
+
+def test_a_batch_that_failed_in_openvino_fails_no_other(
+    openvino: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = regions(3)
+    wanted = openvino.start(pixels).result()
+    tokens, failed = _Request.tokens, openvino.start(pixels)
+
+    def failing(request: _Request, n: int) -> Any:
+        if request.pending is failed:
+            raise RuntimeError("inference failed")
+        return tokens(request, n)
+
+    monkeypatch.setattr(_Request, "tokens", failing)
+    with pytest.raises(RuntimeError, match="inference failed"):
+        failed.result()
+    # As many as there are requests, so that the one that failed is used again.
+    for _ in range(openvino.ahead + 1):
+        assert openvino.start(pixels).result().tobytes() == wanted.tobytes()
 
 
 def test_a_converted_encoder_is_kept_and_checked(

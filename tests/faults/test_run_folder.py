@@ -87,20 +87,20 @@ def test_a_dry_run_looks_at_the_folder_and_leaves_it_alone(
 def test_a_dry_run_loads_the_model_once(
     call: Call, slides: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from xt_backend.engine import run as engine_run
+    from xt_backend.engine import loaded
 
-    loaded = []
-    load = engine_run.load_model
+    paths = []
+    load = loaded.load_model
 
     def counting(path: Path, **options: object) -> object:
-        loaded.append(path)
+        paths.append(path)
         return load(path, **options)
 
-    monkeypatch.setattr(engine_run, "load_model", counting)
+    monkeypatch.setattr(loaded, "load_model", counting)
     arguments = ("score", slides, "--model", tiny_model, "--out", tmp_path / "run", "--dry-run")
     done = call(*arguments, "--json")
     assert [row["n_regions"] for row in json.loads(done.stdout)["slides"]] == [16, 16]
-    assert len(loaded) == 1
+    assert len(paths) == 1
 
 
 @pytest.mark.parametrize("command", ["score", "features"])

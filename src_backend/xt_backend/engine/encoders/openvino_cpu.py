@@ -63,8 +63,10 @@ class _Pending:
     def result(self) -> Features:
         """See `Pending`."""
         if self._features is None:
-            self._features = self._request.tokens(self._n)
-            self._request.pending = None
+            try:
+                self._features = self._request.tokens(self._n)
+            finally:
+                self._request.pending = None  # what failed does not fail the next batch too
         return self._features
 
 
