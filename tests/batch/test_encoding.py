@@ -28,8 +28,6 @@ CHOICE = EncoderChoice(WAY, "measured long ago")
 class Other(TorchBackend):
     """Stands for a library that may be installed in another version, or break."""
 
-    name = "other"
-
     def __init__(self, region_encoder: Any, device: Device, library: Library) -> None:
         super().__init__(region_encoder, device)
         self.name = "other-cpu"
