@@ -122,10 +122,16 @@ def test_its_seconds_are_told_of_each_slide(
 
 
 def test_what_is_closed_before_a_batch_begins_gives_way_to_torch(
-    slides: list[Path], tiny_model: Path, tmp_path: Path, library: Library
+    slides: list[Path],
+    tiny_model: Path,
+    tmp_path: Path,
+    library: Library,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("xt_backend.batch.encoding.known_choice", lambda *args: None)
+    monkeypatch.setattr("xt_backend.batch.encoding.settle_encoder", lambda *args: CHOICE)
     library.good_for = 0
-    batch = prepare(slides, tiny_model, tmp_path / "run")
+    batch = prepare(slides, tiny_model, tmp_path / "run", encoder_backend="openvino")
     assert batch.choice.way == Way("torch", "fp32")
     assert "cannot be used now: OSError: Input/output error" in batch.choice.reason
     assert "alice" not in batch.choice.reason
@@ -137,7 +143,7 @@ def test_what_is_closed_before_a_batch_begins_gives_way_to_torch(
 def test_what_breaks_later_fails_slides_and_is_never_mixed(
     slides: list[Path], tiny_model: Path, tmp_path: Path, library: Library
 ) -> None:
-    library.good_for = 2  # for the batch and its first slide
+    library.good_for = 1  # for the first slide
     run = prepare(slides, tiny_model, tmp_path / "run").run()
     assert [row.status for row in run.rows] == ["done", "failed"]
     assert "openvino fp32 cannot be used now" in run.rows[1].reason
@@ -212,6 +218,16 @@ def test_another_version_of_a_backend_is_another_run(
     library.version = "2.0"
     with pytest.raises(OutputConflictError, match=r"backend_version is '1\.0' there"):
         begin()
+
+
+def test_a_batch_of_stored_features_opens_no_encoder(
+    slides: list[Path], tiny_model: Path, tmp_path: Path, library: Library
+) -> None:
+    options = ScoreOptions(cache=tmp_path / "cache")
+    for out, n_prepared in ((tmp_path / "run", 2), (tmp_path / "run", 2), (tmp_path / "other", 2)):
+        run = Batch(slides, str(tiny_model), out, options).run()
+        assert [row.status for row in run.rows] == ["done", "done"]
+        assert library.n_prepared == n_prepared
 
 
 def test_a_dry_run_prepares_nothing(

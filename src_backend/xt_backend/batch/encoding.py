@@ -69,10 +69,11 @@ def batch_encoder(
     *,
     dry_run: bool = False,
 ) -> tuple[EncoderChoice, BatchEncoder | None]:
-    """The way to encode, for all of a batch, and the encoder that is known to compute so.
+    """The way to encode, for all of a batch, and the encoder that computes so.
 
-    A batch that is resumed goes on as it began; a new one takes torch where what was chosen turns
-    out to be closed.
+    A batch that is resumed goes on as it began. A way that is chosen now is tried to the end, and
+    torch taken where it turns out to be closed; one that was known is opened by the first slide
+    that has to be encoded, so that a batch of stored features waits for nothing.
 
     Args:
         encodes: The encoder.
@@ -91,18 +92,22 @@ def batch_encoder(
     """
     before = _began_with(options, device, out)
     if before is None:
-        choice = _chosen(encodes, tasks, options, device, dry_run)
+        known = known_choice(encodes.what, device, options.encoder_backend, options.precision)
+        choice = known or _tried(encodes, tasks, options, device, dry_run)
         try:
-            return choice, _opened(encodes, choice.way, device, options, dry_run)
+            encoder = _made(encodes, choice.way, device, options)
+            if encoder is not None and known is None:
+                encoder.prepare()
         except DeviceError as error:
             return torch_instead(choice, device, error), None
+        return choice, encoder
     try:
         check_backend(before.backend, device)
         known = known_choice(encodes.what, device, options.encoder_backend, options.precision)
     except DeviceError as error:
         raise _refused(out, before, error, ", or choose another folder") from error
     try:
-        encoder = _opened(encodes, before, device, options, dry_run)
+        encoder = _made(encodes, before, device, options)
     except DeviceError as error:  # names another folder itself
         raise _refused(out, before, error) from error
     if known is None or known.way != before:
@@ -117,29 +122,23 @@ def _refused(out: Path | None, way: Way, error: DeviceError, more: str = "") -> 
     )
 
 
-def _opened(
-    encodes: Encodes, way: Way, device: Device, options: EncodingOptions, dry_run: bool
+def _made(
+    encodes: Encodes, way: Way, device: Device, options: EncodingOptions
 ) -> BatchEncoder | None:
     if way == usual_way(device):
         return None
-    encoder = BatchEncoder(encodes.load()[0], device, way, kept_encoders(options))
-    if not dry_run:
-        encoder.prepare()
-    return encoder
+    return BatchEncoder(encodes.load()[0], device, way, kept_encoders(options))
 
 
-def _chosen(
+def _tried(
     encodes: Encodes,
     tasks: Sequence[Task],
     options: EncodingOptions,
     device: Device,
     dry_run: bool,
 ) -> EncoderChoice:
-    """Known, or tried on the first slide on which that can be done."""
+    """What is found on the first slide on which ways can be tried."""
     asked = options.encoder_backend
-    known = known_choice(encodes.what, device, asked, options.precision)
-    if known is not None:
-        return known
     usual = usual_way(device)
     found = EncoderChoice(usual, f"nothing was tried for fewer than {ENOUGH_REGIONS:,} regions")
     sound = [task for task in tasks if not task.source.problem]
