@@ -13,13 +13,14 @@ from pydantic import ValidationError
 from support.training import begin_on_pixels, tiny_training
 
 from xt_backend.engine import Device
-from xt_backend.errors import LossNotFiniteError, UsageError
+from xt_backend.errors import AnnotationError, LossNotFiniteError, UsageError
 from xt_backend.model import XT, build_region_encoder, load_model
 from xt_backend.training import EvaluateSpec, TrainSpec, evaluate, train
 from xt_backend.training.annotations import pair_slides
 from xt_backend.training.augment import View, shift
 from xt_backend.training.batch import Batch, decode
 from xt_backend.training.draw import Draw
+from xt_backend.training.examples import read_examples
 from xt_backend.training.losses import heads_loss
 from xt_backend.training.pixel_loader import PixelLoader
 from xt_backend.training.streamed import StreamedLearner
@@ -333,6 +334,29 @@ def test_folds_without_validation_take_the_last_epoch(
     assert "cross_validation" in result.card.metrics
     with pytest.raises(ValidationError, match="needs folds"):
         tiny_training(slides_folder, spec.out, val_fraction=0.0)
+
+
+@pytest.mark.parametrize("val_fraction", [0.0, 0.3])
+def test_some_patients_are_only_learnt_from(
+    spec: TrainSpec, tmp_path: Path, val_fraction: float
+) -> None:
+    patients = tmp_path / "patients.csv"
+    rows = [f"s{index},p{index // 2},{'yes' if index > 3 else ''}" for index in range(5)]
+    patients.write_text("\n".join(["slide,patient,learn_only", *rows]), encoding="utf-8")
+    spec = spec.model_copy(update={"patients": patients, "folds": 2, "val_fraction": val_fraction})
+    examples = read_examples(spec)
+    if val_fraction:  # three patients are needed, of which two are there
+        with pytest.raises(AnnotationError, match="two patients outside"):
+            examples.folds(spec, 2)
+        parts = [examples.split(spec)]
+    else:
+        parts = examples.folds(spec, 2)
+        held_out = [slide.name for part in parts for slide in part.held_out]
+        assert sorted(held_out) == ["s0.tif", "s1.tif", "s2.tif", "s3.tif"]
+    for part in parts:
+        assert "s4.tif" in [slide.name for slide in part.train]
+        assert not any(slide.name == "s4.tif" for slide in part.val)
+    assert any("1 slide of 1 patient" in note for note in examples.notes)
 
 
 def test_slide_labels_end_to_end(spec: TrainSpec, slides_folder: Path, tmp_path: Path) -> None:

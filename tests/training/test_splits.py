@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from xt_backend.errors import AnnotationError, InputNotFoundError
 from xt_backend.training.labels import LabelTable
-from xt_backend.training.splits import draw_order, fold_slides, read_patients, split_slides
+from xt_backend.training.patients import PatientTable
+from xt_backend.training.splits import draw_order, fold_slides, split_slides
 
 SLIDES = [f"slide-{index}" for index in range(12)]
 
@@ -51,15 +52,30 @@ def test_one_patient_cannot_be_divided() -> None:
 def test_patients_table(tmp_path: Path) -> None:
     path = tmp_path / "patients.csv"
     path.write_text("slide,label,patient\na.svs,x,p1\nb.svs,x,\n a.svs ,x,p1\n", encoding="utf-8")
-    assert read_patients(path) == {"a.svs": "p1"}
+    assert PatientTable.read(path).patients == {"a.svs": "p1"}
     path.write_text("slide,patient\na.svs,p1\na.svs,p2\n", encoding="utf-8")
     with pytest.raises(AnnotationError, match=r"a\.svs to patients p1 and p2"):
-        read_patients(path)
+        PatientTable.read(path)
     path.write_text("slide,label\n", encoding="utf-8")
     with pytest.raises(AnnotationError, match="no column 'patient'"):
-        read_patients(path)
+        PatientTable.read(path)
     with pytest.raises(InputNotFoundError):
-        read_patients(tmp_path / "none.csv")
+        PatientTable.read(tmp_path / "none.csv")
+
+
+def test_patients_that_are_only_learnt_from(tmp_path: Path) -> None:
+    path = tmp_path / "patients.csv"
+    lines = ["slide,patient,learn_only", "a,p1,", "b,p2,Yes", "c,p2,yes", "d,p3,no"]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    table = PatientTable.read(path)
+    assert table.learn_only == {"p2"}
+    assert [table.patient_of(Path("x", name)) for name in ("b.svs", "c", "e")] == ["p2", "p2", ""]
+    path.write_text("\n".join([*lines, "e,p2,no"]), encoding="utf-8")
+    with pytest.raises(AnnotationError, match=r"yes and no for slides of patient p2"):
+        PatientTable.read(path)
+    path.write_text("\n".join([*lines, "e,p5,perhaps"]), encoding="utf-8")
+    with pytest.raises(AnnotationError, match=r"line 6: learn_only is 'perhaps'"):
+        PatientTable.read(path)
 
 
 @pytest.mark.parametrize("mark", [",", ";", "\t"])
@@ -68,11 +84,11 @@ def test_tables_of_any_spreadsheet_are_read(tmp_path: Path, mark: str) -> None:
     lines = ("Slide ,LABEL,Patient,Note", "a.svs, x ,p1,", "", "b.svs,y,p2,,")
     text = "\r\n".join(lines).replace(",", mark)
     path.write_bytes(b"\xef\xbb\xbf" + text.encode())
-    assert read_patients(path) == {"a.svs": "p1", "b.svs": "p2"}
+    assert PatientTable.read(path).patients == {"a.svs": "p1", "b.svs": "p2"}
     assert LabelTable.read(path).rows == {"a.svs": ("x", "p1"), "b.svs": ("y", "p2")}
 
 
-@pytest.mark.parametrize("read", [read_patients, LabelTable.read])
+@pytest.mark.parametrize("read", [PatientTable.read, LabelTable.read])
 @pytest.mark.parametrize(
     ("data", "said"),
     [

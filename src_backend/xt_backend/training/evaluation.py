@@ -19,10 +19,10 @@ from .events import Progress, ProgressCallback, ignore
 from .judging import Judged, judge, measure_heads, missed
 from .labels import LabelledSlide, LabelTable, label_slides
 from .metrics import Metrics
+from .patients import PatientTable
 from .pixel_judging import PixelJudged, judge_pixels, measure_pixels
 from .pixel_metrics import PixelMetrics
 from .spec import EvaluateSpec
-from .splits import read_patients
 from .truth import Source
 
 __all__ = ["EvaluationReport", "evaluate"]
@@ -190,11 +190,10 @@ def unique_names(plain: Sequence[str]) -> list[str]:
 
 def _patients(spec: EvaluateSpec, slides: Mapping[str, Source]) -> dict[str, str]:
     """Patient by name of the slide, one of its own where none is known; empty without a table."""
-    table = {} if spec.patients is None else read_patients(spec.patients)
+    table = PatientTable({}) if spec.patients is None else PatientTable.read(spec.patients)
     found = {}
     for name, slide in slides.items():
-        patient = table.get(slide.name) or table.get(slide.path.stem)
-        found[name] = patient or getattr(slide, "patient", "")
+        found[name] = table.patient_of(slide.path) or getattr(slide, "patient", "")
     if not any(found.values()):
         return {}
     # The prefix keeps a slide's own name from meeting a patient of that name.

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xt_backend.errors import UsageError
+from xt_backend.wording import counted
 
 from .annotations import NO_OBJECT, class_colors, classes_in, pair_slides
 from .labels import LabelTable, label_classes, label_slides
+from .patients import PatientTable
 from .spec import TrainSpec
-from .splits import fold_slides, read_patients, split_slides
+from .splits import fold_slides, split_slides
 from .truth import Source
 
 __all__ = ["Examples", "Split", "read_examples"]
@@ -45,6 +47,7 @@ class Examples:
         classes: In the order of the model's outputs.
         colors: ``#rrggbb`` of each.
         notes: What the user should know.
+        learn_only: Paths of slides that are never held out, nor choose an epoch.
     """
 
     slides: Sequence[Source]
@@ -53,6 +56,7 @@ class Examples:
     classes: tuple[str, ...]
     colors: tuple[str, ...]
     notes: tuple[str, ...]
+    learn_only: frozenset[str] = frozenset()
 
     def split(self, spec: TrainSpec) -> Split:
         """Keep some patients back for validation, unless it has a folder of its own.
@@ -76,7 +80,11 @@ class Examples:
         splits = []
         validates = spec.val_fraction > 0
         for part in fold_slides(
-            list(by_path), self.patients, n_folds, spec.seed, validates=validates
+            [path for path in by_path if path not in self.learn_only],
+            self.patients,
+            n_folds,
+            spec.seed,
+            validates=validates,
         ):
             held_out = set(part)
             others = [slide for path, slide in by_path.items() if path not in held_out]
@@ -90,8 +98,10 @@ class Examples:
 
     def _divided(self, slides: Sequence[Source], spec: TrainSpec) -> Split:
         by_path = self._by_path()
-        names = [str(slide.path) for slide in slides]
-        train, val = split_slides(names, self.patients, spec.val_fraction, spec.seed)
+        paths = [str(slide.path) for slide in slides]
+        divided = [path for path in paths if path not in self.learn_only]
+        train, val = split_slides(divided, self.patients, spec.val_fraction, spec.seed)
+        train = sorted({*train, *self.learn_only})
         return Split([by_path[path] for path in train], [by_path[path] for path in val])
 
     def _by_path(self) -> dict[str, Source]:
@@ -108,6 +118,7 @@ def read_examples(spec: TrainSpec) -> Examples:
     """
     notes: list[str] = []
     patients: dict[str, str] = {}
+    learn_only: set[str] = set()
     folders = [spec.slides] if spec.val is None else [spec.slides, spec.val]
     if spec.labels is not None:
         table = LabelTable.read(spec.labels)
@@ -136,15 +147,21 @@ def read_examples(spec: TrainSpec) -> Examples:
         names = ", ".join(sorted(path.name for path in both))
         raise UsageError(f"--slides and --val both hold {names}", "Keep validation apart")
     if spec.patients is not None:
-        rows = read_patients(spec.patients)
+        who = PatientTable.read(spec.patients)
         for slide in slides:
-            patient = rows.get(slide.name) or rows.get(slide.path.stem)
-            if patient is not None:
+            if patient := who.patient_of(slide.path):
                 patients[str(slide.path)] = patient
+        learn_only = {path for path, patient in patients.items() if patient in who.learn_only}
+        if learn_only:
+            n_patients = len({patients[path] for path in learn_only})
+            notes.append(
+                f"{counted(len(learn_only), 'slide')} of {counted(n_patients, 'patient')} "
+                "are learnt from and never held out"
+            )
     if patients:
         lonely = [slide.name for slide in slides if str(slide.path) not in patients]
         notes += [f"{name} has no patient in the table: taken as one of its own" for name in lonely]
-    return Examples(slides, val, patients, classes, colors, tuple(notes))
+    return Examples(slides, val, patients, classes, colors, tuple(notes), frozenset(learn_only))
 
 
 def _check_named(spec: TrainSpec, classes: Sequence[str]) -> None:

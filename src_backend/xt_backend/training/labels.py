@@ -10,7 +10,7 @@ from xt_backend.errors import AnnotationError, InputNotFoundError
 from xt_backend.slides import find_slides
 
 from .annotations import listed
-from .splits import read_slide_table
+from .patients import read_slide_table
 
 __all__ = ["LabelTable", "LabelledSlide", "label_classes", "label_slides"]
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from xt_backend.errors import AnnotationError, InputNotFoundError
-from xt_backend.tables import TableRow, read_table
+from xt_backend.errors import AnnotationError
 from xt_backend.wording import counted
 
-__all__ = ["draw_order", "fold_slides", "read_patients", "read_slide_table", "split_slides"]
+__all__ = ["draw_order", "fold_slides", "split_slides"]
 
 
 def split_slides(
@@ -130,55 +128,3 @@ def _by_patient(slides: Sequence[str], patients: Mapping[str, str]) -> dict[str,
         group = f"patient {patients[slide]}" if slide in patients else f"slide {slide}"
         groups.setdefault(group, []).append(slide)
     return groups
-
-
-def read_patients(path: Path) -> dict[str, str]:
-    """Read the patient of every slide from a CSV file with columns ``slide`` and ``patient``.
-
-    Returns:
-        Patient by slide as the table names it; rows without a patient are left out.
-
-    Raises:
-        InputNotFoundError: There is no such file.
-        AnnotationError: It is no CSV table with these columns, or a slide has two patients.
-    """
-    if not path.is_file():
-        raise InputNotFoundError(f"There is no table {path}", "Check --patients")
-    patients: dict[str, str] = {}
-    for row in read_slide_table(path, ("slide", "patient"), "slide,patient"):
-        slide, patient = row.values["slide"], row.values["patient"]
-        if not patient or not slide:
-            continue
-        if patients.setdefault(slide, patient) != patient:
-            raise AnnotationError(
-                f"{path.name} gives slide {slide} to patients {patients[slide]} and {patient}",
-                "One slide belongs to one patient",
-            )
-    return patients
-
-
-def read_slide_table(path: Path, needed: Sequence[str], wanted: str) -> list[TableRow]:
-    """Read a table about slides.
-
-    Args:
-        path: The file, which exists.
-        needed: Columns that it must have.
-        wanted: Its first line as it may be.
-
-    Raises:
-        AnnotationError: It is no such table, or a line has more cells than columns.
-    """
-    rows = read_table(
-        path,
-        path.name,
-        needed,
-        AnnotationError,
-        way_out=f"Its first line must name the columns: {wanted}",
-    )
-    for row in rows:
-        if row.surplus:
-            raise AnnotationError(
-                f"{path.name}, line {row.line}: there are more cells than columns",
-                "Put names with commas in quotes",
-            )
-    return rows
