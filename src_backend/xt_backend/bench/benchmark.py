@@ -78,6 +78,11 @@ class Benchmark(ABC):
     def section(self, results: Sequence[Result], quick: bool) -> Section:
         """What the page says; at least one result, of one recipe."""
 
+    def is_lasting(self, values: dict[str, Any]) -> bool:
+        """Whether what was measured holds; else the case is measured anew in every run."""
+        del values
+        return True
+
     def missing(self, spec: BenchSpec) -> str | None:
         """Why it cannot be measured with this spec, as a sentence without full stop; else None."""
         del spec

@@ -61,9 +61,6 @@ class Records:
         self._rows = [*(other for other in self._read() if _key_of(other) != same), row]
         self._save()
 
-    def __contains__(self, key: tuple[str, Mapping[str, Any], Case]) -> bool:
-        return _key(*key) in map(_key_of, self._rows)
-
     def results(self, benchmark: str, recipe: Mapping[str, Any]) -> list[Result]:
         """All measurements of one benchmark and recipe, in the order in which they were made."""
         return [Result(row["case"], row["values"]) for row in self._of(benchmark, recipe)]
@@ -103,10 +100,6 @@ class Records:
         lines = [json.dumps(row, allow_nan=False, ensure_ascii=False) for row in self._rows]
         text = f'{{"format": {FORMAT}, "measurements": [\n' + ",\n".join(lines) + "\n]}\n"
         publish_bytes(self._path, text.encode())
-
-
-def _key(benchmark: str, recipe: Mapping[str, Any], case: Case) -> str:
-    return json.dumps([benchmark, plain_json(recipe), plain_json(case)], sort_keys=True)
 
 
 def _key_of(row: Mapping[str, Any]) -> str:

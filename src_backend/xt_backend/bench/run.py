@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xt_backend.publishing import make_folder
+from xt_backend.store.plain import plain_json
 from xt_backend.training.plots import require_matplotlib
 
 from .benchmark import Benchmark, Case, Workplace
@@ -100,7 +101,8 @@ def _measure(
 ) -> Iterator[Case]:
     """Measure the cases that are not kept yet, and keep each; yields those done."""
     name, recipe, cases = benchmark.name, benchmark.recipe(spec.quick), benchmark.cases(spec)
-    waiting = [case for case in cases if not spec.resume or (name, recipe, case) not in records]
+    kept = [one.case for one in records.results(name, recipe) if benchmark.is_lasting(one.values)]
+    waiting = [case for case in cases if not spec.resume or plain_json(case) not in kept]
     for done, case in enumerate(waiting):
         what = ", ".join(f"{key} {value}" for key, value in case.items())
 

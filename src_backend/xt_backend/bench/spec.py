@@ -23,6 +23,8 @@ class BenchSpec(Options):
         data: Folder of real labelled images, as in docs/bench.md; None leaves those out.
         work: Folder for sample slides and features, kept for next time; None takes the user's
             cache folder.
+        peer_pythons: Of other environments that have tools to compare with; the one that this runs
+            in is always looked into.
         resume: Keep what `out` already holds of the same measurements; False measures anew.
     """
 
@@ -32,6 +34,7 @@ class BenchSpec(Options):
     seeds: Annotated[int, Field(ge=1, le=100)] = 3
     data: Path | None = None
     work: Path | None = None
+    peer_pythons: tuple[Path, ...] = ()
     resume: bool = True
 
     def work_folder(self) -> Path:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import math
 import os
-import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from xt_backend.errors import EngineError
-
 from .benchmark import Benchmark, Case, Result, Workplace
 from .noise_slide import MPP, TILE_PX, noise_slide
+from .peers import PEERS, check_pythons, find_peer, measure_peer, peer_table
 from .section import Section, Table, number
 from .spec import BenchSpec
+from .worker import Worker, open_worker
 
 __all__ = ["Speed"]
 
@@ -40,11 +39,25 @@ class Speed(Benchmark):
             "rounds": 1 if quick else 4,
             "reload_rows": 1000 if quick else 100_000,
             "memory_px": [512, 1024] if quick else [8192, 32768],
+            "peer_rounds": 1 if quick else 2,
         }
 
     def cases(self, spec: BenchSpec) -> list[Case]:
-        """See `Benchmark`: one, because ratios are only good within one run."""
-        return [{}]
+        """See `Benchmark`: few, because ratios are only good within one run."""
+        return [{}, *({"peer": name} for name in PEERS)]
+
+    def missing(self, spec: BenchSpec) -> str | None:
+        """See `Benchmark`.
+
+        Raises:
+            InputNotFoundError: A Python is named and not there.
+        """
+        check_pythons(spec.peer_pythons)
+        return None
+
+    def is_lasting(self, values: dict[str, Any]) -> bool:
+        """See `Benchmark`: a peer may have been installed meanwhile."""
+        return "reason" not in values
 
     def measure(self, case: Case, workplace: Workplace) -> dict[str, Any]:
         """See `Benchmark`."""
@@ -52,6 +65,8 @@ class Speed(Benchmark):
         workplace.tell("the slide")
         slide = noise_slide(workplace.folder / "speed", recipe["side_px"])
         asked = {**recipe, **_encoder(workplace.spec.quick), "mpp": MPP, "slide": str(slide)}
+        if "peer" in case:
+            return self._measure_peer(case["peer"], asked, workplace)
         best: dict[str, float] = {}
         stages: dict[str, float] = {}
         with ExitStack() as stack:
@@ -90,9 +105,23 @@ class Speed(Benchmark):
             "peak_bytes": peaks,
         }
 
+    def _measure_peer(
+        self, name: str, asked: dict[str, Any], workplace: Workplace
+    ) -> dict[str, Any]:
+        peer = find_peer(name, workplace.spec.peer_pythons)
+        if peer is None:
+            return {"reason": "it is not installed, see docs/bench.md"}
+        with tempfile.TemporaryDirectory(prefix="bench-peer-") as folder:
+            every = {**asked, "way": "ours", "n_regions": None, "folder": folder}
+            workplace.tell("getting ready: ours")
+            with _child(every, {}) as ours:
+                return measure_peer(peer, ours, every, asked["peer_rounds"], workplace.tell)
+
     def section(self, results: Sequence[Result], quick: bool) -> Section:
         """See `Benchmark`."""
-        recipe, values = self.recipe(quick), results[-1].values
+        recipe = self.recipe(quick)
+        values = next(one.values for one in results if not one.case)
+        peers = {one.case["peer"]: one.values for one in results if one.case}
         seconds, again, reload = values["seconds"], values["again"], values["reload"]
         encoding = seconds["pure"] / recipe["n_regions"] * reload["regions"]
         small, large = (values["peak_bytes"][str(side)] for side in recipe["memory_px"])
@@ -146,7 +175,11 @@ class Speed(Benchmark):
                 f"stage: {where}. Peak memory is that of a process that encodes all regions of a "
                 "slide.",
             ],
-            [Table(("slide to features", "measured", "wanted"), rows), times],
+            [
+                Table(("slide to features", "measured", "wanted"), rows),
+                times,
+                *([peer_table(peers)] if peers else []),
+            ],
         )
 
 
@@ -164,46 +197,8 @@ def _encoder(quick: bool) -> dict[str, Any]:
     }
 
 
-class _Child:
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-
-    def tell(self, line: str) -> None:
-        if self._process.stdin is None:
-            raise TypeError("a process without pipes")
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
-
-    def answer(self) -> dict[str, Any]:
-        line = "" if self._process.stdout is None else self._process.stdout.readline()
-        if not line:
-            raise EngineError(
-                f"Measuring speed ended with code {self._process.wait()}",
-                "See the messages above",
-            )
-        found: dict[str, Any] = json.loads(line)
-        return found
-
-    def ask(self, job: str) -> dict[str, Any]:
-        self.tell(job)
-        return self.answer()
-
-
 @contextmanager
-def _child(asked: dict[str, Any], variables: dict[str, str]) -> Iterator[_Child]:
-    """A process that is ready; it ends with the ``with`` block."""
+def _child(asked: dict[str, Any], variables: dict[str, str]) -> Iterator[Worker]:
     command = [sys.executable, "-m", f"{__package__}.speed_child"]
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **variables},
-    ) as process:
-        try:
-            child = _Child(process)
-            child.tell(json.dumps(asked))
-            child.answer()
-            yield child
-        finally:
-            process.kill()
+    with open_worker(command, asked, {**os.environ, **variables}) as worker:
+        yield worker

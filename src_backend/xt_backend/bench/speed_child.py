@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import openslide
 import torch
+from safetensors.torch import save_file
 
 from xt_backend.config import FeatureOptions
 from xt_backend.engine import (
@@ -34,6 +36,9 @@ from xt_backend.engine import (
 from xt_backend.model import RegionEncoder, build_region_encoder
 from xt_backend.slides import Reader
 from xt_backend.store import RegionStore, StoreKey
+
+WEIGHTS = "encoder.safetensors"
+FEATURES = "ours.npz"
 
 Job = Callable[[], dict[str, Any]]
 
@@ -112,7 +117,9 @@ class _Ours:
             self._choice = settle_encoder(net, what, device, self._options, prepared, n)
             self._encoder = BatchEncoder(net, device, self._choice.way)
             self._encoder.prepare()
-            self._pixels = self._read(prepared)
+        self._net = net
+        self._features: npt.NDArray[np.float32] = np.zeros((0, 0), np.float32)
+        self._places: npt.NDArray[np.int64] = np.zeros((0, 2), np.int64)
 
     def _prepared(self, options: FeatureOptions) -> Prepared:
         wanted = self._wanted
@@ -120,8 +127,14 @@ class _Ours:
         prepared = prepare(path, wanted["mpp"], side, options)
         return replace(prepared, cells=prepared.cells[: wanted["n_regions"]])
 
-    def _read(self, prepared: Prepared) -> npt.NDArray[np.uint8]:
-        with Reader(prepared.slide, prepared.lattice, prepared.cells, batch_size=16) as reader:
+    @cached_property
+    def _pixels(self) -> npt.NDArray[np.uint8]:
+        """Read when first wanted: `walk` tells how much memory is needed without them."""
+        prepared = self._prepared(self._options)
+        with (
+            prepared.slide,
+            Reader(prepared.slide, prepared.lattice, prepared.cells, batch_size=16) as reader,
+        ):
             return np.concatenate([batch.pixels for batch in reader])
 
     def way(self) -> dict[str, Any]:
@@ -135,6 +148,8 @@ class _Ours:
         with prepared.slide:
             found = collect(prepared, self._encoder, self._options)
             ended = time.perf_counter()
+        self._features = found.features.mean(axis=1, dtype=np.float32)
+        self._places = prepared.lattice.boxes(prepared.cells)[:, :2]
         return {
             "seconds": ended - opened,
             "seconds_open": opened - started,
@@ -144,9 +159,22 @@ class _Ours:
 
     def pure(self) -> dict[str, Any]:
         """The encoder alone, on the same regions in memory."""
+        pixels = self._pixels
         started = time.perf_counter()
-        n = len(self._encoder.encode(self._pixels))
+        n = len(self._encoder.encode(pixels))
         return {"seconds": time.perf_counter() - started, "regions": n}
+
+    def hand_over(self) -> dict[str, Any]:
+        """What another tool needs to compute the same: the weights as timm's, mean and std."""
+        save_file(self._net.backbone.state_dict(), Path(self._wanted["folder"], WEIGHTS))
+        means, stds = self._net.mean.flatten().tolist(), self._net.std.flatten().tolist()
+        return {"mean": means, "std": stds}
+
+    def keep(self) -> dict[str, Any]:
+        """Write what the last run found."""
+        path = Path(self._wanted["folder"], FEATURES)
+        np.savez(path, features=self._features, places=self._places)
+        return {"regions": len(self._features)}
 
     def again(self) -> dict[str, Any]:
         """The same with a region store: first and second run."""
@@ -200,6 +228,8 @@ def _ours(wanted: dict[str, Any], net: RegionEncoder) -> dict[str, Job]:
         "way": ours.way,
         "run": ours.run,
         "pure": ours.pure,
+        "hand-over": ours.hand_over,
+        "keep": ours.keep,
         "again": ours.again,
         "reload": ours.reload,
         "walk": ours.walk,

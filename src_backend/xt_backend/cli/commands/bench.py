@@ -31,6 +31,12 @@ def bench(
         Path | None,
         typer.Option(help="Folder for sample slides and features [default: the user's cache]."),
     ] = None,
+    peer_python: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Python of an environment with LazySlide or TIAToolbox, for speed; repeatable."
+        ),
+    ] = None,
     no_resume: Annotated[
         bool, typer.Option("--no-resume", help="Measure anew what is in results.json already.")
     ] = False,
@@ -59,6 +65,7 @@ def bench(
             "seeds": seeds,
             "data": data,
             "work": work,
+            "peer_pythons": tuple(peer_python or ()),
             "resume": not no_resume,
         }
     )
