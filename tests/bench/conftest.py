@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,63 @@ def bench(call: Call, work: Path, tmp_path: Path) -> Callable[..., dict[str, Any
         return printed
 
     return run
+
+
+# The names of its documentation that are used, over plain OpenSlide.
+LAZYSLIDE = """
+from types import SimpleNamespace
+import numpy as np
+import openslide
+import pandas as pd
+import torch
+
+class open_wsi(dict):
+    def __init__(self, path):
+        self.slide = openslide.OpenSlide(path)
+
+def tile_tissues(wsi, tile_px, *, mpp):
+    print("what a peer prints is no answer")
+    assert mpp == 0.5
+    width, height = wsi.slide.dimensions
+    # By columns; ours go by rows.
+    corners = [(x, y) for x in range(0, width, tile_px) for y in range(0, height, tile_px)]
+    wsi["side"] = tile_px
+    wsi["tiles"] = SimpleNamespace(bounds=pd.DataFrame(corners, columns=["minx", "miny"]) * 1.0)
+
+@torch.inference_mode()
+def feature_extraction(wsi, model, *, model_name, transform, device):
+    found = []
+    for place in wsi["tiles"].bounds.to_numpy(int).tolist():
+        image = wsi.slide.read_region(place, 0, (wsi["side"],) * 2).convert("RGB")
+        found.append(model(transform(np.asarray(image))[None])[0].numpy())
+    wsi[f"{model_name}_tiles"] = SimpleNamespace(X=np.stack(found))
+
+pp = SimpleNamespace(tile_tissues=tile_tissues)
+tl = SimpleNamespace(feature_extraction=feature_extraction)
+"""
+
+
+@pytest.fixture
+def peer_python(tmp_path: Path) -> Path:
+    """The Python of an environment with a stand-in for LazySlide and a broken TIAToolbox."""
+    site = tmp_path / "site"
+    broken = f"raise ImportError('cannot load {tmp_path}/lib.so')\n"
+    for name, version, source in (
+        ("lazyslide", "0.0.1", LAZYSLIDE),
+        ("tiatoolbox", "0.0.2", broken),
+    ):
+        (site / name).mkdir(parents=True)
+        (site / name / "__init__.py").write_text(source, encoding="utf-8")
+        about = site / f"{name}-{version}.dist-info"
+        about.mkdir()
+        text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        (about / "METADATA").write_text(text, encoding="utf-8")
+    python = tmp_path / "python"
+    python.write_text(
+        f"#!/bin/sh\nPYTHONPATH='{site}' exec '{sys.executable}' \"$@\"\n", encoding="utf-8"
+    )
+    python.chmod(0o755)
+    return python
 
 
 @pytest.fixture(scope="session")

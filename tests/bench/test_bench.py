@@ -88,20 +88,41 @@ def _check_page(out: Path, secret: Path) -> None:
     assert not re.search(rf"\b{re.escape(socket.gethostname())}\b", texts)
 
 
-def test_speed(bench: Bench, tmp_path: Path) -> None:
+@pytest.mark.timeout(900)
+def test_speed(bench: Bench, tmp_path: Path, peer_python: Path) -> None:
     printed = bench("speed")
-    wanted, rates = map(rows_of, printed["tables"]["speed"])
+    wanted, rates, others = map(rows_of, printed["tables"]["speed"])
     assert len(wanted) == 7
     assert float(wanted["regions that it encodes"]["measured"]) == 0
     assert float(wanted["x faster than the naive loop"]["measured"]) > 0
     assert set(rates) == {"naive loop", "tuned loop", "slide to features", "encoder alone"}
-    (measured,) = results(tmp_path / "out", "speed")
+    measured, *_ = results(tmp_path / "out", "speed")
     values = measured["values"]
     assert values["reload"]["regions"] == 1000
     assert values["again"]["second"] < values["again"]["first"]
     assert {"read", "decode", "resample", "wait", "write"} <= set(values["stages"])
     assert values["stages"]["read"] > 0
     assert all(peak > 0 for peak in values["peak_bytes"].values() if peak is not None)
+
+    assert set(others) == {"LazySlide", "TIAToolbox"}
+    for row in others.values():
+        assert row["x faster here"] == "-"
+        assert row["remark"] == "not measured: it is not installed, see docs/bench.md"
+
+    # Installed meanwhile: measured in the next run, and nothing else is.
+    printed = bench("speed", "--peer-python", peer_python)
+    assert printed["measured"] == {"speed": 2}
+    others = rows_of(printed["tables"]["speed"][2])
+    assert set(others) == {"LazySlide 0.0.1", "TIAToolbox 0.0.2"}
+    assert float(others["LazySlide 0.0.1"]["x faster here"]) > 0
+    # The same weights and pixels; our features are kept in float16.
+    apart = re.fullmatch(r"features (\S+) % apart", others["LazySlide 0.0.1"]["remark"])
+    assert apart is not None
+    assert 0 < float(apart[1]) < 1
+    remark = others["TIAToolbox 0.0.2"]["remark"]
+    assert remark == "not measured: ImportError: cannot load lib.so"
+    assert results(tmp_path / "out", "speed")[0] == measured
+    assert str(tmp_path) not in (tmp_path / "out" / "results.json").read_text(encoding="utf-8")
 
 
 def test_trainings_on_sample_slides(bench: Bench, tmp_path: Path) -> None:
@@ -213,6 +234,7 @@ def test_real_sets(bench: Bench, labelled_images: Path, tmp_path: Path) -> None:
         (["contextcost"], "There is no benchmark 'contextcost'"),
         (["--seeds", "0"], "seeds"),
         (["real-sets", "--data", "no-such-folder"], "There is no folder no-such-folder"),
+        (["speed", "--peer-python", "no/python"], "There is no Python no/python"),
     ],
 )
 def test_bad_usage(call: Call, tmp_path: Path, arguments: list[str], text: str) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from xt_backend.bench import BenchSpec, Tick, run_benchmarks
+from xt_backend.bench import BenchSpec, Tick, run, run_benchmarks
+from xt_backend.bench.benchmark import Benchmark, Case, Result, Workplace
 from xt_backend.bench.context_cost import exponent, short
 from xt_backend.bench.labelled_images import SETS, encode, find_sets
 from xt_backend.bench.machine import describe_conditions, describe_machines, this_machine
 from xt_backend.bench.receptive_field import own_share, reach_um
 from xt_backend.bench.records import Records
-from xt_backend.bench.section import Table, number, spread
+from xt_backend.bench.section import Section, Table, number, spread
+from xt_backend.bench.speed import Speed
 from xt_backend.engine import BatchEncoder, choose_device
 from xt_backend.model import build_region_encoder
 
@@ -88,9 +92,8 @@ def test_measurements_survive_the_file(tmp_path: Path) -> None:
         {"seconds": 0.25, "map": [[1.0]]},
         {"seconds": None},
     ]
-    assert ("cost", {"dim": 4}, {"seed": 1}) in found
-    assert ("cost", {"dim": 4}, {"seed": 2}) not in found
-    assert ("gain", {"dim": 4}, {"seed": 1}) not in found
+    assert [one.case for one in found.results("cost", {"dim": 4})] == [{"seed": 0}, {"seed": 1}]
+    assert found.results("gain", {"dim": 4}) == []
     found.add("cost", {"dim": 4}, {"seed": 0}, {"seconds": 0.5}, {"cores": 2})
     assert {one.values["seconds"] for one in Records(tmp_path).results("cost", {"dim": 4})} == {
         0.5,
@@ -120,6 +123,39 @@ def test_a_run_that_was_broken_off_goes_on(tmp_path: Path, work: Path) -> None:
     report = run_benchmarks(spec)
     assert report.measured == {"receptive-field": 4}
     assert "| attention, untrained |" in (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
+
+
+def test_what_does_not_last_is_measured_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Odd(Benchmark):
+        name, title = "odd", "Odd"
+        there = False
+
+        def recipe(self, quick: bool) -> dict[str, Any]:
+            return {"quick": quick}
+
+        def cases(self, spec: BenchSpec) -> list[Case]:
+            return [{}, {"peer": "lazyslide"}]
+
+        def measure(self, case: Case, workplace: Workplace) -> dict[str, Any]:
+            return {"seconds": 1.0} if self.there or not case else {"reason": "not there"}
+
+        def section(self, results: Sequence[Result], quick: bool) -> Section:
+            return Section(self.title, [], [])
+
+        is_lasting = Speed.is_lasting
+
+    odd = Odd()
+    monkeypatch.setattr(run, "get_benchmark", lambda name: odd)
+    monkeypatch.setattr(run, "list_benchmarks", lambda: ("odd",))
+    spec = BenchSpec(names=("odd",), out=tmp_path)
+    assert run_benchmarks(spec).measured == {"odd": 2}
+    assert run_benchmarks(spec).measured == {"odd": 1}
+    odd.there = True
+    assert run_benchmarks(spec).measured == {"odd": 1}
+    odd.there = False
+    assert run_benchmarks(spec).measured == {"odd": 0}
 
 
 def test_labelled_images_become_regions(labelled_images: Path) -> None:

@@ -22,7 +22,16 @@ from xt_backend.wording import on_one_line
 from .section import Table, number
 from .worker import Worker, open_worker
 
-__all__ = ["PEERS", "Peer", "check_pythons", "find_peer", "measure_peer", "peer_table"]
+__all__ = [
+    "PEERS",
+    "Peer",
+    "PeerError",
+    "check_pythons",
+    "compare",
+    "find_peer",
+    "measure_peer",
+    "peer_table",
+]
 
 PEERS = {"lazyslide": "LazySlide", "tiatoolbox": "TIAToolbox"}
 """Packages and their names."""
@@ -129,7 +138,7 @@ def measure_peer(
         ours.ask("keep")
         folder = Path(asked["folder"])
         regions, apart = compare(folder / f"{peer.name}.npz", folder / "ours.npz")
-    except _PeerError as error:
+    except PeerError as error:
         return {"version": peer.version, "reason": _reason(str(error))}
     return {
         "version": peer.version,
@@ -140,7 +149,7 @@ def measure_peer(
     }
 
 
-class _PeerError(Exception):
+class PeerError(Exception):
     """Why a peer cannot be measured."""
 
 
@@ -159,13 +168,13 @@ def _theirs(peer: Peer, wanted: Mapping[str, Any]) -> Iterator[Callable[[str], d
                 )
             )
         except (OSError, EngineError) as error:
-            raise _PeerError(_cause(error)) from error
+            raise PeerError(_cause(error)) from error
 
         def ask(job: str) -> dict[str, Any]:
             try:
                 return worker.ask(job)
             except EngineError as error:
-                raise _PeerError(_cause(error)) from error
+                raise PeerError(_cause(error)) from error
 
         yield ask
 
@@ -181,13 +190,14 @@ def compare(theirs: Path, ours: Path) -> tuple[int, float]:
         Regions, and the root of the mean squared difference as a share of that between regions.
 
     Raises:
-        _PeerError: They are not those of the same regions, or not of the same width.
+        PeerError: They are not those of the same regions, or not of the same width.
     """
     (mine, my_places), (other, other_places) = map(_load, (ours, theirs))
     if other.shape != mine.shape:
-        raise _PeerError(f"gave features of shape {other.shape}, not {mine.shape}")
+        raise PeerError(f"gave features of shape {other.shape}, not {mine.shape}")
     if not np.array_equal(my_places, other_places):
-        raise _PeerError(f"took other regions: the first begins at {tuple(other_places[0])}")
+        n = int((my_places != other_places).any(axis=1).sum())
+        raise PeerError(f"{n} of {len(mine)} regions begin elsewhere")
     spread = np.linalg.norm(mine - mine.mean(axis=0))
     return len(mine), float(np.linalg.norm(other - mine) / spread) if spread else math.nan
 
