@@ -100,7 +100,6 @@ def _lazyslide(wanted: dict[str, Any]) -> Callable[[], tuple[Any, Any]]:
 def _tiatoolbox(wanted: dict[str, Any]) -> Callable[[], tuple[Any, Any]]:
     import numpy as np
     import torch
-    import zarr
     from tiatoolbox.models.engine.deep_feature_extractor import DeepFeatureExtractor
     from tiatoolbox.models.engine.io_config import IOPatchPredictorConfig
     from tiatoolbox.models.models_abc import ModelABC
@@ -124,6 +123,8 @@ def _tiatoolbox(wanted: dict[str, Any]) -> Callable[[], tuple[Any, Any]]:
             images = batch_data.to(device).type(torch.float32).permute(0, 3, 1, 2)
             with torch.inference_mode():
                 return [model(images).cpu().numpy()]
+
+    import zarr
 
     resolution = [{"units": "mpp", "resolution": wanted["mpp"]}]
     side = (wanted["region_px"], wanted["region_px"])
