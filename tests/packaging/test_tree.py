@@ -120,7 +120,7 @@ def test_dependencies_are_those_that_are_imported(checkout: Path) -> None:
         for text in texts
     }
     # Imported by what runs in environments of their own, with what these bring along.
-    peers = {"zarr"} | {
+    peers = {"torchvision", "zarr"} | {
         Requirement(text).name.lower()
         for name, texts in pyproject["dependency-groups"].items()
         if name.startswith("peer-")

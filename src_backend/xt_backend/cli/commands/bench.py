@@ -34,7 +34,8 @@ def bench(
     peer_python: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Python of an environment with LazySlide or TIAToolbox, for speed; repeatable."
+            metavar="PATH",
+            help="Python of an environment with LazySlide or TIAToolbox, for speed; repeatable.",
         ),
     ] = None,
     no_resume: Annotated[
