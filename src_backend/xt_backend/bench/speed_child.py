@@ -166,7 +166,9 @@ class _Ours:
 
     def hand_over(self) -> dict[str, Any]:
         """What another tool needs to compute the same: the weights as timm's, mean and std."""
-        save_file(self._net.backbone.state_dict(), Path(self._wanted["folder"], WEIGHTS))
+        weights = self._net.backbone.state_dict()
+        dense = {name: value.contiguous() for name, value in weights.items()}
+        save_file(dense, Path(self._wanted["folder"], WEIGHTS))
         means, stds = self._net.mean.flatten().tolist(), self._net.std.flatten().tolist()
         return {"mean": means, "std": stds}
 
