@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NOT_DONE",
+    "NOT_LOOKED_AT",
     "UNREADABLE",
     "class_map",
     "lattice_transform",
@@ -41,8 +42,17 @@ UNKNOWN_MPP = " (pixel size unknown)"
 
 NOT_DONE = 1
 UNREADABLE = 2
-_STATUS_COLORS = {NOT_DONE: (0.10, 0.12, 0.22, 0.55), UNREADABLE: (0.84, 0.10, 0.55, 0.95)}
-_STATUS_WORDS = {NOT_DONE: "not scored yet", UNREADABLE: "could not be read"}
+NOT_LOOKED_AT = 3
+_STATUS_COLORS = {
+    NOT_DONE: (0.10, 0.12, 0.22, 0.55),
+    UNREADABLE: (0.84, 0.10, 0.55, 0.95),
+    NOT_LOOKED_AT: (0.55, 0.55, 0.55, 0.55),
+}
+_STATUS_WORDS = {
+    NOT_DONE: "not scored yet",
+    UNREADABLE: "could not be read",
+    NOT_LOOKED_AT: "not looked at",
+}
 
 
 def slide_layer(pyramid: Pyramid) -> LayerData:
@@ -115,10 +125,11 @@ def probability_maps(score_map: ScoreMap, *, context: bool = True) -> npt.NDArra
 
 
 def status_map(score_map: ScoreMap) -> npt.NDArray[np.uint8]:
-    """(rows, cols): `NOT_DONE`, `UNREADABLE`, or 0 for scored regions and background."""
+    """(rows, cols): a code for regions without a class; 0 for scored ones and background."""
     codes = np.zeros(len(score_map.status), np.uint8)
     codes[score_map.status == RegionStatus.SKIPPED] = NOT_DONE
     codes[score_map.status == RegionStatus.READ_ERROR] = UNREADABLE
+    codes[score_map.status == RegionStatus.SCREENED_OUT] = NOT_LOOKED_AT
     return score_map.grid(codes, 0)
 
 

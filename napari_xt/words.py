@@ -126,6 +126,8 @@ def summary(event: RunFinished | CancelledEarly) -> str:
         words.append(f", {counted(len(event.points), 'point')}")
     if score_map.n_failed:
         words.append(f"; {score_map.n_failed:,} could not be read and are marked")
+    if n_out := score_map.status_counts()[RegionStatus.SCREENED_OUT]:
+        words.append(f"; {n_out:,} were not looked at and are marked")
     done = " ".join(words).replace(" ,", ",").replace(" ;", ";")
     return ". ".join([done, *(f"Warning: {text}" for text in score_map.warnings)]) + "."
 

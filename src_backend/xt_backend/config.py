@@ -163,11 +163,18 @@ class ScoreOptions(EncodingOptions):
         model_mpp: Pixel size of a converted model whose file states none, um/px.
         context: False predicts from each region alone (the region-only head).
         layouts: Files written beside those that are always written.
+        screen: Share of the regions of `screen_class` that is to be looked at, with 95 %
+            confidence; regions that do not look like it at low resolution are left out. None looks
+            at all.
+        screen_class: Classes that are sought; may be left out for a model of two classes of which
+            one has a decision threshold.
     """
 
     model_mpp: Mpp | None = None
     context: bool = True
     layouts: tuple[Literal["parquet"], ...] = ()
+    screen: Annotated[float, Field(ge=0.5, le=0.999)] | None = None
+    screen_class: tuple[str, ...] = ()
 
 
 class FeatureOptions(EncodingOptions):

@@ -19,6 +19,7 @@ __all__ = [
     "RunFile",
     "RunH5",
     "RunMeta",
+    "ScreeningMeta",
     "SlideStatus",
     "Stopped",
     "StoreH5",
@@ -55,6 +56,8 @@ class RegionStatus(IntEnum):
     """Its pixels could not be read; not scored."""
     SKIPPED = 3
     """Selected but not done: cancelled or failed."""
+    SCREENED_OUT = 4
+    """Not looked at: at low resolution it did not look like what was sought."""
 
     @property
     def label(self) -> str:
@@ -172,6 +175,30 @@ class RunMeta:
     """The same on tissue or not; in files of older versions."""
     N_POINTS = "n_points"
     """Detection models: points of each kind, by its name."""
+    SCREENING = "screening"
+    """Of a run with ``--screen``: see `ScreeningMeta`."""
+
+
+class ScreeningMeta:
+    """What is told of a slide that was screened."""
+
+    CLASSES = "classes"
+    """Names of the classes that were sought."""
+    RECALL = "recall"
+    """Share of the regions of these classes that was to be looked at."""
+    CONFIDENCE = "confidence"
+    """Probability that it was, over the draws."""
+    DRAWN = "drawn_regions"
+    """Regions drawn at random, and looked at in any case."""
+    POSITIVES = "positives"
+    """Those that the cut was chosen by: drawn, of these classes, and not learnt from."""
+    NEEDED = "positives_needed"
+    """So many it takes; with fewer, nothing is left out."""
+    BOUND = "recall_bound"
+    """The share that was looked at, at least; 1 where nothing was left out."""
+    SCREENED_OUT = "screened_out_regions"
+    SHARE = "screened_out_share"
+    """Of all selected regions."""
 
 
 class FeaturesH5:

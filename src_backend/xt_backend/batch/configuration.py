@@ -80,6 +80,9 @@ def score_configuration(
 def plain_options(options: CommonOptions) -> dict[str, Any]:
     """Options that results depend on, as JSON; files as content hashes."""
     values = options.model_dump(mode="json", exclude=set(_NO_RESULT))
+    if values.get("screen", ...) is None:
+        # Runs that look at everything are those of before there was a choice.
+        del values["screen"], values["screen_class"]
     if isinstance(options.roi, Path):
         values["roi"] = _content(options.roi, "--roi")
     if options.tissue not in ("auto", "all"):

@@ -50,6 +50,7 @@ class RunReport:
         self._resumed = now if before else None
         self._problems: dict[str, list[str]] = _of(before.get("store_problems"), held)
         self._readers: dict[str, str] = _of(before.get("readers"), held)
+        self._screening: dict[str, Any] = _of(before.get("screening"), held)
         # What was the usual way then may be none now.
         usual = before.get("encoder", self._encoder)
         others = _of(before.get("other_encoders"), held)
@@ -61,7 +62,7 @@ class RunReport:
         if outcome.kept:
             return
         self._stages.add(outcome.seconds)
-        for known in (self._others, self._problems, self._readers):
+        for known in (self._others, self._problems, self._readers, self._screening):
             known.pop(outcome.row.id, None)
         if outcome.encoder and outcome.encoder != self._encoder:
             self._others[outcome.row.id] = dict(outcome.encoder)
@@ -69,6 +70,8 @@ class RunReport:
             self._problems[outcome.row.id] = list(outcome.problems)
         if outcome.reader:
             self._readers[outcome.row.id] = outcome.reader
+        if outcome.screening:
+            self._screening[outcome.row.id] = dict(outcome.screening)
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -103,6 +106,7 @@ class RunReport:
                 "passed_over": self._inputs.passed_over_values(),
                 "store_problems": self._problems,
                 "readers": self._readers,
+                **({"screening": self._screening} if self._screening else {}),
             }
         )
 

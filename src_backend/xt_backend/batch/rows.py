@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from xt_backend.config import CommonOptions
 from xt_backend.errors import SlideMppError
-from xt_backend.keys import RunMeta, SlideStatus, Stopped
+from xt_backend.keys import RunMeta, ScreeningMeta, SlideStatus, Stopped
 from xt_backend.outputs import SlideRow, without_folders
 from xt_backend.slides import Slide, open_slide
 from xt_backend.store import ScoreMap
@@ -121,6 +121,7 @@ def scored_row(
             warnings=[str(warning) for warning in meta.get(RunMeta.WARNINGS, ())],
             n_failed=score_map.n_failed,
             n_nan=score_map.n_nan,
+            screening=meta.get(RunMeta.SCREENING),
         ),
         seconds_read=seconds.get("read"),
         seconds_encode=seconds.get("encode"),
@@ -138,6 +139,7 @@ def reason_of(
     warnings: list[str],
     n_failed: int,
     n_nan: int = 0,
+    screening: Mapping[str, Any] | None = None,
 ) -> str:
     """What the row of a slide that is done, or empty, says about it.
 
@@ -147,6 +149,7 @@ def reason_of(
         warnings: Those of the notes that put the result in doubt.
         n_failed: Regions that could not be read.
         n_nan: Regions that were encoded but have no number.
+        screening: See `ScreeningMeta`; None where nothing was screened.
     """
     if not n_regions:
         return "; ".join(notes) or "no tissue was found"
@@ -156,4 +159,18 @@ def reason_of(
     if n_nan:
         verb = "has" if n_nan == 1 else "have"
         said.append(f"{counted(n_nan, 'region')} {verb} no number (NaN)")
+    if screening and not screening[ScreeningMeta.SCREENED_OUT]:
+        said.append(_why_all(screening))
     return "; ".join(said)
+
+
+def _why_all(screening: Mapping[str, Any]) -> str:
+    """Why a screening left nothing out."""
+    n, needed = screening[ScreeningMeta.POSITIVES], screening[ScreeningMeta.NEEDED]
+    classes = " or ".join(screening[ScreeningMeta.CLASSES])
+    if n >= needed:
+        return f"nothing was screened out: at low resolution nothing tells {classes} from the rest"
+    return (
+        f"nothing was screened out: {counted(n, 'region')} of {classes} among those drawn, and it "
+        f"takes {needed:,} to promise a recall of {screening[ScreeningMeta.RECALL]:g}"
+    )

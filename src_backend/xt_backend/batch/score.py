@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xt_backend.config import ScoreOptions, check_stride
-from xt_backend.engine import Engine, Event, Judge, choose_device, judge_of
+from xt_backend.engine import Engine, Event, Judge, choose_device, judge_of, sought_in
 from xt_backend.errors import ModelError
 from xt_backend.model import ModelCard, RegionEncoder, find_model, read_card
 from xt_backend.outputs import check_parquet
@@ -66,6 +66,7 @@ class Batch:
                 f"Model {card.name} has no head that sees each region alone",
                 "Leave --context off out",
             )
+        sought_in(card, options)
         check_stride(options.stride_px, card.scored_px)
         if "parquet" in options.layouts:
             check_parquet()

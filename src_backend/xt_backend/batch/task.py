@@ -20,7 +20,7 @@ from xt_backend.engine import (
     is_out_of_memory,
 )
 from xt_backend.errors import OutputError, XTError
-from xt_backend.keys import Encoding, RunFile, RunH5, SlideStatus, Stopped
+from xt_backend.keys import Encoding, RegionStatus, RunFile, RunH5, RunMeta, SlideStatus, Stopped
 from xt_backend.outputs import (
     SlideRow,
     safe_ids,
@@ -111,6 +111,7 @@ class Outcome:
         reader: Who decoded the slide's tiles, and why; empty where none were read.
         encoder: How the region encoder computed, as plain data; empty where it had nothing to do.
         seconds: By stage, see `STAGES`.
+        screening: What was left out, see `ScreeningMeta`; empty where nothing was screened.
         kept: An earlier call made it; what run.json said of it stays.
     """
 
@@ -122,6 +123,7 @@ class Outcome:
     reader: str = ""
     encoder: Mapping[str, Any] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    screening: Mapping[str, Any] = field(default_factory=dict)
     kept: bool = False
 
 
@@ -265,7 +267,8 @@ def _kept(
 
 def _allowed(score_map: ScoreMap, options: ScoreOptions) -> bool:
     """The limits, which may be others now, do not refuse a result."""
-    n_failed, n = score_map.n_failed, len(score_map)
+    n_failed, counts = score_map.n_failed, score_map.status_counts()
+    n = len(score_map) - counts[RegionStatus.SCREENED_OUT]
     share = n_failed / n if n else 0.0
     n_px = score_map.width_px * score_map.height_px
     return share <= options.max_failed_fraction and n_px <= options.max_pixels
@@ -303,6 +306,7 @@ def _finish(
         reader=last.reader,
         encoder=last.encoder,
         seconds=stages.to_dict(),
+        screening=score_map.run_meta.get(RunMeta.SCREENING, {}),
     )
 
 

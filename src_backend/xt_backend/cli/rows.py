@@ -92,6 +92,10 @@ def summary(row: SlideRow) -> str:
     if row.status == SlideStatus.EMPTY:
         return f"empty: {row.reason}"
     parts = [f"{counted(row.n_regions or 0, 'region')}, {row.encoded_regions or 0:,} encoded now"]
+    if row.n_screened_out:
+        parts.append(
+            f"{row.n_screened_out:,} screened out (recall at least {row.screened_recall:.1%})"
+        )
     if row.predicted:
         parts.append(f"{row.predicted} {row.probabilities[row.predicted]:.1%}")
     if row.fractions:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .extraction import Extracted, extract, open_store
     from .preparation import Overview, Prepared, lattice_of, prepare
     from .run import Engine
+    from .screening import sought_in
     from .spec import RunSpec
     from .stages import STAGES, Stages, peak_memory_bytes
 
@@ -59,6 +60,7 @@ _HOMES = {
     "peak_memory_bytes": "stages",
     "prepare": "preparation",
     "settle_encoder": "encoding",
+    "sought_in": "screening",
     "torch_instead": "encoding",
     "usual_way": "encoders",
 }
@@ -98,6 +100,7 @@ __all__ = [
     "peak_memory_bytes",
     "prepare",
     "settle_encoder",
+    "sought_in",
     "torch_instead",
     "usual_way",
 ]

@@ -115,8 +115,9 @@ def check_failures(status: npt.NDArray[np.uint8], name: str, max_fraction: float
         TooManyFailedRegionsError: There are more.
     """
     n_failed = int((status == RegionStatus.READ_ERROR).sum())
-    if len(status) and n_failed / len(status) > max_fraction:
+    n = int((status != RegionStatus.SCREENED_OUT).sum())
+    if n and n_failed / n > max_fraction:
         raise TooManyFailedRegionsError(
-            f"{n_failed:,} of {counted(len(status), 'region')} of {name} could not be read",
+            f"{n_failed:,} of {counted(n, 'region')} of {name} could not be read",
             "Get the slide again, or raise --max-failed-fraction",
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +26,7 @@ class Rows:
             slide.
         context_tokens: (n, dim) float32 after context, NaN where there are none; kept for dense
             and detection models.
+        typical: (n,) bool, regions that stand for all of them; None where all are scored.
     """
 
     def __init__(self, blank: ScoreMap) -> None:
@@ -34,6 +37,7 @@ class Rows:
         self.slide_logits: npt.NDArray[np.float32] | None = None
         self.tokens: torch.Tensor | None = None
         self.context_tokens = np.empty((len(blank), 0), np.float32)
+        self.typical: npt.NDArray[np.bool_] | None = None
 
     def keep(
         self,
@@ -61,8 +65,11 @@ class Rows:
     def warn(self, text: str) -> None:
         """Take a warning about the slide as a whole."""
         meta = self.blank.run_meta
-        more = {key: [*meta.get(key, ()), text] for key in (RunMeta.NOTES, RunMeta.WARNINGS)}
-        self.blank = replace(self.blank, run_meta={**meta, **more})
+        self.tell({k: [*meta.get(k, ()), text] for k in (RunMeta.NOTES, RunMeta.WARNINGS)})
+
+    def tell(self, more: Mapping[str, Any]) -> None:
+        """Take what `ScoreMap.run_meta` is to hold besides."""
+        self.blank = replace(self.blank, run_meta={**self.blank.run_meta, **more})
 
     def map(self, partial: bool = True) -> ScoreMap:
         """The rows as they stand."""

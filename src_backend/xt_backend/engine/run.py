@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from xt_backend.errors import (
@@ -31,11 +32,12 @@ from .device import Device, choose_device, is_out_of_memory
 from .encoders import EncoderChoice
 from .encoding import judge_of, settle_encoder, torch_instead
 from .events import Event, RegionsScored, RunFailed, RunFinished, RunPlanned
-from .extraction import extract
+from .extraction import Extracted, extract
 from .familiarity import unfamiliar_colours, unfamiliar_regions
 from .loaded import Loaded
 from .preparation import Overview, Prepared, prepare
 from .rows import Rows
+from .screening import Screen, describe, sought_in
 from .source import Source
 from .spec import RunSpec
 from .stages import Stages
@@ -46,6 +48,7 @@ _log = logging.getLogger(__name__)
 
 EVENT_INTERVAL_S = 0.2
 """Partial maps are sent at most this often."""
+_SCORED = (RegionStatus.OK, RegionStatus.EDGE)
 
 
 class Engine:
@@ -154,6 +157,7 @@ class _Run:
         """Load the model while the slide's overview is read and tissue looked for."""
         spec = self._spec
         card = read_card(find_model(spec.model))
+        self._sought = sought_in(card, spec)
         model_mpp = card.mpp(spec.model_mpp)
         with ThreadPoolExecutor(1, thread_name_prefix="xt-model") as pool:
             loading = pool.submit(
@@ -209,25 +213,15 @@ class _Run:
         seconds_before = encoder.seconds
         done, encoded, reused, last_event = 0, 0, 0, 0.0
         encode_started = time.perf_counter()
-        for part in extract(
-            prepared.slide,
-            prepared.lattice,
-            blank.cells,
-            encoder,
-            source.store,
-            workers=spec.workers,
-            batch_size=spec.batch_size,
-            cancelled=self._cancelled,
-            stages=self._stages,
-            normalise=prepared.normaliser,
-        ):
-            good = part.status != RegionStatus.READ_ERROR
+        for part in self._parts(prepared, source, rows):
+            good = np.isin(part.status, _SCORED)
             rows.status[part.rows] = part.status
             if good.any():
                 rows.keep(self._model, part.rows[good], part.features[good])
             done += len(part.rows)
             encoded += 0 if part.cached else int(good.sum())
             reused += len(part.rows) if part.cached else 0
+            n_cached += int((part.status == RegionStatus.SCREENED_OUT).sum())
             now = time.perf_counter()
             if now - last_event >= EVENT_INTERVAL_S:
                 last_event = now
@@ -268,6 +262,35 @@ class _Run:
             encoder=source.choice.to_dict(),
         )
 
+    def _parts(self, prepared: Prepared, source: Source, rows: Rows) -> Iterator[Extracted]:
+        """All regions, or those of them that are not screened out."""
+        spec, stages = self._spec, self._stages
+
+        def parts(wanted: npt.NDArray[np.int64]) -> Iterator[Extracted]:
+            for part in extract(
+                prepared.slide,
+                prepared.lattice,
+                prepared.cells[wanted],
+                source.encoder,
+                source.store,
+                workers=spec.workers,
+                batch_size=spec.batch_size,
+                cancelled=self._cancelled,
+                stages=stages,
+                normalise=prepared.normaliser,
+            ):
+                yield replace(part, rows=wanted[part.rows])
+
+        if self._sought is None or not len(rows.blank):
+            return parts(np.arange(len(rows.blank), dtype=np.int64))
+        return Screen(
+            self._sought,
+            rows,
+            lambda: describe(prepared, spec.workers, stages, self._cancelled),
+            parts,
+            self._cancelled,
+        ).parts()
+
     def _decode(self, dense: DensePass, rows: Rows) -> Iterator[Event]:
         """Hand on the pixels; what could not be read again is marked."""
         yield from dense.events()
@@ -279,11 +302,12 @@ class _Run:
 
     def _predict(self, rows: Rows) -> None:
         """Predict all regions together, in the order of the cells: the same bytes every time."""
-        scored = np.isin(rows.status, (RegionStatus.OK, RegionStatus.EDGE))
+        scored = np.isin(rows.status, _SCORED)
         if rows.tokens is None or not scored.any():
             return
         start = time.perf_counter()
-        warning = unfamiliar_regions(self._model.card, rows.tokens[torch.from_numpy(scored)])
+        typical = scored if rows.typical is None else scored & rows.typical
+        warning = unfamiliar_regions(self._model.card, rows.tokens[torch.from_numpy(typical)])
         if warning:
             rows.warn(warning)
         positions = rows.blank.lattice.centres_um(rows.blank.cells[scored])

@@ -14,6 +14,7 @@ from xt_backend.outputs.slides_csv import (
     COUNT_PREFIX,
     FRACTION_PREFIX,
     SlideRow,
+    any_screened,
     slides_csv_columns,
 )
 from xt_backend.outputs.text import visible
@@ -31,7 +32,7 @@ def slide_values(
 ) -> dict[str, Any]:
     """A row of slides.csv by column; None where there is no value or no finite one."""
     values: dict[str, Any] = {}
-    for column in slides_csv_columns(classes, kinds):
+    for column in slides_csv_columns(classes, kinds, screened=any_screened([row])):
         values[column] = getattr(row, column, None)
     for name in classes:
         values[PROB_PREFIX + visible(name)] = row.probabilities.get(name)
@@ -53,7 +54,7 @@ def slides_frame(
 
     return pd.DataFrame(
         [slide_values(row, classes, kinds) for row in rows],
-        columns=slides_csv_columns(classes, kinds),
+        columns=slides_csv_columns(classes, kinds, screened=any_screened(rows)),
     )
 
 

@@ -30,11 +30,17 @@ class Mark(IntEnum):
     READ_ERROR = 0
     SKIPPED = 1
     NOT_A_NUMBER = 2
+    SCREENED_OUT = 3
 
     @property
     def text(self) -> str:
         """Words for the legend."""
-        return ("could not be read", "not scored yet", "score is not a number")[self]
+        return (
+            "could not be read",
+            "not scored yet",
+            "score is not a number",
+            "not looked at",
+        )[self]
 
 
 def marks_of(score_map: ScoreMap) -> npt.NDArray[np.int32]:
@@ -43,6 +49,7 @@ def marks_of(score_map: ScoreMap) -> npt.NDArray[np.int32]:
     marks[score_map.labels() < 0] = Mark.NOT_A_NUMBER
     marks[score_map.status == RegionStatus.READ_ERROR] = Mark.READ_ERROR
     marks[score_map.status == RegionStatus.SKIPPED] = Mark.SKIPPED
+    marks[score_map.status == RegionStatus.SCREENED_OUT] = Mark.SCREENED_OUT
     return marks
 
 
@@ -50,13 +57,16 @@ def pattern(mark: Mark, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     """Pixels to draw a mark with, (h, w, 3) float32 of 0 to 255.
 
     Black and white stripes for read errors, pale grey ones the other way for skipped regions, a
-    black and yellow chessboard for scores that are no numbers: not to be taken for a class.
+    black and yellow chessboard for scores that are no numbers, grey dots on white for regions that
+    were screened out: not to be taken for a class.
     """
     y, x = np.indices(shape[:2])
     if mark is Mark.NOT_A_NUMBER:
         on, colors = (x // 4 + y // 4) % 2 == 0, ((0, 0, 0), (255, 220, 0))
     elif mark is Mark.READ_ERROR:
         on, colors = (x + y) // 4 % 2 == 0, ((20, 20, 20), (255, 255, 255))
+    elif mark is Mark.SCREENED_OUT:
+        on, colors = (x % 6 < 2) & (y % 6 < 2), ((150, 150, 150), (245, 245, 245))
     else:
         on, colors = (x - y) // 3 % 3 == 0, ((150, 150, 150), (235, 235, 235))
     return np.where(on[..., None], *(np.array(c, np.float32) for c in colors))

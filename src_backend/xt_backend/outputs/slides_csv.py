@@ -10,17 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from xt_backend.errors import StoreCorruptError, StoreError
-from xt_backend.keys import RunMeta, SlideStatus
+from xt_backend.keys import RunMeta, ScreeningMeta, SlideStatus
 from xt_backend.outputs.regions_table import PROB_PREFIX
 from xt_backend.outputs.text import escape_cell, from_visible, unescape_cell, visible
 from xt_backend.publishing import publish
 from xt_backend.store.score_map import ScoreMap
 
-__all__ = ["SlideRow", "read_slides_csv", "slides_csv_columns", "write_slides_csv"]
+__all__ = ["SlideRow", "any_screened", "read_slides_csv", "slides_csv_columns", "write_slides_csv"]
 
 FRACTION_PREFIX, COUNT_PREFIX = "fraction_", "n_"
 _TEXT = ("slide", "id", "status", "reason", "mpp_source", "predicted", "cache")
-_INTEGERS = ("row", "width_px", "height_px", "n_regions", "n_failed_regions", "encoded_regions")
+_INTEGERS = (
+    "row",
+    "width_px",
+    "height_px",
+    "n_regions",
+    "n_failed_regions",
+    "encoded_regions",
+    "n_screened_out",
+)
 _BEFORE = (
     "row",
     "slide",
@@ -43,6 +51,7 @@ _AFTER = (
     "encoded_regions",
     "cache",
 )
+_SCREENED = ("n_screened_out", "screened_recall")
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,9 @@ class SlideRow:
             written; as the others, of the call that made the result, None where not known.
         encoded_regions: Regions that the last call encoded, as they were not in the region store.
         cache: hit, partial or miss; of the last call.
+        n_screened_out: Regions that were left out after a look at low resolution; None where
+            nothing was screened.
+        screened_recall: Share of the regions of the sought classes that was looked at, at least.
     """
 
     row: int
@@ -96,6 +108,8 @@ class SlideRow:
     seconds_total: float | None = None
     encoded_regions: int | None = None
     cache: str = ""
+    n_screened_out: int | None = None
+    screened_recall: float | None = None
 
     @classmethod
     def from_score_map(cls, score_map: ScoreMap, row: int, **others: Any) -> SlideRow:
@@ -108,6 +122,7 @@ class SlideRow:
         """
         probabilities = score_map.slide_probabilities
         counts = score_map.run_meta.get(RunMeta.N_POINTS, {})
+        screening = score_map.run_meta.get(RunMeta.SCREENING, {})
         return cls(
             row=row,
             slide=score_map.slide_name,
@@ -127,19 +142,35 @@ class SlideRow:
             ),
             fractions=score_map.fractions() if score_map.task in ("region", "dense") else {},
             counts={name: int(count) for name, count in counts.items()},
+            n_screened_out=screening.get(ScreeningMeta.SCREENED_OUT),
+            screened_recall=screening.get(ScreeningMeta.BOUND),
             **others,
         )
 
 
-def slides_csv_columns(classes: Sequence[str], kinds: Sequence[str] = ()) -> list[str]:
-    """The header for a model's classes and, of detection models, kinds of points."""
+def slides_csv_columns(
+    classes: Sequence[str], kinds: Sequence[str] = (), *, screened: bool = False
+) -> list[str]:
+    """The header.
+
+    Args:
+        classes: The model's classes.
+        kinds: Of detection models, kinds of points.
+        screened: Some slide was screened.
+    """
     return [
         *_BEFORE,
         *(PROB_PREFIX + visible(name) for name in classes),
         *(FRACTION_PREFIX + visible(name) for name in classes),
         *(COUNT_PREFIX + visible(name) for name in kinds),
         *_AFTER,
+        *(_SCREENED if screened else ()),
     ]
+
+
+def any_screened(rows: Sequence[SlideRow]) -> bool:
+    """Whether the table says what was screened out."""
+    return any(row.n_screened_out is not None for row in rows)
 
 
 def write_slides_csv(
@@ -159,19 +190,21 @@ def write_slides_csv(
     Raises:
         OutputError: It cannot be written.
     """
+    screened = any_screened(rows)
+    after = (*_AFTER, *_SCREENED) if screened else _AFTER
     with (
         publish(path) as temp,
         open(temp, "w", encoding="utf-8", newline="") as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(slides_csv_columns(classes, kinds))
+        writer.writerow(slides_csv_columns(classes, kinds, screened=screened))
         for row in rows:
             writer.writerow(
                 [_cell(getattr(row, name)) for name in _BEFORE]
                 + [_cell(row.probabilities.get(name)) for name in classes]
                 + [_cell(row.fractions.get(name)) for name in classes]
                 + [_cell(row.counts.get(name)) for name in kinds]
-                + [_cell(getattr(row, name)) for name in _AFTER]
+                + [_cell(getattr(row, name)) for name in after]
             )
 
 
@@ -201,10 +234,10 @@ def read_slides_csv(path: Path) -> tuple[list[SlideRow], tuple[str, ...]]:
     )
     # Counts stand between the last fraction and the columns behind; other names begin so too.
     first = len(_BEFORE) + 2 * len(classes)
-    kinds = tuple(
-        from_visible(name.removeprefix(COUNT_PREFIX)) for name in header[first : -len(_AFTER)]
-    )
-    if header != slides_csv_columns(classes, kinds):
+    screened = tuple(header[-len(_SCREENED) :]) == _SCREENED
+    last = len(header) - len(_AFTER) - len(_SCREENED) * screened
+    kinds = tuple(from_visible(name.removeprefix(COUNT_PREFIX)) for name in header[first:last])
+    if header != slides_csv_columns(classes, kinds, screened=screened):
         raise _corrupt(path, "its columns are others")
     rows = []
     for number, line in enumerate(lines, start=2):
@@ -217,7 +250,7 @@ def read_slides_csv(path: Path) -> tuple[list[SlideRow], tuple[str, ...]]:
 
 def _parse(cells: Mapping[str, str], classes: Sequence[str], kinds: Sequence[str]) -> SlideRow:
     values: dict[str, Any] = {}
-    for name in (*_BEFORE, *_AFTER):
+    for name in (*_BEFORE, *_AFTER, *(name for name in _SCREENED if name in cells)):
         if name in _TEXT:
             values[name] = unescape_cell(cells[name])
         elif cells[name]:

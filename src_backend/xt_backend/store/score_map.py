@@ -233,16 +233,18 @@ class ScoreMap:
     def fractions(self, *, region_only: bool = False) -> dict[str, float]:
         """Share of each class in the tissue of all labelled regions, NaN where there is none.
 
-        A region counts with the area of its tissue; overlapping regions count each. Of a dense
-        model whose mask was made, the shares are those in the mask, where it lies on tissue. Maps
-        of older versions do not know the tissue: there the whole area counts.
+        A region counts with the area of its tissue; overlapping regions count each. Regions that
+        were screened out are tissue of no class: the shares of a screened slide fall short of 1 by
+        theirs. Of a dense model whose mask was made, the shares are those in the mask, where it
+        lies on tissue. Maps of older versions do not know the tissue: there the whole area counts.
 
         Args:
             region_only: Label by the scores without context; masks always have it.
         """
         for key in (RunMeta.TISSUE_MASK_PX, RunMeta.MASK_PX):
             if not region_only and (mask_px := self.run_meta.get(key)) is not None:
-                return self._shares(np.array([mask_px[name] for name in self.classes], np.float64))
+                in_mask = np.array([mask_px[name] for name in self.classes], np.float64)
+                return self._shares(in_mask, 0.0)
         boxes = self.lattice.boxes(self.cells)
         area = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).astype(np.float64)
         if self.tissue is not None:
@@ -250,11 +252,12 @@ class ScoreMap:
         labels = self.labels(region_only=region_only)
         labelled = labels >= 0
         total = np.bincount(labels[labelled], area[labelled], minlength=len(self.classes))
-        return self._shares(total.astype(np.float64))
+        unseen = float(area[self.status == RegionStatus.SCREENED_OUT].sum())
+        return self._shares(total.astype(np.float64), unseen)
 
-    def _shares(self, total: npt.NDArray[np.float64]) -> dict[str, float]:
+    def _shares(self, total: npt.NDArray[np.float64], unseen: float) -> dict[str, float]:
         with np.errstate(invalid="ignore"):
-            shares = total / total.sum()
+            shares = total / (total.sum() + unseen)
         return dict(zip(self.classes, shares.tolist(), strict=True))
 
     def grid(self, values: npt.NDArray[Any], fill: float | None = None) -> npt.NDArray[Any]:

@@ -62,6 +62,18 @@ def score(
         list[str] | None,
         typer.Option(metavar="KIND", help="Files beside the usual ones: parquet."),
     ] = None,
+    screen: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RECALL",
+            help="Leave out regions that at low resolution do not look like what is sought, but at "
+            "most so many that this share of it is scored, e.g. 0.95 [default: score all].",
+        ),
+    ] = None,
+    screen_class: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Class that --screen seeks; may be given several times."),
+    ] = None,
     offline: flags.Offline = None,
     config: flags.Config = None,
     dry_run: Annotated[
@@ -95,6 +107,8 @@ def score(
         "max_failed_fraction": max_failed_fraction,
         "max_pixels": max_pixels,
         "layouts": tuple(layouts) if layouts else None,
+        "screen": screen,
+        "screen_class": tuple(screen_class) if screen_class else None,
         "offline": offline,
         "dry_run": dry_run or None,
         "json": json or None,
