@@ -125,6 +125,17 @@ def test_speed(bench: Bench, tmp_path: Path, peer_python: Path) -> None:
     assert str(tmp_path) not in (tmp_path / "out" / "results.json").read_text(encoding="utf-8")
 
 
+def test_screening(bench: Bench, tmp_path: Path) -> None:
+    """A slide this small is not left out in part; it is said so."""
+    printed = bench("screening")
+    found = rows_of(printed["tables"]["screening"][0])
+    assert set(found) == {"0.95", "0.9", "0.8"}
+    for row in found.values():
+        assert (row["screened out"], row["recall alone"]) == ("0 %", "1.000")
+        assert float(row["x the time"]) > 0
+    assert len(results(tmp_path / "out", "screening")) == 3
+
+
 def test_trainings_on_sample_slides(bench: Bench, tmp_path: Path) -> None:
     out, names = tmp_path / "out", ("context-gain", "slide-gain", "orders")
     printed = bench(*names, "--seeds", "1")

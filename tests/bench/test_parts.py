@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.score_maps import make_score_map
 
 from xt_backend.bench import BenchSpec, Tick, run, run_benchmarks
 from xt_backend.bench.benchmark import Benchmark, Case, Result, Workplace
@@ -16,9 +17,11 @@ from xt_backend.bench.labelled_images import SETS, encode, find_sets
 from xt_backend.bench.machine import describe_conditions, describe_machines, this_machine
 from xt_backend.bench.receptive_field import own_share, reach_um
 from xt_backend.bench.records import Records
+from xt_backend.bench.screening import recalls
 from xt_backend.bench.section import Section, Table, number, spread
 from xt_backend.bench.speed import Speed
 from xt_backend.engine import BatchEncoder, choose_device
+from xt_backend.keys import RegionStatus
 from xt_backend.model import build_region_encoder
 
 
@@ -27,6 +30,29 @@ def test_exponent() -> None:
     assert exponent(quadratic, 1024, 8192) == pytest.approx(2.0)
     assert exponent(quadratic, 1024, 65536) is None
     assert [short(1024), short(65536), short(512)] == ["1k", "64k", "512"]
+
+
+def test_recall_of_a_screening() -> None:
+    """Of four positive regions alone one is left out, of two in context one."""
+    cells = make_score_map().cells[:6]
+    alone = np.array([0, 1, 1, 1, 1, 0])
+    final = np.array([1, 0, 1, 0, 0, 0])
+    made = {
+        "classes": ("other", "tumour"),
+        "colors": ("#000000", "#ffffff"),
+        "thresholds": {},
+        "cells": cells,
+    }
+    logits = {"region_only_logits": np.eye(2)[alone] * 9, "logits": np.eye(2)[final] * 9}
+    full = make_score_map(**made, **logits, status=np.zeros(6, np.uint8))
+    status = np.where(np.arange(6) == 2, RegionStatus.SCREENED_OUT, RegionStatus.OK)
+    screened = make_score_map(**made, **logits, status=status.astype(np.uint8))
+    assert recalls(full, screened, ("tumour",)) == (0.75, 0.5)
+    assert recalls(full, full, ("tumour",)) == (1.0, 1.0)
+    # What was not looked at is tissue of no class, and no failure.
+    assert screened.fractions()["tumour"] == pytest.approx(1 / 6)
+    assert sum(screened.fractions().values()) == pytest.approx(5 / 6)
+    assert screened.n_failed == screened.n_nan == 0
 
 
 def test_reach_of_a_known_map() -> None:

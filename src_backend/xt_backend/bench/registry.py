@@ -13,6 +13,7 @@ __all__ = ["HOMES", "get_benchmark", "list_benchmarks"]
 HOMES = {
     "context-cost": "context_cost:ContextCost",
     "speed": "speed:Speed",
+    "screening": "screening:Screening",
     "context-gain": "context_gain:ContextGain",
     "context-gain-full": "context_gain:FullContextGain",
     "slide-gain": "slide_gain:SlideGain",
