@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xt_backend.config import FeatureOptions, check_stride
-from xt_backend.engine import BatchEncoder, Prepared, Stages, choose_device, collect, prepare
+from xt_backend.engine import Ahead, BatchEncoder, Prepared, Stages, choose_device, collect
 from xt_backend.keys import Encoding, RunFile, SlideStatus, Stopped
 from xt_backend.model import build_region_encoder
 from xt_backend.outputs import FeatureTable, SlideRow, write_features_h5
@@ -17,6 +17,7 @@ from xt_backend.slides.reading import wants_direct
 from .configuration import plain_options
 from .encoding import Encodes, batch_encoder
 from .folder import RunFolder
+from .following import Following
 from .inputs import read_inputs
 from .loop import run_tasks
 from .report import RunReport
@@ -68,6 +69,7 @@ class FeatureBatch:
             load=lambda: (net, None),
         )
         self.choice, opened = batch_encoder(encodes, self.tasks, options, self.device, out)
+        self._ahead = Ahead()
         self._encoder = opened or BatchEncoder(net, self.device)
         configuration = {
             "command": "features",
@@ -105,14 +107,19 @@ class FeatureBatch:
             seen_nan |= outcome.seen_nan
             on_outcome(task, outcome)
 
-        stopped = run_tasks(
-            self.tasks,
-            table,
-            report,
-            lambda task: self._run_task(task, on_progress, cancelled),
-            recover,
-            take,
-        )
+        def watch(task: Task, done: int, total: int) -> None:
+            following.watch(task, done, total)
+            on_progress(task, done, total)
+
+        with Following(self.tasks, self.folder, self._begin, self._ahead.drop) as following:
+            stopped = run_tasks(
+                self.tasks,
+                table,
+                report,
+                lambda task: self._run_task(task, watch, cancelled),
+                recover,
+                take,
+            )
         return Run(
             rows=table.rows,
             classes=(),
@@ -121,6 +128,14 @@ class FeatureBatch:
             seen_nan=seen_nan,
             seconds=report.seconds,
         )
+
+    def _wish(self, task: Task) -> tuple[Path, float, int, FeatureOptions]:
+        options = task.own_options(self._options)
+        return task.source.path, options.model_mpp, options.region_px, options
+
+    def _begin(self, task: Task) -> None:
+        """Prepare the slide of a task while another one comes to its end."""
+        self._ahead.begin(*self._wish(task))
 
     def _run_task(
         self,
@@ -131,12 +146,7 @@ class FeatureBatch:
         def work() -> Outcome:
             if cancelled():
                 raise Interrupted(Stopped.NOT_STARTED)
-            prepared = prepare(
-                task.source.path,
-                self._options.model_mpp,
-                self._options.region_px,
-                task.own_options(self._options),
-            )
+            prepared = self._ahead.take(*self._wish(task))
             with prepared.slide:
                 return self._extract(task, prepared, on_progress, cancelled)
 

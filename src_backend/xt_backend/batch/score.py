@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from xt_backend.config import ScoreOptions, check_stride
-from xt_backend.engine import Engine, Event, Judge, choose_device, judge_of, sought_in
+from xt_backend.engine import (
+    Engine,
+    Event,
+    Judge,
+    RegionsScored,
+    choose_device,
+    judge_of,
+    sought_in,
+)
 from xt_backend.errors import ModelError
 from xt_backend.model import ModelCard, RegionEncoder, find_model, read_card
 from xt_backend.outputs import check_parquet
@@ -17,6 +25,7 @@ from xt_backend.slides.reading import wants_direct
 from .configuration import score_configuration
 from .encoding import Encodes, batch_encoder
 from .folder import RunFolder
+from .following import Following
 from .inputs import Inputs, read_inputs
 from .loop import run_tasks
 from .report import RunReport
@@ -77,8 +86,9 @@ class Batch:
         self.classes = tuple(item.name for item in card.classes)
         self.kinds = card.point_kinds
         self.tasks = name_tasks(self.inputs.rows)
+        self._encodes = self._encoding(card)
         self.choice, encoder = batch_encoder(
-            self._encodes(card), self.tasks, options, device, out, dry_run=dry_run
+            self._encodes, self.tasks, options, device, out, dry_run=dry_run
         )
         self._engine.choice = self.choice
         if encoder is not None:
@@ -121,22 +131,28 @@ class Batch:
                 self._options,
                 self.folder,
                 self._engine,
-                lambda event: on_event(task, event),
+                lambda event: watch(task, event),
                 cancelled,
             )
+
+        def watch(task: Task, event: Event) -> None:
+            if isinstance(event, RegionsScored):
+                following.watch(task, event.done, event.total)
+            on_event(task, event)
 
         def take(task: Task, outcome: Outcome) -> None:
             outcomes.append(outcome if self.folder is None else _light(outcome))
             on_outcome(task, outcome)
 
-        stopped = run_tasks(
-            self.tasks,
-            table,
-            report,
-            work,
-            lambda task: finished_before(task, self._options, self.folder),
-            take,
-        )
+        with Following(self.tasks, self.folder, self._begin, self._engine.ahead.drop) as following:
+            stopped = run_tasks(
+                self.tasks,
+                table,
+                report,
+                work,
+                lambda task: finished_before(task, self._options, self.folder),
+                take,
+            )
         return Run(
             rows=table.rows,
             classes=self.classes,
@@ -155,7 +171,7 @@ class Batch:
             seconds=report.seconds,
         )
 
-    def _encodes(self, card: ModelCard) -> Encodes:
+    def _encoding(self, card: ModelCard) -> Encodes:
         options, device = self._options, self.device
 
         def load() -> tuple[RegionEncoder, Judge | None]:
@@ -168,6 +184,13 @@ class Batch:
             region_px=card.scored_px,
             stain=card.stain,
             load=load,
+        )
+
+    def _begin(self, task: Task) -> None:
+        """Prepare the slide of a task while another one comes to its end."""
+        encodes, spec = self._encodes, task.spec(self._model, self._options)
+        self._engine.ahead.begin(
+            spec.slide, encodes.model_mpp, encodes.region_px, spec, encodes.stain
         )
 
     def events(self, task: Task) -> Iterator[Event]:

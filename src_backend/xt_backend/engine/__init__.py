@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from xt_backend import lazy
 
 if TYPE_CHECKING:
+    from .ahead import Ahead
     from .collection import Collected, collect
     from .decoder import BatchDecoder
     from .device import Device, choose_device, is_out_of_memory
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "ENOUGH_REGIONS": "encoders.choose",
     "STAGES": "stages",
+    "Ahead": "ahead",
     "BatchDecoder": "decoder",
     "BatchEncoder": "encoder",
     "Collected": "collection",
@@ -68,6 +70,7 @@ _HOMES = {
 __all__ = [
     "ENOUGH_REGIONS",
     "STAGES",
+    "Ahead",
     "BatchDecoder",
     "BatchEncoder",
     "Collected",

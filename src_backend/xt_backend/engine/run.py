@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +14,7 @@ import torch
 
 from xt_backend.errors import (
     DeviceError,
-    EngineError,
     ModelError,
-    OutOfMemoryError,
     SlideChangedError,
     XTError,
 )
@@ -25,17 +22,19 @@ from xt_backend.keys import Encoding, RegionStatus
 from xt_backend.model import XT, find_model, read_card
 from xt_backend.store import ScoreMap
 
+from .ahead import Ahead
 from .blank import blank_map
 from .collection import check_failures
 from .dense_pass import DensePass
-from .device import Device, choose_device, is_out_of_memory
+from .device import Device, choose_device
 from .encoders import EncoderChoice
 from .encoding import judge_of, settle_encoder, torch_instead
-from .events import Event, RegionsScored, RunFailed, RunFinished, RunPlanned
+from .events import Event, RegionsScored, RunFinished, RunPlanned
 from .extraction import Extracted, extract
+from .failures import failure_of
 from .familiarity import unfamiliar_colours, unfamiliar_regions
 from .loaded import Loaded
-from .preparation import Overview, Prepared, prepare
+from .preparation import Overview, Prepared
 from .rows import Rows
 from .screening import Screen, describe, sought_in
 from .source import Source
@@ -43,8 +42,6 @@ from .spec import RunSpec
 from .stages import Stages
 
 __all__ = ["Engine"]
-
-_log = logging.getLogger(__name__)
 
 EVENT_INTERVAL_S = 0.2
 """Partial maps are sent at most this often."""
@@ -58,11 +55,13 @@ class Engine:
         loaded: The model and its encoder.
         choice: How all runs encode, or fail; None lets each of them choose, and go on with torch
             where that cannot be had.
+        ahead: Prepares the slide of the next run, if it is told.
     """
 
     def __init__(self) -> None:
         self.loaded = Loaded()
         self.choice: EncoderChoice | None = None
+        self.ahead = Ahead()
 
     def run(
         self,
@@ -84,31 +83,8 @@ class Engine:
         """
         try:
             yield from _Run(self, spec, cancelled, on_overview).events()
-        except XTError as error:
-            yield RunFailed(spec.run_id, error)
-        except MemoryError:
-            yield RunFailed(
-                spec.run_id,
-                EngineError("The machine ran out of memory", "Close other programs, or use --roi"),
-            )
         except Exception as error:
-            if is_out_of_memory(error):
-                yield RunFailed(
-                    spec.run_id,
-                    OutOfMemoryError(
-                        f"{spec.slide.name} does not fit into the memory of the device",
-                        "Use --roi for a part of it, --device cpu, or a smaller model",
-                    ),
-                )
-                return
-            _log.exception("run failed")
-            yield RunFailed(
-                spec.run_id,
-                EngineError(
-                    f"Unexpected {type(error).__name__}: {error}",
-                    "Please report this with the log; other slides are not affected",
-                ),
-            )
+            yield failure_of(error, spec)
 
 
 class _Run:
@@ -164,7 +140,9 @@ class _Run:
                 self._engine.loaded.model, spec.model, device, spec.offline or None
             )
             try:
-                prepared = prepare(spec.slide, model_mpp, card.scored_px, spec, card.stain)
+                prepared = self._engine.ahead.take(
+                    spec.slide, model_mpp, card.scored_px, spec, card.stain
+                )
             except XTError:
                 loading.result()  # a model that cannot be used is the first thing to tell
                 raise

@@ -28,7 +28,7 @@ def rank(
         (n,) float64, larger is likelier; infinite where nothing can be told.
     """
     ranks = np.full(len(descriptors), np.inf)
-    told: npt.NDArray[np.bool_] = np.isfinite(descriptors).all(axis=1)
+    told = np.asarray(~np.isnan(descriptors).any(axis=1))
     use = told[known] & np.isfinite(evidence)
     if not use.any():
         return ranks

@@ -1,0 +1,59 @@
+"""When the slide that comes next is begun."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from types import TracebackType
+
+from .folder import RunFolder
+from .task import Task
+
+__all__ = ["Following"]
+
+NEAR_END = 0.9
+"""Share of a slide's regions that are done when the next slide is begun."""
+
+
+class Following:
+    """Begins the next slide of a batch once, when the one in hand comes to its end.
+
+    Slides that an earlier call finished, and inputs that are no slides, are passed over.
+
+    Args:
+        tasks: Of the batch, in their order.
+        folder: Run directory.
+        begin: Prepares the slide of a task beside all else.
+        drop: Lets go of what was begun; called when the ``with`` block is left.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        folder: RunFolder | None,
+        begin: Callable[[Task], None],
+        drop: Callable[[], None],
+    ) -> None:
+        self._begin, self._drop = begin, drop
+        left = [
+            task
+            for task in tasks
+            if not task.source.problem and (folder is None or not folder.holds(task.slide_id))
+        ]
+        self._next = {task.slide_id: after for task, after in pairwise(left)}
+
+    def watch(self, task: Task, done: int, total: int) -> None:
+        """Take note of how far a slide is."""
+        if done >= NEAR_END * total and (after := self._next.pop(task.slide_id, None)) is not None:
+            self._begin(after)
+
+    def __enter__(self) -> Following:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._drop()
