@@ -69,9 +69,11 @@ class Reading:
         if not context:
             shown, label, other, other_label = other, other_label, shown, label
         if label < 0:
-            return {"read_error": "could not be read", "skipped": "not scored"}.get(
-                self.status, "no prediction"
-            )
+            return {
+                "read_error": "could not be read",
+                "skipped": "not scored",
+                "screened_out": "not looked at",
+            }.get(self.status, "no prediction")
         name = self.classes[label]
         words = f"{name} {shown[label]:.0%}"
         if label != int(shown.argmax()):

@@ -114,6 +114,12 @@ def test_a_screened_run_is_resumed(made: Path, tmp_path: Path) -> None:
     score(made, tmp_path, **ASKED)
     assert (run_json(tmp_path)["screening"], rows(tmp_path)) == before
     assert before[1][0]["n_screened_out"] != ""
+    # A kill between the slide's own files and run.json loses nothing: they are found again.
+    plain = {name: value for name, value in run_json(tmp_path).items() if name != "screening"}
+    (tmp_path / "run.json").write_text(json.dumps(plain), encoding="utf-8")
+    (tmp_path / "slides.csv").unlink()
+    score(made, tmp_path, **ASKED)
+    assert run_json(tmp_path)["screening"] == before[0]
     with pytest.raises(xt_backend.XTError, match="screen"):
         score(made, tmp_path)
 

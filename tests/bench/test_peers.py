@@ -111,6 +111,22 @@ def test_both_run_in_turn(interpreter: Interpreter, tmp_path: Path) -> None:
     assert row == ["LazySlide 1.2.3", "0.5", "1.0", "2.00", "at least 5", "features 0.83 % apart"]
 
 
+def test_a_tool_that_ends_between_two_jobs_is_a_row_too(
+    interpreter: Interpreter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = Ours.ask
+
+    def slowly(ours: Ours, job: str) -> dict[str, Any]:
+        if job == "run":
+            psutil.wait_procs(psutil.Process().children(), timeout=60)
+        return ask(ours, job)
+
+    monkeypatch.setattr(Ours, "ask", slowly)
+    once = ANSWERS.replace("for line in sys.stdin:", "for line in [sys.stdin.readline()]:")
+    values = measured(interpreter(once.format(run="pass")), tmp_path)
+    assert values == {"version": "1.2.3", "reason": "It ended with code 0"}
+
+
 @pytest.mark.parametrize(
     ("source", "reason"),
     [

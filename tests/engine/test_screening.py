@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 from support.score_maps import make_score_map
 
+from xt_backend.batch.rows import reason_of
 from xt_backend.config import ScoreOptions
 from xt_backend.engine.extraction import Extracted
 from xt_backend.engine.rows import Rows
@@ -95,6 +96,7 @@ class Slide:
         self.rows = Rows(blank)
         self.seen = np.zeros(n, np.int64)
         self.stop_after = n + 1
+        self.looked_at = False
 
     def extract(self, rows: npt.NDArray[np.int64]) -> Iterator[Extracted]:
         for part in np.array_split(rows, -(-len(rows) // 100)) if len(rows) else ():
@@ -108,7 +110,11 @@ class Slide:
 
     def screen(self, recall: float) -> Screen:
         sought = Sought(("tumour",), recall)
-        return Screen(sought, self.rows, lambda: self.looks, self.extract, self.stopped)
+        return Screen(sought, self.rows, self.describe, self.extract, self.stopped)
+
+    def describe(self) -> npt.NDArray[np.float32]:
+        self.looked_at = True
+        return self.looks
 
     def run(self, recall: float = 0.95) -> ScoreMap:
         for part in self.screen(recall).parts():
@@ -166,6 +172,17 @@ def test_too_few_positives_leave_nothing_out() -> None:
     assert told(found)[ScreeningMeta.SCREENED_OUT] == 0
     assert told(found)[ScreeningMeta.POSITIVES] < told(found)[ScreeningMeta.NEEDED] == 59
     assert told(found)[ScreeningMeta.BOUND] == 1
+    assert not slide.looked_at  # what decides nothing is not read
+
+
+def test_few_regions_are_all_drawn_and_the_reason_says_so() -> None:
+    positive = np.arange(180) % 2 == 0
+    slide = Slide(positive, positive[:, None].astype(np.float32))
+    found = slide.run()
+    assert (found.status == RegionStatus.OK).all()
+    assert not slide.looked_at
+    said = reason_of(180, notes=[], warnings=[], n_failed=0, screening=told(found))
+    assert said == "nothing was screened out: of 180 regions all were drawn"
 
 
 def test_more_is_drawn_where_that_may_be_enough() -> None:

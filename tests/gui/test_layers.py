@@ -164,6 +164,16 @@ def test_words_name_the_class_that_the_map_shows() -> None:
         assert reading.in_words(context=False).startswith("normal 90% (with context ")
 
 
+def test_words_say_where_nothing_was_looked_at() -> None:
+    status = np.full(69, RegionStatus.SCREENED_OUT, np.uint8)
+    nothing = np.full((69, 3), np.nan, np.float32)
+    found = score_map(status=status, logits=nothing, region_only_logits=nothing)
+    overlay = Overlay(ViewerModel(), found)
+    reading = overlay.classes.reading_at(overlay.classes.data_to_world((0, 0)))
+    assert reading is not None
+    assert reading.in_words(context=True) == "not looked at"
+
+
 def test_the_headline_names_the_class_that_was_decided() -> None:
     assert slide_headline(score_map()) == ""
     logits = np.log(np.float32([0.6, 0.1, 0.3]))

@@ -357,6 +357,16 @@ def test_some_patients_are_only_learnt_from(
         assert "s4.tif" in [slide.name for slide in part.train]
         assert not any(slide.name == "s4.tif" for slide in part.val)
     assert any("1 slide of 1 patient" in note for note in examples.notes)
+    val = tmp_path / "val"
+    val.mkdir()
+    for kept in spec.slides.glob("s4.*"):
+        shutil.copy(kept, val)
+    others = tmp_path / "others"
+    others.mkdir()
+    for kept in spec.slides.glob("s[01].*"):
+        shutil.copy(kept, others)
+    with pytest.raises(UsageError, match=r"s4\.tif as learn_only, and --val holds it"):
+        read_examples(spec.model_copy(update={"slides": others, "val": val, "folds": None}))
 
 
 def test_slide_labels_end_to_end(spec: TrainSpec, slides_folder: Path, tmp_path: Path) -> None:

@@ -59,10 +59,13 @@ class RunReport:
 
     def take(self, outcome: Outcome) -> None:
         """Keep who read and who encoded a slide, for how long, and problems with its store."""
+        self._screening.pop(outcome.row.id, None)
+        if outcome.screening:
+            self._screening[outcome.row.id] = dict(outcome.screening)
         if outcome.kept:
             return
         self._stages.add(outcome.seconds)
-        for known in (self._others, self._problems, self._readers, self._screening):
+        for known in (self._others, self._problems, self._readers):
             known.pop(outcome.row.id, None)
         if outcome.encoder and outcome.encoder != self._encoder:
             self._others[outcome.row.id] = dict(outcome.encoder)
@@ -70,8 +73,6 @@ class RunReport:
             self._problems[outcome.row.id] = list(outcome.problems)
         if outcome.reader:
             self._readers[outcome.row.id] = outcome.reader
-        if outcome.screening:
-            self._screening[outcome.row.id] = dict(outcome.screening)
 
     @property
     def seconds(self) -> dict[str, float]:

@@ -160,12 +160,14 @@ def reason_of(
         verb = "has" if n_nan == 1 else "have"
         said.append(f"{counted(n_nan, 'region')} {verb} no number (NaN)")
     if screening and not screening[ScreeningMeta.SCREENED_OUT]:
-        said.append(_why_all(screening))
+        said.append(_why_all(screening, n_regions))
     return "; ".join(said)
 
 
-def _why_all(screening: Mapping[str, Any]) -> str:
+def _why_all(screening: Mapping[str, Any], n_regions: int) -> str:
     """Why a screening left nothing out."""
+    if screening[ScreeningMeta.DRAWN] >= n_regions:
+        return f"nothing was screened out: of {counted(n_regions, 'region')} all were drawn"
     n, needed = screening[ScreeningMeta.POSITIVES], screening[ScreeningMeta.NEEDED]
     classes = " or ".join(screening[ScreeningMeta.CLASSES])
     if n >= needed:

@@ -262,7 +262,13 @@ def _kept(
     parquet = folder.file(task.slide_id, RunFile.PARQUET)
     if "parquet" in options.layouts and not parquet.is_file():
         write_regions_parquet(parquet, found)
-    return Outcome(scored_row(task, found, {}, 0, Encoding.HIT), found, found.n_nan > 0, kept=True)
+    return Outcome(
+        scored_row(task, found, {}, 0, Encoding.HIT),
+        found,
+        found.n_nan > 0,
+        screening=found.run_meta.get(RunMeta.SCREENING) or {},
+        kept=True,
+    )
 
 
 def _allowed(score_map: ScoreMap, options: ScoreOptions) -> bool:

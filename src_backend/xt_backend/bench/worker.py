@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import tempfile
@@ -112,3 +113,7 @@ def open_worker(
             yield worker
         finally:
             process.kill()
+            assert process.stdin is not None
+            # What it had not read goes nowhere; the error that ended it is the one to be told.
+            with contextlib.suppress(OSError):
+                process.stdin.close()

@@ -57,13 +57,16 @@ class Ahead:
     ) -> Prepared:
         """The slide that was begun with the same arguments, or one that is prepared now.
 
+        One that failed when it was begun is tried again: a network share may have come back.
+
         Raises:
-            XTError: As of `prepare`, also where it failed long ago.
+            XTError: As of `prepare`.
         """
         wish = path, model_mpp, region_px, options, stain
         if self._waiting is not None and self._waiting[0] == _key(*wish):
             (_, prepared), self._waiting = self._waiting, None
-            return prepared.result()
+            if prepared.exception() is None:
+                return prepared.result()
         self.drop()
         return prepare(*wish)
 

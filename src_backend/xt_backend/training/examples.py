@@ -151,6 +151,11 @@ def read_examples(spec: TrainSpec) -> Examples:
         for slide in slides:
             if patient := who.patient_of(slide.path):
                 patients[str(slide.path)] = patient
+        if barred := [one.name for one in val if who.patient_of(one.path) in who.learn_only]:
+            raise UsageError(
+                f"The table of patients has {barred[0]} as learn_only, and --val holds it",
+                "Move it to --slides, or write no in its line",
+            )
         learn_only = {path for path, patient in patients.items() if patient in who.learn_only}
         if learn_only:
             n_patients = len({patients[path] for path in learn_only})

@@ -41,7 +41,8 @@ class Screen:
     Args:
         sought: Classes and recall.
         rows: Filled with each part before the next one is asked for.
-        describe: Gives the descriptors of all regions; fewer rows when the run was cancelled.
+        describe: Gives the descriptors of all regions, fewer rows when the run was cancelled; asked
+            only where something may be left out.
         extract: Gives the features of some rows.
         cancelled: Asked after every part.
     """
@@ -56,7 +57,6 @@ class Screen:
         """Every region once; those left out together, without features."""
         n = len(self.rows.blank)
         needed = positives_needed(self.sought.recall)
-        descriptors = self.describe()
         order = np.random.default_rng(_SEED).permutation(n).astype(np.int64)
         drawn, last, most = 0, min(n, max(_LEAST, round(_SHARE * n))), max(_LEAST, _MOST * n)
         while True:
@@ -74,6 +74,9 @@ class Screen:
         out = left[:0]
         place = cut_place(n_held, self.sought.recall)
         if place and len(left):
+            descriptors = self.describe()
+            if self.cancelled():
+                return
             evidence = self.sought.evidence(self.rows.map())
             ranks = rank(descriptors, learnt, evidence[learnt])
             cut = np.sort(ranks[held[positive[held]]])[place - 1]
