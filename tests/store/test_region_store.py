@@ -85,7 +85,7 @@ def test_opening_an_absent_store_makes_no_folder(tmp_path: Path) -> None:
 
 def test_only_scored_regions_are_kept(tmp_path: Path) -> None:
     store = RegionStore.open(tmp_path, KEY)
-    cells, features, status = block(raster(0, 4))
+    cells, features, status = block(raster(0, len(RegionStatus)))
     status[:] = list(RegionStatus)
     assert store.append(cells, features, status) == 2
     _, loaded, found = store.load(cells)
