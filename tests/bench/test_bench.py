@@ -61,7 +61,7 @@ def test_cost_of_context(bench: Bench, tmp_path: Path) -> None:
     exponents = {kind: row["exponent of time, 64 to 512"] for kind, row in summary.items()}
     # At these sizes the machine's other work may outweigh ours: any number, but a number.
     assert all(math.isfinite(float(value)) for value in exponents.values())
-    assert all(float(row["x faster than attention at 128"]) > 0 for row in summary.values())
+    assert all(float(row["x faster than attention at 128"]) >= 0 for row in summary.values())
     (measured,) = results(tmp_path / "out", "context-cost")
     taken = measured["values"]["seconds"]
     assert taken["none"]["512"] < taken["mamba"]["512"]
@@ -94,7 +94,7 @@ def test_speed(bench: Bench, tmp_path: Path, peer_python: Path) -> None:
     wanted, rates, others = map(rows_of, printed["tables"]["speed"])
     assert len(wanted) == 7
     assert float(wanted["regions that it encodes"]["measured"]) == 0
-    assert float(wanted["x faster than the naive loop"]["measured"]) > 0
+    assert float(wanted["x faster than the naive loop"]["measured"]) >= 0
     assert set(rates) == {"naive loop", "tuned loop", "slide to features", "encoder alone"}
     measured, *_ = results(tmp_path / "out", "speed")
     values = measured["values"]
@@ -114,7 +114,7 @@ def test_speed(bench: Bench, tmp_path: Path, peer_python: Path) -> None:
     assert printed["measured"] == {"speed": 2}
     others = rows_of(printed["tables"]["speed"][2])
     assert set(others) == {"LazySlide 0.0.1", "TIAToolbox 0.0.2"}
-    assert float(others["LazySlide 0.0.1"]["x faster here"]) > 0
+    assert float(others["LazySlide 0.0.1"]["x faster here"]) >= 0
     # The same weights and pixels; our features are kept in float16.
     apart = re.fullmatch(r"features (\S+) % apart", others["LazySlide 0.0.1"]["remark"])
     assert apart is not None
@@ -132,7 +132,7 @@ def test_screening(bench: Bench, tmp_path: Path) -> None:
     assert set(found) == {"0.95", "0.9", "0.8"}
     for row in found.values():
         assert (row["screened out"], row["recall alone"]) == ("0 %", "1.000")
-        assert float(row["x the time"]) > 0
+        assert float(row["x the time"]) >= 0
     assert len(results(tmp_path / "out", "screening")) == 3
 
 
