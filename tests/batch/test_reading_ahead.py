@@ -15,7 +15,7 @@ import xt_backend
 from xt_backend.batch import Batch
 from xt_backend.config import ScoreOptions
 from xt_backend.engine import ahead, prepare
-from xt_backend.engine.ahead import Ahead
+from xt_backend.engine.ahead import Ahead, Wish
 from xt_backend.engine.events import RegionsScored
 from xt_backend.slides.slide import Slide
 
@@ -35,8 +35,8 @@ def in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next slide is ready before the one in hand is done, however busy the machine."""
     begin = Ahead.begin
 
-    def wait(ahead: Ahead, *wish: Any) -> None:
-        begin(ahead, *wish)
+    def wait(ahead: Ahead, wish: Wish) -> None:
+        begin(ahead, wish)
         assert ahead._waiting is not None
         concurrent.futures.wait([ahead._waiting[1]])
 

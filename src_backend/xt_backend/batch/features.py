@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from xt_backend.config import FeatureOptions, check_stride
-from xt_backend.engine import Ahead, BatchEncoder, Prepared, Stages, choose_device, collect
+from xt_backend.engine import (
+    Ahead,
+    BatchEncoder,
+    Prepared,
+    Stages,
+    Wish,
+    choose_device,
+    collect,
+)
 from xt_backend.keys import Encoding, RunFile, SlideStatus, Stopped
 from xt_backend.model import build_region_encoder
 from xt_backend.outputs import FeatureTable, SlideRow, write_features_h5
@@ -111,7 +120,8 @@ class FeatureBatch:
             following.watch(task, done, total)
             on_progress(task, done, total)
 
-        with Following(self.tasks, self.folder, self._begin, self._ahead.drop) as following:
+        following = Following(self.tasks, self.folder, self._begin)
+        with closing(self._ahead):
             stopped = run_tasks(
                 self.tasks,
                 table,
@@ -129,13 +139,13 @@ class FeatureBatch:
             seconds=report.seconds,
         )
 
-    def _wish(self, task: Task) -> tuple[Path, float, int, FeatureOptions]:
+    def _wish(self, task: Task) -> Wish:
         options = task.own_options(self._options)
-        return task.source.path, options.model_mpp, options.region_px, options
+        return Wish(task.source.path, options.model_mpp, options.region_px, options)
 
     def _begin(self, task: Task) -> None:
         """Prepare the slide of a task while another one comes to its end."""
-        self._ahead.begin(*self._wish(task))
+        self._ahead.begin(self._wish(task))
 
     def _run_task(
         self,
@@ -146,7 +156,7 @@ class FeatureBatch:
         def work() -> Outcome:
             if cancelled():
                 raise Interrupted(Stopped.NOT_STARTED)
-            prepared = self._ahead.take(*self._wish(task))
+            prepared = self._ahead.take(self._wish(task))
             with prepared.slide:
                 return self._extract(task, prepared, on_progress, cancelled)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from types import TracebackType
 
 from .folder import RunFolder
 from .task import Task
@@ -24,7 +23,6 @@ class Following:
         tasks: Of the batch, in their order.
         folder: Run directory.
         begin: Prepares the slide of a task beside all else.
-        drop: Lets go of what was begun; called when the ``with`` block is left.
     """
 
     def __init__(
@@ -32,9 +30,8 @@ class Following:
         tasks: Sequence[Task],
         folder: RunFolder | None,
         begin: Callable[[Task], None],
-        drop: Callable[[], None],
     ) -> None:
-        self._begin, self._drop = begin, drop
+        self._begin = begin
         left = [
             task
             for task in tasks
@@ -46,14 +43,3 @@ class Following:
         """Take note of how far a slide is."""
         if done >= NEAR_END * total and (after := self._next.pop(task.slide_id, None)) is not None:
             self._begin(after)
-
-    def __enter__(self) -> Following:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._drop()

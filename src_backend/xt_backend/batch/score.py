@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from xt_backend.engine import (
     Event,
     Judge,
     RegionsScored,
+    Wish,
     choose_device,
     judge_of,
     sought_in,
@@ -144,7 +146,8 @@ class Batch:
             outcomes.append(outcome if self.folder is None else _light(outcome))
             on_outcome(task, outcome)
 
-        with Following(self.tasks, self.folder, self._begin, self._engine.ahead.drop) as following:
+        following = Following(self.tasks, self.folder, self._begin)
+        with closing(self._engine.ahead):
             stopped = run_tasks(
                 self.tasks,
                 table,
@@ -189,9 +192,8 @@ class Batch:
     def _begin(self, task: Task) -> None:
         """Prepare the slide of a task while another one comes to its end."""
         encodes, spec = self._encodes, task.spec(self._model, self._options)
-        self._engine.ahead.begin(
-            spec.slide, encodes.model_mpp, encodes.region_px, spec, encodes.stain
-        )
+        wish = Wish(spec.slide, encodes.model_mpp, encodes.region_px, spec, encodes.stain)
+        self._engine.ahead.begin(wish)
 
     def events(self, task: Task) -> Iterator[Event]:
         """The events of one task, without writing anything into the run directory."""

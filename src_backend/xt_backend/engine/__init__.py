@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from xt_backend import lazy
 
 if TYPE_CHECKING:
-    from .ahead import Ahead
+    from .ahead import Ahead, Wish
     from .collection import Collected, collect
     from .decoder import BatchDecoder
     from .device import Device, choose_device, is_out_of_memory
@@ -49,6 +49,7 @@ _HOMES = {
     "RunSpec": "spec",
     "Stages": "stages",
     "Way": "encoders",
+    "Wish": "ahead",
     "check_backend": "encoders",
     "choose_device": "device",
     "collect": "collection",
@@ -90,6 +91,7 @@ __all__ = [
     "RunSpec",
     "Stages",
     "Way",
+    "Wish",
     "check_backend",
     "choose_device",
     "collect",

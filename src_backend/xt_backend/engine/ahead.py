@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from xt_backend.config import CommonOptions
 
@@ -13,7 +13,23 @@ from .preparation import Prepared, prepare
 if TYPE_CHECKING:
     from xt_backend.model import StainInfo
 
-__all__ = ["Ahead"]
+__all__ = ["Ahead", "Wish"]
+
+
+class Wish(NamedTuple):
+    """The arguments of `prepare`."""
+
+    path: Path
+    model_mpp: float
+    region_px: int
+    options: CommonOptions
+    stain: StainInfo | None = None
+
+    def is_that_of(self, other: Wish) -> bool:
+        """Whether the same slide would come of both."""
+        # A name that each run is given anew is no part of what is asked for.
+        mine, theirs = (one.options.model_dump(exclude={"run_id"}) for one in (self, other))
+        return mine == theirs and self._replace(options=other.options) == other
 
 
 class Ahead:
@@ -24,37 +40,14 @@ class Ahead:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, "xt-ahead")
-        self._waiting: tuple[Any, Future[Prepared]] | None = None
+        self._waiting: tuple[Wish, Future[Prepared]] | None = None
 
-    def begin(
-        self,
-        path: Path,
-        model_mpp: float,
-        region_px: int,
-        options: CommonOptions,
-        stain: StainInfo | None = None,
-    ) -> None:
-        """Begin to prepare a slide; one that nobody took is let go.
+    def begin(self, wish: Wish) -> None:
+        """Begin to prepare a slide; one that nobody took is let go."""
+        self.close()
+        self._waiting = (wish, self._pool.submit(prepare, *wish))
 
-        Args:
-            path: As of `prepare`, as all others.
-            model_mpp: um/px.
-            region_px: Side of a region at `model_mpp`.
-            options: Of the run.
-            stain: To which the slide is brought.
-        """
-        self.drop()
-        wish = path, model_mpp, region_px, options, stain
-        self._waiting = (_key(*wish), self._pool.submit(prepare, *wish))
-
-    def take(
-        self,
-        path: Path,
-        model_mpp: float,
-        region_px: int,
-        options: CommonOptions,
-        stain: StainInfo | None = None,
-    ) -> Prepared:
+    def take(self, wish: Wish) -> Prepared:
         """The slide that was begun with the same arguments, or one that is prepared now.
 
         One that failed when it was begun is tried again: a network share may have come back.
@@ -62,28 +55,15 @@ class Ahead:
         Raises:
             XTError: As of `prepare`.
         """
-        wish = path, model_mpp, region_px, options, stain
-        if self._waiting is not None and self._waiting[0] == _key(*wish):
+        if self._waiting is not None and self._waiting[0].is_that_of(wish):
             (_, prepared), self._waiting = self._waiting, None
             if prepared.exception() is None:
                 return prepared.result()
-        self.drop()
+        self.close()
         return prepare(*wish)
 
-    def drop(self) -> None:
-        """Close the slide that nobody took; waits for it to be ready."""
+    def close(self) -> None:
+        """Let go of the slide that nobody took, when it is ready; another one may be begun."""
         waiting, self._waiting = self._waiting, None
         if waiting is not None and not waiting[1].cancel() and waiting[1].exception() is None:
             waiting[1].result().slide.close()
-
-
-def _key(
-    path: Path,
-    model_mpp: float,
-    region_px: int,
-    options: CommonOptions,
-    stain: StainInfo | None,
-) -> tuple[Any, ...]:
-    """All that the result depends on."""
-    # A name that each run is given anew is no part of what is asked for.
-    return path, model_mpp, region_px, options.model_dump(exclude={"run_id"}), stain

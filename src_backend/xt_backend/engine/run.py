@@ -22,7 +22,7 @@ from xt_backend.keys import Encoding, RegionStatus
 from xt_backend.model import XT, find_model, read_card
 from xt_backend.store import ScoreMap
 
-from .ahead import Ahead
+from .ahead import Ahead, Wish
 from .blank import blank_map
 from .collection import check_failures
 from .dense_pass import DensePass
@@ -140,9 +140,8 @@ class _Run:
                 self._engine.loaded.model, spec.model, device, spec.offline or None
             )
             try:
-                prepared = self._engine.ahead.take(
-                    spec.slide, model_mpp, card.scored_px, spec, card.stain
-                )
+                wish = Wish(spec.slide, model_mpp, card.scored_px, spec, card.stain)
+                prepared = self._engine.ahead.take(wish)
             except XTError:
                 loading.result()  # a model that cannot be used is the first thing to tell
                 raise
