@@ -9,6 +9,7 @@ import numpy as np
 from napari.layers import Labels
 
 from napari_xt.layers import row_map
+from napari_xt.statuses import WITHOUT_CLASS
 from xt_backend.keys import RegionStatus
 
 if TYPE_CHECKING:
@@ -47,14 +48,15 @@ class Reading:
 
     Attributes:
         row: Row of the score map.
-        status: ``ok``, ``edge``, ``read_error`` or ``skipped``.
+        status: Label of its `RegionStatus`.
         probabilities: (C,) with context, NaN where not scored.
         region_only: (C,) from the region alone, NaN where not scored.
     """
 
     def __init__(self, score_map: ScoreMap, row: int, with_context: View, alone: View) -> None:
         self.row = row
-        self.status = RegionStatus(int(score_map.status[row])).label
+        self._status = RegionStatus(int(score_map.status[row]))
+        self.status = self._status.label
         self.classes = score_map.classes
         self.thresholds = score_map.thresholds
         self.probabilities = with_context.probabilities[row]
@@ -69,11 +71,7 @@ class Reading:
         if not context:
             shown, label, other, other_label = other, other_label, shown, label
         if label < 0:
-            return {
-                "read_error": "could not be read",
-                "skipped": "not scored",
-                "screened_out": "not looked at",
-            }.get(self.status, "no prediction")
+            return WITHOUT_CLASS.get(self._status, "no prediction")
         name = self.classes[label]
         words = f"{name} {shown[label]:.0%}"
         if label != int(shown.argmax()):

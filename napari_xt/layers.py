@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_xt.doubts import doubts_layer
+from napari_xt.statuses import WITHOUT_CLASS
 from xt_backend.keys import PRODUCT, RegionStatus
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     LayerData = tuple[Any, dict[str, Any], str]
 
 __all__ = [
+    "LEFT_OUT",
     "NOT_DONE",
     "NOT_LOOKED_AT",
     "UNREADABLE",
@@ -38,20 +41,29 @@ AXES = ("y", "x")
 SHOWN_MPP = "slide_mpp"
 """Key of a slide layer's facts: the pixel size that it is shown with."""
 
+DRAWN = "drawn"
+"""Key of the facts of a layer that holds what was drawn on a slide: no result, but ours."""
+
 UNKNOWN_MPP = " (pixel size unknown)"
 
 NOT_DONE = 1
 UNREADABLE = 2
 NOT_LOOKED_AT = 3
+LEFT_OUT = 4
+DOUBTFUL = 5
 _STATUS_COLORS = {
     NOT_DONE: (0.10, 0.12, 0.22, 0.55),
     UNREADABLE: (0.84, 0.10, 0.55, 0.95),
     NOT_LOOKED_AT: (0.55, 0.55, 0.55, 0.55),
+    LEFT_OUT: (0.05, 0.05, 0.05, 0.9),
+    DOUBTFUL: (0.10, 0.10, 0.10, 0.75),
 }
-_STATUS_WORDS = {
-    NOT_DONE: "not scored yet",
-    UNREADABLE: "could not be read",
-    NOT_LOOKED_AT: "not looked at",
+_STATUS_CODES = {
+    RegionStatus.SKIPPED: NOT_DONE,
+    RegionStatus.READ_ERROR: UNREADABLE,
+    RegionStatus.SCREENED_OUT: NOT_LOOKED_AT,
+    RegionStatus.LEFT_OUT: LEFT_OUT,
+    RegionStatus.EXCLUDED: DOUBTFUL,
 }
 
 
@@ -127,9 +139,8 @@ def probability_maps(score_map: ScoreMap, *, context: bool = True) -> npt.NDArra
 def status_map(score_map: ScoreMap) -> npt.NDArray[np.uint8]:
     """(rows, cols): a code for regions without a class; 0 for scored ones and background."""
     codes = np.zeros(len(score_map.status), np.uint8)
-    codes[score_map.status == RegionStatus.SKIPPED] = NOT_DONE
-    codes[score_map.status == RegionStatus.READ_ERROR] = UNREADABLE
-    codes[score_map.status == RegionStatus.SCREENED_OUT] = NOT_LOOKED_AT
+    for status, code in _STATUS_CODES.items():
+        codes[score_map.status == status] = code
     return score_map.grid(codes, 0)
 
 
@@ -139,7 +150,7 @@ def row_map(score_map: ScoreMap) -> npt.NDArray[np.int64]:
 
 
 def score_map_layers(score_map: ScoreMap, *, context: bool = True) -> list[LayerData]:
-    """Layer data of a result, bottom to top: probabilities (hidden), class map, status."""
+    """Layer data of a result, bottom to top: probabilities (hidden), class map, status, doubts."""
     scale, translate = lattice_transform(score_map)
     placed = {
         "scale": scale,
@@ -189,8 +200,8 @@ def score_map_layers(score_map: ScoreMap, *, context: bool = True) -> list[Layer
                 "name": status_name,
                 "colormap": status_colormap(),
                 "features": {
-                    "index": [0, *_STATUS_WORDS],
-                    "status": ["", *_STATUS_WORDS.values()],
+                    "index": [0, *_STATUS_CODES.values()],
+                    "status": ["", *(WITHOUT_CLASS[status] for status in _STATUS_CODES)],
                 },
                 "opacity": 0.6,
                 "blending": "translucent",
@@ -198,6 +209,8 @@ def score_map_layers(score_map: ScoreMap, *, context: bool = True) -> list[Layer
             "labels",
         )
     )
+    if score_map.quality is not None:
+        layers.append(doubts_layer(score_map, placed))
     return layers
 
 
@@ -217,12 +230,14 @@ def result_facts(score_map: ScoreMap) -> dict[str, Any]:
 def class_features(score_map: ScoreMap, *, context: bool = True) -> dict[str, list[Any]]:
     """What napari shows beside a label: its class and share, as in the panel."""
     shares = score_map.fractions(region_only=not context).values()
+    screened = RegionStatus.SCREENED_OUT in score_map.status
+    what = "tissue, scored or screened out" if screened else "scored tissue"
     return {
         "index": [0, *range(1, len(score_map.classes) + 1)],
         "class": ["not scored", *score_map.classes],
         "share": [
             None,
-            *("" if np.isnan(share) else f"{share:.1%} of the scored tissue" for share in shares),
+            *("" if np.isnan(share) else f"{share:.1%} of the {what}" for share in shares),
         ],
     }
 

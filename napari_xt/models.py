@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from xt_backend.model.card import ModelCard
 
-__all__ = ["ModelChoice", "choices", "choose", "explain"]
+__all__ = ["ModelChoice", "choices", "choose", "explain", "looks_around", "reference_of"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ModelChoice:
 
 def choices(extra: tuple[Path, ...] = ()) -> list[ModelChoice]:
     """Bundled models, the user's own, then files picked by hand."""
-    from xt_backend.errors import ModelError
+    from xt_backend.errors import XTError
     from xt_backend.model.header import read_card
     from xt_backend.model.library import list_models
 
@@ -56,9 +56,28 @@ def choices(extra: tuple[Path, ...] = ()) -> list[ModelChoice]:
     for path in extra:
         try:
             found.append(ModelChoice(path.stem, str(path), read_card(path)))
-        except ModelError as error:
+        except XTError as error:  # damaged by now, or gone
             found.append(ModelChoice(path.stem, str(path), None, str(error)))
     return found
+
+
+def reference_of(path: Path) -> str:
+    """How a run names a model file: one in the user's own folder by its name, others by path."""
+    from xt_backend.model.library import models_folder
+
+    return path.stem if path.parent == models_folder() else str(path)
+
+
+def looks_around(reference: str) -> bool:
+    """Whether a model judges regions together; True also for one that is not at hand."""
+    from xt_backend.errors import XTError
+    from xt_backend.model.header import read_card
+    from xt_backend.model.library import find_model
+
+    try:
+        return read_card(find_model(reference)).context.kind != "none"
+    except XTError:
+        return True
 
 
 def choose(

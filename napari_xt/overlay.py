@@ -13,6 +13,7 @@ import numpy as np
 from napari.layers import Image, Labels
 
 from napari_xt import layers as lay
+from napari_xt.doubts import doubt_map
 from napari_xt.hover import ClassMap
 from napari_xt.slide_layers import add_over
 from napari_xt.world import slide_frame
@@ -43,7 +44,7 @@ def _at_once(job: Callable[[], None]) -> None:
 
 
 class Overlay:
-    """Class map, probability of each class, and status of one slide's regions.
+    """Class map, probability of each class, status and doubts of one slide's regions.
 
     Layers that the user removed stay away until the next run; everything here belongs to the
     main thread.
@@ -73,6 +74,7 @@ class Overlay:
         self.context = context
         self.probabilities: list[Image] = []
         self.status: Labels | None = None
+        self.doubts: Labels | None = None
         n_classes = len(score_map.classes)
         data, options = self._layer_data(n_classes)
         self.classes = ClassMap(data, **options)
@@ -81,7 +83,8 @@ class Overlay:
         # The status bar and the layer controls follow the active layer.
         add_over(viewer, self.classes, slide)
         viewer.layers.selection.active = self.classes
-        self._to_make = [n_classes + 1, *range(n_classes)]
+        doubts = [] if score_map.quality is None else [n_classes + 2]
+        self._to_make = [n_classes + 1, *doubts, *range(n_classes)]
         for _ in list(self._to_make):
             later(self._make_next)
 
@@ -107,6 +110,10 @@ class Overlay:
                 layers.insert(layers.index(self.classes), layer)
             else:
                 add_over(self._viewer, layer, self._slide and self._slide())
+        elif index > len(self.score_map.classes) + 1:
+            self.doubts = layer = Labels(data, **options)
+            layer.editable = False
+            add_over(self._viewer, layer, self._slide and self._slide())
         else:
             self.status = layer = Labels(data, **options)
             layer.editable = False
@@ -121,13 +128,13 @@ class Overlay:
 
     @property
     def shares(self) -> list[float]:
-        """Share of the scored tissue that each class is given, as slides.csv states it."""
+        """Share of the tissue that each class is given, as slides.csv states it."""
         return list(self.score_map.fractions(region_only=not self.context).values())
 
     @property
     def _made(self) -> list[Layer]:
         made = [*self.probabilities, self.classes]
-        return made if self.status is None else [*made, self.status]
+        return [*made, *(layer for layer in (self.status, self.doubts) if layer is not None)]
 
     @property
     def layers(self) -> list[Layer]:
@@ -175,6 +182,13 @@ class Overlay:
         self.context = context
         self._show()
 
+    def recolor(self) -> None:
+        """Show the classes in the colours that the score map has by now."""
+        colors = self.score_map.colors
+        self.classes.colormap = lay.class_colormap(colors)
+        for layer, color in zip(self.probabilities, colors, strict=False):
+            layer.colormap = lay.probability_colormap(color)
+
     def make_way(self) -> None:
         """Hide the regions' classes: a mask or points are shown over them."""
         self.classes.visible = False
@@ -199,6 +213,8 @@ class Overlay:
                 self.status.data = status
             if not status.any():
                 self.status.visible = False
+        if self.doubts is not None and id(self.doubts) in present:
+            self.doubts.data = doubt_map(score_map)
         probabilities = lay.probability_maps(score_map, context=context)
         for index, layer in enumerate(self.probabilities):
             if id(layer) in present:

@@ -47,11 +47,19 @@ class Plan(QObject):
         self._regions_look = LatestJob(self._on_regions, self)
         self._device_look = LatestJob(self._on_device, self)
 
-    def look(self, spec: RunSpec, card: ModelCard) -> None:
-        """Find out what this run would do, and say it piece by piece."""
+    def look(
+        self, spec: RunSpec, card: ModelCard, first: Callable[[], None] = lambda: None
+    ) -> None:
+        """Find out what this run would do, and say it piece by piece.
+
+        Args:
+            spec: The run.
+            card: Of its model.
+            first: Called before, in another thread.
+        """
         self._regions, self._device = "Looking for tissue …", spec.device
         self._show()
-        self._regions_look.ask(lambda: preview(spec, card))
+        self._regions_look.ask(partial(_looked_ahead, spec, card, first))
         if spec.device not in self._devices:
             question = self._device_question(spec.device)
             if question is not None:
@@ -86,6 +94,11 @@ class Plan(QObject):
 
     def _show(self) -> None:
         self._label.setText(f"{self._regions} {self._devices.get(self._device, '')}".strip())
+
+
+def _looked_ahead(spec: RunSpec, card: ModelCard, first: Callable[[], None]) -> Preview:
+    first()
+    return preview(spec, card)
 
 
 def _told(asked: str, question: Callable[[], DeviceChoice]) -> tuple[str, DeviceChoice | XTError]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from napari_xt.words import as_sentences, device_words
+from napari_xt.rates import rate_of
+from napari_xt.words import as_sentences, device_words, duration
 from xt_backend.wording import counted
 
 if TYPE_CHECKING:
@@ -31,12 +32,18 @@ class Preview:
         region_um: Side of one of them.
         tissue_mm2: How much tissue lies in them; not their padding, nor the glass.
         notes: What the user should know about tissue and ROI.
+        n_tokens: What the context encoder will see; 0 where that is not said.
+        n_known: Regions that an earlier run has encoded; None where that is not said.
+        regions_per_s: As the last run with its encoder did; None before there was one.
     """
 
     n_regions: int
     region_um: float
     tissue_mm2: float
     notes: tuple[str, ...]
+    n_tokens: int = 0
+    n_known: int | None = None
+    regions_per_s: float | None = None
 
     def in_words(self) -> str:
         """One line for the panel."""
@@ -44,7 +51,23 @@ class Preview:
             why = "; ".join(self.notes) or "no tissue was found"
             return as_sentences(f"nothing to score: {why}")
         regions = f"{counted(self.n_regions, 'region')} of {self.region_um:g} µm"
-        return as_sentences(f"{regions}, {self.tissue_mm2:.3g} mm² of tissue", *self.notes)
+        said = [f"{regions}, {self.tissue_mm2:.3g} mm² of tissue", *self.notes]
+        if self.n_tokens:
+            said.append(f"The model looks at {counted(self.n_tokens, 'token')} together")
+        if self.n_known is not None:
+            said.append(self._time_words(self.n_known))
+        return as_sentences(*said)
+
+    def _time_words(self, n_known: int) -> str:
+        n_new = self.n_regions - n_known
+        if not n_new:
+            return "All are known from an earlier run: this takes seconds"
+        known = f"{n_known:,} are known from an earlier run; " if n_known else ""
+        rest = "the others take" if n_known else "this takes"
+        if self.regions_per_s is None:
+            return f"{known}how long {rest} shows after the first regions"
+        time = duration(n_new / self.regions_per_s)
+        return f"{known}{rest} about {time}, as quick as the last run of this encoder"
 
 
 def planned_words(event: RunPlanned, *, over: bool = False) -> str:
@@ -81,9 +104,15 @@ def preview(spec: RunSpec, card: ModelCard) -> Preview:
     Raises:
         XTError: The run would fail for this reason.
     """
-    from xt_backend.engine.preparation import prepare
+    from xt_backend.engine import known_regions, prepare
 
     model_mpp = card.mpp(spec.model_mpp)
     prepared = prepare(spec.slide, model_mpp, card.scored_px, spec)
-    prepared.slide.close()
-    return _preview(prepared.lattice, prepared.cells, prepared.tissue_shares(), prepared.notes)
+    with prepared.slide:
+        found = _preview(prepared.lattice, prepared.cells, prepared.tissue_shares(), prepared.notes)
+        return replace(
+            found,
+            n_tokens=found.n_regions * card.tokens_per_region**2,
+            n_known=known_regions(prepared, card.region_encoder.sha256, spec.cache_dir()),
+            regions_per_s=rate_of(card.region_encoder.sha256, spec.device),
+        )

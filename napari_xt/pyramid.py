@@ -55,6 +55,7 @@ class Pyramid:
         info: What is known of the slide.
         patience_s: How long a read may take; None waits for everything.
         on_arrival: Called in a reading thread when a late tile has come.
+        colours: What is done to the pixels before they are shown; None shows them as they are.
 
     Raises:
         SlideError: The slide can't be opened.
@@ -65,6 +66,8 @@ class Pyramid:
         self.cache = TileCache(cache_bytes)
         self.patience_s: float | None = None
         self.on_arrival: Callable[[], None] | None = None
+        self.colours: Callable[[Pixels], Pixels] | None = None
+        self._painting = threading.Lock()
         self._lock = threading.Lock()
         self._in_flight: dict[Key, _Job] = {}
         self._late: set[Key] = set()
@@ -86,6 +89,11 @@ class Pyramid:
         """Whether a file handle is held now."""
         return self._file.is_open
 
+    @property
+    def reading(self) -> bool:
+        """Whether tiles are being read now."""
+        return bool(self._in_flight)
+
     def close(self) -> None:
         """Let go of the file handle, the threads and the decoded tiles."""
         self._file.release()
@@ -94,8 +102,21 @@ class Pyramid:
             self._late.clear()
             self.cache.clear()
 
-    def read(self, index: int, x0_px: int, y0_px: int, x1_px: int, y1_px: int) -> Pixels:
+    def set_colours(self, colours: Callable[[Pixels], Pixels] | None) -> None:
+        """Show other colours from the next read on.
+
+        Args:
+            colours: Of (h, w, 3) uint8; called by one thread at a time.
+        """
+        self.colours = colours
+        self.close()  # tiles in hand, in the colours of before, are not kept
+
+    def read(
+        self, index: int, x0_px: int, y0_px: int, x1_px: int, y1_px: int, *, patient: bool = False
+    ) -> Pixels:
         """Read a box of level `index`, given in that level's px and inside it.
+
+        One that is `patient` waits for what is late, whatever `patience_s` says.
 
         Returns:
             (y1_px - y0_px, x1_px - x0_px, 3) uint8.
@@ -117,7 +138,8 @@ class Pyramid:
                 waiting.append((key, self._request(key, stopped)))
             else:
                 _paste(tile, key[1] * TILE_PX - y0_px, key[2] * TILE_PX - x0_px, out)
-        deadline = None if self.patience_s is None else time.monotonic() + self.patience_s
+        hurried = self.patience_s is not None and not patient
+        deadline = time.monotonic() + (self.patience_s or 0.0) if hurried else None
         for key, job in waiting:
             tile = self._await(key, job, deadline)
             _paste(tile, key[1] * TILE_PX - y0_px, key[2] * TILE_PX - x0_px, out)
@@ -245,7 +267,12 @@ class Pyramid:
     ) -> tuple[Pixels, bool]:
         try:
             slide = self._file.open(job.stopped)
-            return slide.read_level(level, x0, y0, width, height), True
+            tile = slide.read_level(level, x0, y0, width, height)
+            colours = self.colours
+            if colours is not None:
+                with self._painting:
+                    tile = colours(tile)
+            return tile, True
         except (SlideError, UsageError):
             if job.stopped.is_set():  # closed between opening and reading
                 raise CancelledError from None

@@ -23,7 +23,7 @@ _FILES_TRIED = 16
 
 
 def get_reader(path: str | Sequence[str]) -> ReadFunction | None:
-    """Take slides that OpenSlide knows, and masks of finished runs; decline everything else.
+    """Take slides that OpenSlide knows, run folders and their masks; decline everything else.
 
     Args:
         path: One path; stacks of files are declined.
@@ -35,10 +35,13 @@ def get_reader(path: str | Sequence[str]) -> ReadFunction | None:
         if len(path) != 1:
             return None
         path = path[0]
+    from napari_xt.run_dir import is_run, read_run
     from xt_backend.keys import RunFile
 
     if path.endswith(RunFile.MASK):
         return _read_masks
+    if is_run(Path(path)):
+        return read_run
     return _read_paths if _is_slide(Path(path)) else None
 
 
@@ -52,17 +55,24 @@ def get_result_reader(path: str | Sequence[str]) -> ReadFunction | None:
     return _read_results
 
 
-def read_slide(path: Path) -> list[LayerData]:
+def read_slide(path: Path, *, remember: bool = True) -> list[LayerData]:
     """Open a slide as one multiscale layer in um.
+
+    Args:
+        path: Slide file or DICOM folder.
+        remember: Whether it is offered again as one of those opened last.
 
     Raises:
         SlideError: The slide can't be opened; the text says why.
     """
     from napari_xt.layers import slide_layer
     from napari_xt.pyramid import Pyramid
+    from napari_xt.recent import remember_slide
     from napari_xt.slide_layers import watch_current_viewer
 
     pyramid = Pyramid(path)
+    if remember:
+        remember_slide(path)
     watch_current_viewer(pyramid)
     if pyramid.info.mpp is None:
         _tell_missing_mpp(pyramid.info.name, pyramid.info.mpp_problem)

@@ -65,6 +65,11 @@ class Refresher(QObject):
 
         pyramid.on_arrival = tell
 
+    @property
+    def waiting(self) -> bool:
+        """Whether something has come that is not drawn yet."""
+        return self._timer.isActive() or bool(len(self._news))
+
     def close_all(self) -> None:
         """Let go of all files and threads."""
         for pyramid in list(self._pyramids):

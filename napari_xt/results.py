@@ -9,6 +9,7 @@ import numpy as np
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
 
+from napari_xt.keyboard import CONTEXT, when_pressed, with_key
 from napari_xt.style import note_label
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Results(QWidget):
         self.context.setChecked(True)
         self.offer_context(True)
         self.context.toggled.connect(self.context_switched.emit)
+        when_pressed(self.context, CONTEXT, self.context.click)
         self.headline = QLabel()
         self.headline.setWordWrap(True)
         self._legend = QGridLayout()
@@ -70,7 +72,7 @@ class Results(QWidget):
         self._bars, self._shares, self._probabilities = [], [], []
         for column, (words, tip) in enumerate(
             (
-                ("share", "Part of the scored tissue that is given to this class."),
+                ("share", "Part of the tissue, scored or screened out, that is this class."),
                 ("here", "Probability of this class in the region under the cursor."),
             )
         ):
@@ -124,7 +126,8 @@ class Results(QWidget):
     def offer_context(self, there_is: bool) -> None:
         """Let the switch be used only where a prediction with context is there; it stays set."""
         self.context.setEnabled(there_is)
-        self.context.setToolTip(_CONTEXT_TIP if there_is else _NO_CONTEXT_TIP)
+        tip = _CONTEXT_TIP if there_is else _NO_CONTEXT_TIP
+        self.context.setToolTip(with_key(tip, CONTEXT))
 
     def show_reading(self, reading: Reading | None, *, context: bool) -> None:
         """Show the region under the cursor, or nothing beside the tissue."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_xt import style
+from napari_xt.keyboard import GO, STOP, give_key
 
 __all__ = ["RunControls"]
+
+WAITING = "A training or saving is going on; a run can begin when it has ended or was stopped."
 
 
 class RunControls(QWidget):
@@ -18,10 +21,15 @@ class RunControls(QWidget):
         self.plan.setWordWrap(True)
         self.run = QPushButton("Run xT")
         self.run.setToolTip("Score the chosen area. You can go on looking at the slide.")
+        give_key(self.run, GO)
         self.run.setStyleSheet(style.RUN)
         self.cancel = QPushButton("Cancel")
         self.cancel.setToolTip("Stop now; what is scored so far stays.")
+        give_key(self.cancel, STOP)
         self.cancel.setStyleSheet(style.CANCEL)
+        self.waiting = style.note_label()
+        self.waiting.setText(WAITING)
+        self.waiting.hide()
         self.progress = QProgressBar()
         self.progress.setTextVisible(False)
         self.progress.setFixedHeight(8)
@@ -35,8 +43,19 @@ class RunControls(QWidget):
         layout.setSpacing(8)
         layout.addWidget(self.plan)
         layout.addLayout(buttons)
+        layout.addWidget(self.waiting)
         layout.addWidget(self.progress)
         layout.addWidget(self.status)
+
+    def allow(self, ready: bool, waits: bool) -> None:
+        """Enable `Run xT`.
+
+        Args:
+            ready: Whether there is something to run.
+            waits: Whether it has to wait for a page's job all the same, which is said.
+        """
+        self.run.setEnabled(ready and not waits)
+        self.waiting.setVisible(waits)
 
     def say(self, status: str, done: int, total: int) -> None:
         """Tell how a run goes.

@@ -5,12 +5,11 @@ from __future__ import annotations
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
-    QComboBox,
     QDoubleSpinBox,
     QFormLayout,
     QHBoxLayout,
     QLabel,
-    QPushButton,
+    QSlider,
     QVBoxLayout,
     QWidget,
 )
@@ -43,6 +42,11 @@ class RunForm(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.slide = Choice("The slide that will be scored. Open one by dropping it here.")
+        self.open = small_button("Open")
+        self.open.setToolTip(
+            "Open a slide, also one of those opened last; look at its label; show it in the "
+            "scanner's colours."
+        )
         self.slide_note = note_label()
         self.mpp = QDoubleSpinBox()
         self.mpp.setDecimals(4)
@@ -66,10 +70,27 @@ class RunForm(QWidget):
         )
         self.draw = small_button("Draw")
         self.draw.setToolTip("Outline an area on the slide; only the tissue inside it is scored.")
+        self.tissue = small_button("Show")
+        self.tissue.setToolTip(
+            "Outline the tissue that will be scored, to be mended with brush and eraser. What is "
+            "outlined is what is scored. Delete its layer to let tissue be found by itself again."
+        )
+        self.sensitivity = QSlider(Qt.Orientation.Horizontal)
+        self.sensitivity.setRange(0, 100)
+        self.sensitivity.setValue(50)
+        self.sensitivity.setToolTip(
+            "Further right: paler places count as tissue too. What you have painted stays."
+        )
+        self.sensitivity.setEnabled(False)
         self.device = Choice("What computes.")
         for index, (name, words) in enumerate(_DEVICES.items()):
             self.device.addItem(name, name)
             self.device.setItemData(index, words, Qt.ItemDataRole.ToolTipRole)
+        self.exclude = QCheckBox("Leave out doubtful regions")
+        self.exclude.setToolTip(
+            "Regions that look blurred, folded or marked with a pen get no class, and the regions "
+            "around them are judged without them. They are marked on the slide."
+        )
         self.upsample = QCheckBox("Allow upsampling")
         self.upsample.setToolTip(
             "Also take a slide that was scanned more coarsely than the model is used to. Its "
@@ -83,14 +104,16 @@ class RunForm(QWidget):
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setVerticalSpacing(5)
         grid.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        grid.addRow("Slide", self.slide)
+        grid.addRow("Slide", _row(self.slide, self.open))
         grid.addRow("", self.slide_note)
         grid.addRow("Pixel size", _column(self.mpp, self.mpp_note))
         grid.addRow("Model", _row(self.model, self.model_file))
         grid.addRow("", self.model_note)
         grid.addRow("Area", _row(self.area, self.draw))
+        grid.addRow("Tissue", _row(self.sensitivity, self.tissue))
         grid.addRow("Device", self.device)
         grid.addRow("", self.upsample)
+        grid.addRow("", self.exclude)
 
     def _connect(self) -> None:
         self.slide.currentIndexChanged.connect(lambda _: self.slide_changed.emit())
@@ -98,6 +121,7 @@ class RunForm(QWidget):
             combo.currentIndexChanged.connect(lambda _: self.changed.emit())
         self.mpp.valueChanged.connect(lambda _: self.changed.emit())
         self.upsample.toggled.connect(lambda _: self.changed.emit())
+        self.exclude.toggled.connect(lambda _: self.changed.emit())
         self.draw.clicked.connect(lambda _: self.draw_requested.emit())
         self.model_file.clicked.connect(lambda _: self.model_file_requested.emit())
 
@@ -147,7 +171,7 @@ class RunForm(QWidget):
         self.area.blockSignals(False)
 
 
-def _row(first: QComboBox, second: QPushButton) -> QHBoxLayout:
+def _row(first: QWidget, second: QWidget) -> QHBoxLayout:
     row = QHBoxLayout()
     row.setSpacing(4)
     row.addWidget(first, 1)

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
 
+from napari_xt.beside import Beside, Tell
 from xt_backend.errors import EngineError, XTError
 
 if TYPE_CHECKING:
     from xt_backend.backend import Backend, DeviceChoice
-    from xt_backend.engine.events import Event, RegionsScored, RunFinished
+    from xt_backend.engine.events import RegionsScored, RunFinished
     from xt_backend.engine.spec import RunSpec
     from xt_backend.store import ScoreMap
 
 __all__ = ["CancelledEarly", "RunSession"]
 
-POLL_MS = 30
 CANCEL_PATIENCE_S = 0.7
 """A cancelled run that has not answered by then is shown as it stands and left to end alone."""
 
@@ -40,8 +39,6 @@ class CancelledEarly:
 @dataclass
 class _Run:
     run_id: str
-    inbox: queue.SimpleQueue[Event] = field(default_factory=queue.SimpleQueue)
-    thread: threading.Thread | None = None
     cancelled_at: float | None = None
     latest: ScoreMap | None = None
     grows: bool = False
@@ -50,8 +47,7 @@ class _Run:
 class RunSession(QObject):
     """One run at a time, none of it in the window's thread.
 
-    A plain daemon thread waits for the backend, a timer hands its events on in the main thread;
-    of several partial maps that have piled up only the newest is handed on. `close` ends
+    Of several partial maps that have piled up only the newest is handed on. `close` ends
     everything at once; a later `start` opens a new backend.
 
     Args:
@@ -71,9 +67,7 @@ class RunSession(QObject):
         self._backend: Backend | None = None
         self._run: _Run | None = None
         self._left_alone: threading.Thread | None = None
-        self._timer = QTimer(self)
-        self._timer.setInterval(POLL_MS)
-        self._timer.timeout.connect(self._poll)
+        self._beside = Beside(self._poll, self, "xt-run")
 
     @property
     def running(self) -> bool:
@@ -93,16 +87,21 @@ class RunSession(QObject):
         Args:
             asked: ``auto`` or the name of a device.
         """
-        backend = self._ready_backend()
+        backend = self.ready_backend()
         return lambda: backend.device(asked)
 
-    def _ready_backend(self) -> Backend:
+    def ready_backend(self) -> Backend:
+        """The backend of the runs, opened if there is none."""
         if self._backend is None:
             self._backend = self._make_backend()
         return self._backend
 
-    def start(self, spec: RunSpec) -> None:
+    def start(self, spec: RunSpec, first: Callable[[], None] = lambda: None) -> None:
         """Start a run; the session must be idle.
+
+        Args:
+            spec: The run.
+            first: Called before it, in the run's thread; what it raises is the run's failure.
 
         Raises:
             EngineError: A run is still going on.
@@ -112,13 +111,9 @@ class RunSession(QObject):
         if self._left_alone is not None and self._left_alone.is_alive():
             # An earlier cancelled run still hangs in its last batch: this one shall not queue.
             self._end_backend(wait=False)
-        run, backend = _Run(spec.run_id), self._ready_backend()
-        run.thread = threading.Thread(
-            target=_pump, args=(backend, spec, run), name="xt-run", daemon=True
-        )
+        run, backend = _Run(spec.run_id), self.ready_backend()
         self._run = run
-        run.thread.start()
-        self._timer.start()
+        self._beside.start(partial(_pump, backend, spec, run, first))
 
     def cancel(self) -> None:
         """Stop the run after the batch in hand; `finished` follows within a second."""
@@ -131,8 +126,7 @@ class RunSession(QObject):
     def close(self) -> None:
         """End the run and the backend process now; nothing more is told."""
         self._run = None
-        with contextlib.suppress(RuntimeError):  # Qt may have deleted the timer before
-            self._timer.stop()
+        self._beside.leave()
         self._end_backend(wait=True)
 
     def _end_backend(self, *, wait: bool) -> None:
@@ -148,7 +142,6 @@ class RunSession(QObject):
     def _poll(self) -> None:
         run = self._run
         if run is None:
-            self._timer.stop()
             return
         newest = self._take(run)
         if self._run is not run:
@@ -169,11 +162,7 @@ class RunSession(QObject):
         )
 
         newest: RegionsScored | None = None
-        while self._run is run:
-            try:
-                event = run.inbox.get_nowait()
-            except queue.Empty:
-                break
+        for event in self._beside.told():
             if isinstance(event, RegionsScored):
                 newest = event
                 run.latest = event.score_map
@@ -191,25 +180,25 @@ class RunSession(QObject):
                     self.progressed.emit(newest)
                 self._end(run)
                 self.finished.emit(event)
-            elif isinstance(event, RunFailed):
+            elif isinstance(event, RunFailed | XTError):
                 self._end(run)
                 if run.cancelled_at is not None:
                     self.finished.emit(_cancelled(run))
                 else:
-                    self.failed.emit(event.error)
+                    self.failed.emit(event if isinstance(event, XTError) else event.error)
         return newest
 
     def _answer_cancel(self, run: _Run, cancelled_at: float) -> None:
         if time.monotonic() - cancelled_at < CANCEL_PATIENCE_S:
             return
-        self._left_alone = run.thread
+        self._left_alone = self._beside.worker
         self._end(run)
         self.finished.emit(_cancelled(run))
 
     def _end(self, run: _Run) -> None:
         if self._run is run:
             self._run = None
-            self._timer.stop()
+            self._beside.leave()
 
 
 def _cancelled(run: _Run) -> RunFinished | CancelledEarly:
@@ -221,18 +210,12 @@ def _cancelled(run: _Run) -> RunFinished | CancelledEarly:
     return RunFinished(run.run_id, run.latest, cancelled=True)
 
 
-def _pump(backend: Backend, spec: RunSpec, run: _Run) -> None:
-    """Carry a run's events from the backend to the inbox."""
-    from xt_backend.engine.events import RunFailed
-
-    try:
-        events = backend.submit(spec)
-        if run.cancelled_at is not None:
-            backend.cancel(spec.run_id)  # the first cancel may have come before the run
-        for event in events:
-            run.inbox.put(event)
-    except XTError as error:
-        run.inbox.put(RunFailed(spec.run_id, error))
-    except Exception as error:
-        failure = EngineError(f"Unexpected {type(error).__name__}: {error}", "Run again")
-        run.inbox.put(RunFailed(spec.run_id, failure))
+def _pump(
+    backend: Backend, spec: RunSpec, run: _Run, first: Callable[[], None], tell: Tell
+) -> None:
+    first()
+    events = backend.submit(spec)
+    if run.cancelled_at is not None:
+        backend.cancel(spec.run_id)  # the first cancel may have come before the run
+    for event in events:
+        tell(event)

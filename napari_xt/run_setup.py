@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,18 +13,23 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_xt import models
+from napari_xt.kept import Choices
 from napari_xt.plan import Plan
 from napari_xt.preview import planned_words
+from napari_xt.rates import remember_rate
 from napari_xt.roi import roi_from_shapes
 from napari_xt.run_form import EVERYTHING, RunForm
 from napari_xt.sample_data import SAMPLE_MODEL, is_sample
 from napari_xt.slide_layers import pyramid_of, watch_viewer
-from napari_xt.words import about_slide, missing_mpp
+from napari_xt.slide_menu import SlideMenu
+from napari_xt.tissue_edit import TissueEditor
+from napari_xt.words import about_slide, missing_mpp, mpp_source
 from napari_xt.world import shown_mpp
 from xt_backend.errors import UsageError, XTError
+from xt_backend.keys import PRODUCT
 
 if TYPE_CHECKING:
-    from xt_backend.engine.events import RunPlanned
+    from xt_backend.engine.events import RunFinished, RunPlanned
     from xt_backend.engine.spec import RunSpec
 
 __all__ = ["RunSetup"]
@@ -62,7 +68,8 @@ class RunSetup(QObject):
         self._busy = busy
         self._models: list[models.ModelChoice] = []
         self._preselected = ""
-        self._model_files: tuple[Path, ...] = ()
+        self._choices = Choices()
+        self._model_files = self._choices.show(form)
         self._plan = plan
         self._look_later = QTimer(self)
         self._look_later.setSingleShot(True)
@@ -78,6 +85,10 @@ class RunSetup(QObject):
         form.changed.connect(self._on_form_changed)
         form.draw_requested.connect(self._draw_area)
         form.model_file_requested.connect(self._pick_model_file)
+        self.tissue = TissueEditor(
+            viewer, form, lambda: self.slide_layer, self._look_later.start, plan.say, self
+        )
+        self.slide_menu = SlideMenu(viewer, form.open, lambda: self.slide_layer, parent)
         self._list_slides()
         self._list_areas()
 
@@ -86,10 +97,16 @@ class RunSetup(QObject):
         """Whether there is a slide of known pixel size and a model."""
         return self._slide_mpp() is not None and self._model is not None
 
+    @property
+    def busy(self) -> bool:
+        """Whether a run is going on."""
+        return self._busy()
+
     def begin_run(self) -> None:
         """Leave the line of the plan to a run; `busy` is true from now on."""
         self._look_later.stop()
         self._plan.forget()
+        self._choices.keep_form(self._model.reference if self._model else "", self.form)
         self._outdated, self._afterwards = False, ""
 
     def say_plan(self, event: RunPlanned) -> None:
@@ -97,8 +114,14 @@ class RunSetup(QObject):
         self._afterwards = planned_words(event, over=True)
         self._plan.say(planned_words(event))
 
-    def end_run(self) -> None:
-        """Say what another run would do; look ahead where this one said nothing, or is outdated."""
+    def end_run(self, event: RunFinished | None) -> None:
+        """Say what another run would do; look ahead where this one said nothing, or is outdated.
+
+        Args:
+            event: How it ended; None where it failed, or was cancelled before it had begun.
+        """
+        if event is not None:
+            remember_rate(event, self.form.device.currentData())
         if self._outdated or not self._afterwards:
             self._look_later.start()
         elif not self._look_later.isActive():
@@ -109,6 +132,10 @@ class RunSetup(QObject):
         """The layer of the chosen slide."""
         layer = self.form.slide.currentData()
         return layer if layer in self._viewer.layers else None
+
+    def choose_slide(self, layer: Image) -> None:
+        """Choose a slide that is open."""
+        self.form.slide.setCurrentIndex(self.form.slide.findData(layer))
 
     def _on_layer_inserted(self, event: Any) -> None:
         layer = event.value
@@ -151,7 +178,12 @@ class RunSetup(QObject):
             self._on_slide_changed()
 
     def _list_areas(self) -> None:
-        layers = [layer for layer in self._viewer.layers if isinstance(layer, Shapes)]
+        # What belongs to the panel, as outlines of corrections do, is no area.
+        layers = [
+            layer
+            for layer in self._viewer.layers
+            if isinstance(layer, Shapes) and PRODUCT not in layer.metadata
+        ]
         self.form.show_areas([(layer.name, layer) for layer in layers])
 
     def _on_slide_changed(self) -> None:
@@ -161,9 +193,11 @@ class RunSetup(QObject):
                 "Drop a slide onto the window, or use File > Open Sample > xT for whole slides."
             )
         else:
-            self.form.slide_note.setText(about_slide(pyramid_of(layer).info))
+            info = pyramid_of(layer).info
+            self.form.slide_note.setText(f"{about_slide(info)}{mpp_source(info)}")
         self.show_mpp()
         self._list_models()
+        self.tissue.show_state()
         self._plan.say("")  # what is said is of another slide
         self.slide_changed.emit()
         self._on_form_changed()
@@ -189,7 +223,7 @@ class RunSetup(QObject):
         mpp, upsample = self._slide_mpp(), self.form.upsample.isChecked()
         layer = self.slide_layer
         sample = layer is not None and is_sample(pyramid_of(layer).info.name)
-        preferred = SAMPLE_MODEL if sample else ""
+        preferred = SAMPLE_MODEL if sample else self._choices.model
         index = models.choose(self._models, mpp, upsample, current, preferred)
         if index >= 0 and self._models[index].reference != current:
             self._preselected = self._models[index].reference
@@ -217,8 +251,16 @@ class RunSetup(QObject):
         self._look_later.start()
         self.changed.emit()
 
-    def spec(self) -> RunSpec:
+    def model_of(self, sha256: str) -> str:
+        """Name or file of the known model with these weights, empty where there is none."""
+        known = (model for model in self._models if model.card is not None)
+        return next((m.reference for m in known if m.card.state_sha256 == sha256), "")
+
+    def spec(self, *, keep: bool = True) -> RunSpec:
         """The run as the form asks for it.
+
+        Args:
+            keep: Whether it will be run, so that what was painted is kept as a file.
 
         Raises:
             XTError: Something is missing, or the shapes enclose nothing.
@@ -240,15 +282,21 @@ class RunSetup(QObject):
             raise UsageError("The model does not fit the slide", why)
         area = self.form.area.currentData()
         roi = roi_from_shapes(area, layer) if isinstance(area, Shapes) else None
+        outlined = None if area == EVERYTHING else self.tissue.file(layer, keep=keep)
         return RunSpec(
             slide=pyramid_of(layer).path,
             model=model.reference,
             slide_mpp=self.form.typed_mpp,
             allow_upsample=upsample,
-            tissue=EVERYTHING if area == EVERYTHING else "auto",
+            tissue=EVERYTHING if area == EVERYTHING else str(outlined or "auto"),
             roi=roi,
             device=self.form.device.currentData(),
+            exclude_flagged=self.form.exclude.isChecked(),
         )
+
+    def before(self, spec: RunSpec) -> Callable[[], None]:
+        """What is to be done in another thread before a run: writing what was painted."""
+        return partial(self.tissue.write_file, spec.tissue)
 
     def _look_ahead(self) -> None:
         self._outdated = self._busy()
@@ -259,7 +307,8 @@ class RunSetup(QObject):
             self._plan.say("")
             return
         try:
-            self._plan.look(self.spec(), model.card)
+            spec = self.spec(keep=False)
+            self._plan.look(spec, model.card, self.before(spec))
         except XTError as error:
             self._plan.say(str(error))
 
@@ -287,10 +336,11 @@ class RunSetup(QObject):
 
     def add_model_file(self, path: Path) -> None:
         """Offer a model file and select it."""
-        if path not in self._model_files:
+        reference = models.reference_of(path)
+        if reference == str(path) and path not in self._model_files:
             self._model_files = (*self._model_files, path)
         self._list_models()
-        self.form.model.setCurrentIndex(self.form.model.findData(str(path)))
+        self.form.model.setCurrentIndex(self.form.model.findData(reference))
 
 
 def _outline_width(slide: Image | None) -> float:

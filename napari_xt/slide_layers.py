@@ -19,6 +19,7 @@ __all__ = [
     "add_over",
     "has_panel",
     "layers_of",
+    "panel_of",
     "pyramid_of",
     "unwrapped",
     "watch_current_viewer",
@@ -53,6 +54,17 @@ def has_panel(viewer: Any) -> bool:
     """Whether the panel `Run xT` is open in a viewer."""
     docked = getattr(getattr(viewer, "window", None), "dock_widgets", ())  # not in all versions
     return any(name.startswith(PANEL) for name in docked)
+
+
+def panel_of(viewer: Any) -> Any:
+    """The panel `Run xT` of a viewer's window, opened if it is not."""
+    from xt_backend.keys import PRODUCT
+
+    for name, dock in viewer.window.dock_widgets.items():
+        if name.startswith(PANEL):
+            return getattr(dock, "inner_widget", lambda widget=dock: widget)()
+    _, panel = viewer.window.add_plugin_dock_widget(PRODUCT, PANEL)
+    return panel
 
 
 def add_over(viewer: ViewerModel, layer: Layer, slide: Image | None) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from napari_xt.dense_overlay import DenseOverlay
 from napari_xt.overlay import Overlay
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image
+    from napari.layers import Image, Layer
 
     from napari_xt.turns import Turns
     from xt_backend.engine.events import RegionsDecoded, RunFinished
+    from xt_backend.engine.spec import RunSpec
     from xt_backend.store import ScoreMap
 
 __all__ = ["SlideResult", "SlideResults"]
@@ -34,6 +36,8 @@ class SlideResult:
         done: Regions that the last run is through with.
         total: Regions that it is to score; 0 while that is not known yet.
         in_run: Whether what is shown is of a run that has not ended.
+        spec: What the run that is shown was asked for; None for a result that was opened.
+        extras: Layers that pages have laid over it; they go with the result.
     """
 
     def __init__(self, viewer: ViewerModel, slide: Image, turns: Turns) -> None:
@@ -46,6 +50,56 @@ class SlideResult:
         self.words = ""
         self.done, self.total = 0, 1
         self.in_run = False
+        self.spec: RunSpec | None = None
+        self.extras: list[Layer] = []
+        self._own: ScoreMap | None = None
+        self._instead: ScoreMap | None = None
+        self._look: dict[str, Any] = {}
+
+    @property
+    def score_map(self) -> ScoreMap | None:
+        """The prediction of the run, None before there is one."""
+        if self._own is not None:
+            return self._own
+        return None if self.overlay is None else self.overlay.score_map
+
+    @property
+    def instead(self) -> bool:
+        """Whether another prediction is shown in place of the run's."""
+        return self._instead is not None
+
+    def show_instead(self, score_map: ScoreMap | None) -> None:
+        """Show another prediction of the same regions in the run's layers; None: the run's."""
+        self._instead = score_map
+        self._show()
+
+    def restyle(self, **look: Any) -> None:
+        """Show the prediction with other `thresholds` or `colors`, as of `ScoreMap`."""
+        self._look |= look
+        self._show()
+        if self.overlay is not None and "colors" in look:
+            self.overlay.recolor()
+
+    def _show(self) -> None:
+        overlay, own = self.overlay, self.score_map
+        if overlay is None or own is None:
+            return
+        self._own = own
+        overlay.update(replace(self._instead or own, **self._look))
+        if overlay.status is not None:
+            overlay.status.visible = bool(overlay.status.data.any())
+
+    def remove_extras(self) -> None:
+        """Take away what pages have laid over it."""
+        for layer in self.extras:
+            if layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
+        self.extras.clear()
+
+    @property
+    def model(self) -> str:
+        """Name or file of the model that the run was made with; empty for one that was opened."""
+        return "" if self.spec is None else self.spec.model
 
     def lay_over(self, score_map: ScoreMap, *, context: bool) -> None:
         """Lay a score map over the slide, in place of the one shown before.
@@ -55,6 +109,9 @@ class SlideResult:
             context: Whether the prediction with context is shown, or the region alone.
         """
         self.dense.remove()
+        self.remove_extras()
+        self._own = self._instead = None
+        self._look = {}
         if self.overlay is None or not self.overlay.restart(score_map, self.slide):
             if self.overlay is not None:
                 self.overlay.remove()
@@ -68,8 +125,8 @@ class SlideResult:
         self.dense.frame = self.overlay.classes.affine.affine_matrix
 
     def put(self, event: RegionsDecoded) -> None:
-        """Show some regions' pixels or points."""
-        if self.overlay is not None:
+        """Show some regions' pixels or points, unless another result took the run's place."""
+        if self.overlay is not None and self.in_run:
             if self.dense.layer is None:
                 self.overlay.make_way()
             self.dense.put(event, self.overlay.score_map)
@@ -92,6 +149,7 @@ class SlideResult:
     def remove(self) -> None:
         """Take the layers out of the viewer."""
         self.dense.remove()
+        self.remove_extras()
         if self.overlay is not None:
             self.overlay.remove()
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QFrame, QLabel, QPushButton, QSizePolicy
+from qtpy.QtWidgets import QFrame, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
-__all__ = ["BAR", "CANCEL", "RUN", "line", "note_label", "panel_style", "small_button"]
+__all__ = ["BAR", "CANCEL", "RUN", "column", "line", "note_label", "panel_style", "small_button"]
 
 RUN = (
     "QPushButton { font-weight: bold; padding: 7px; }"
@@ -49,9 +49,9 @@ def panel_style(theme: str) -> str:
     )
 
 
-def note_label() -> QLabel:
+def note_label(text: str = "") -> QLabel:
     """Small, paler text that wraps."""
-    label = QLabel()
+    label = QLabel(text)
     label.setProperty(_NOTE, True)
     label.setWordWrap(True)
     label.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
@@ -71,3 +71,14 @@ def line() -> QFrame:
     frame.setFrameShape(QFrame.Shape.HLine)
     frame.setStyleSheet("color: rgba(128, 128, 128, 90);")
     return frame
+
+
+def column(*parts: QWidget) -> QWidget:
+    """Parts of the panel below each other."""
+    widget = QWidget()
+    layout = QVBoxLayout(widget)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(8)
+    for part in parts:
+        layout.addWidget(part)
+    return widget

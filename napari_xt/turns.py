@@ -32,6 +32,11 @@ class Turns(QObject):
         self._jobs.append(job)
         self._timer.start()
 
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something left to do."""
+        return bool(self._jobs)
+
     def _next(self) -> None:
         job = self._jobs.popleft()
         if not self._jobs:

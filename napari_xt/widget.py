@@ -12,7 +12,10 @@ from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication, QVBoxLayout, QWidget
 
 from napari_xt import style
+from napari_xt.chosen import Chosen
 from napari_xt.overlay import prepare_soon
+from napari_xt.page_list import add_pages
+from napari_xt.pages import Pages
 from napari_xt.plan import Plan
 from napari_xt.results import Results
 from napari_xt.run_controls import RunControls
@@ -23,6 +26,7 @@ from napari_xt.slide_layers import pyramid_of, unwrapped
 from napari_xt.slide_result import SlideResult, SlideResults
 from napari_xt.turns import Turns
 from napari_xt.words import (
+    CLOSED,
     SO_FAR,
     decoded_words,
     how_far,
@@ -44,11 +48,10 @@ if TYPE_CHECKING:
     from napari_xt.overlay import Overlay
     from xt_backend.backend import Backend
     from xt_backend.engine.events import RegionsDecoded, RegionsScored, RunFinished, RunPlanned
+    from xt_backend.engine.spec import RunSpec
     from xt_backend.store import ScoreMap
 
 __all__ = ["RunXT"]
-
-CLOSED = "The slide was closed, so its run is being cancelled."
 
 
 def make_backend() -> Backend:
@@ -70,6 +73,7 @@ class RunXT(QWidget):
         self._viewer = unwrapped(napari_viewer)
         self._slides = SlideResults(self._viewer, Turns(self))
         self._at_work: SlideResult | None = None
+        self._spec: RunSpec | None = None
         self._docked = False
         self.session = RunSession(make_backend, self)
         self._build()
@@ -80,6 +84,9 @@ class RunXT(QWidget):
             self,
         )
         self.setup = RunSetup(self._viewer, self.form, plan, lambda: self.session.running, self)
+        backend = self.session.ready_backend
+        self.chosen = Chosen(self._viewer, self.setup, self._slides.find, backend, self)
+        add_pages(self.pages, self.chosen)
         self._connect()
         self._follow_theme()
         self._show_idle()
@@ -93,14 +100,15 @@ class RunXT(QWidget):
         self.plan, self.progress, self.status = controls.plan, controls.progress, controls.status
         self.run_button, self.cancel_button = controls.run, controls.cancel
         self.results = Results()
-        research = style.note_label()
-        research.setText(RESEARCH_USE)
+        run = style.column(self.form, style.line(), controls)
+        self.pages = Pages()
+        self.pages.add("Run", run, "Choose slide, model and area, and score them.", scrolls=False)
         layout = QVBoxLayout(self)
         layout.setSpacing(8)
-        for part in (self.form, style.line(), controls, self.results):
-            layout.addWidget(part)
+        layout.addWidget(self.pages)
+        layout.addWidget(self.results)
         layout.addStretch(1)
-        layout.addWidget(research)
+        layout.addWidget(style.note_label(RESEARCH_USE))
         self.setMinimumWidth(300)
 
     def _connect(self) -> None:
@@ -117,6 +125,9 @@ class RunXT(QWidget):
         self.session.decoded.connect(self._on_decoded)
         self.session.finished.connect(self._on_finished)
         self.session.failed.connect(self._on_failed)
+        self.chosen.shown.connect(self._show_found)
+        self.chosen.busy_changed.connect(self._show_ready)
+        self.chosen.run_wanted.connect(self.run)
         # Not the bound method: the session is this widget's child, so Qt deletes its slots before.
         session = self.session
         self.destroyed.connect(lambda: session.close())
@@ -133,9 +144,9 @@ class RunXT(QWidget):
             if self.parent() is not None:
                 self._docked = True
             elif self._docked:
-                self._docked = False
+                self._docked, self._at_work = False, None
+                self.chosen.closed.emit()
                 self.session.close()
-                self._at_work = None
                 self._show_idle()
         return bool(super().event(event))
 
@@ -166,6 +177,7 @@ class RunXT(QWidget):
         slide = self.setup.slide_layer
         if slide is not None:
             result = self._slides.of(slide)
+            result.spec, result.in_run = None, False  # a run that goes on shows nothing more here
             note = self._lay_over(result, score_map)
             result.words = " ".join(filter(None, (slide_headline(score_map), note)))
             self._show_chosen()
@@ -194,13 +206,13 @@ class RunXT(QWidget):
 
     def run(self) -> None:
         """Start the run that the form describes."""
-        if self.session.running:
+        if self.session.running or self.chosen.job_going:
             return
         slide = self.setup.slide_layer
         self._at_work = None if slide is None else self._slides.of(slide)
         try:
-            spec = self.setup.spec()
-            self.session.start(spec)
+            self._spec = self.setup.spec()
+            self.session.start(self._spec, self.setup.before(self._spec))
         except XTError as error:
             self._on_failed(error)
             return
@@ -231,7 +243,7 @@ class RunXT(QWidget):
         self.setup.say_plan(event)
         if event.n_regions:
             self._lay_over(result, event.score_map)
-            result.words, result.in_run = SO_FAR, True
+            result.words, result.in_run, result.spec = SO_FAR, True, self._spec
         self._say("Reading the first regions …", 0, max(1, event.n_regions))
         self._show_chosen()
 
@@ -277,13 +289,18 @@ class RunXT(QWidget):
             self._at_work.end(event)
             self._show_shares()
         self._at_work = None
-        self.setup.end_run()
+        self.setup.end_run(event)
         self._show_idle()
+        self.chosen.changed.emit()
 
     # ------------------------------------------------------------------ what is shown
 
     def _show_chosen(self) -> None:
         """Show what is known of the chosen slide, and nothing of any other."""
+        self.chosen.changed.emit()
+        self._show_found()
+
+    def _show_found(self) -> None:
         chosen = self._chosen
         if chosen is None or chosen.overlay is None:
             self.results.hide()
@@ -320,11 +337,11 @@ class RunXT(QWidget):
 
     def _show_running(self) -> None:
         self.form.setEnabled(False)
-        self.run_button.setEnabled(False)
         self.cancel_button.setEnabled(True)
+        self.chosen.busy_changed.emit()
 
     def _show_ready(self) -> None:
-        self.run_button.setEnabled(self.setup.ready and not self.session.running)
+        self.controls.allow(self.setup.ready and not self.session.running, self.chosen.job_going)
 
     def _show_idle(self) -> None:
         self.form.setEnabled(True)

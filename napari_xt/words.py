@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_xt.doubts import doubt_words
 from napari_xt.run_session import CancelledEarly
 from xt_backend.keys import RegionStatus
 from xt_backend.wording import counted
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from xt_backend.store import ScoreMap
 
 __all__ = [
+    "CLOSED",
     "SO_FAR",
     "about_slide",
     "as_sentences",
@@ -27,12 +29,14 @@ __all__ = [
     "judged_alone",
     "missing_mpp",
     "mpp_note",
+    "mpp_source",
     "partial_words",
     "progress_words",
     "slide_headline",
     "summary",
 ]
 
+CLOSED = "The slide was closed, so its run is being cancelled."
 SO_FAR = "So far each region alone; they are judged together when all have been read."
 
 
@@ -44,6 +48,13 @@ def about_slide(info: SlideInfo) -> str:
         return size
     width_mm, height_mm = width_px * info.mpp.x / 1000, height_px * info.mpp.y / 1000
     return f"{size}, {width_mm:.1f} × {height_mm:.1f} mm"
+
+
+def mpp_source(info: SlideInfo) -> str:
+    """Where the pixel size of a slide comes from, to be added to what is said of it."""
+    if info.mpp is None:
+        return ""
+    return f"\nPixel size from the file ({info.mpp.source})"
 
 
 def missing_mpp(info: SlideInfo) -> str:
@@ -128,8 +139,11 @@ def summary(event: RunFinished | CancelledEarly) -> str:
         words.append(f"; {score_map.n_failed:,} could not be read and are marked")
     if n_out := score_map.status_counts()[RegionStatus.SCREENED_OUT]:
         words.append(f"; {n_out:,} were not looked at and are marked")
+    if n_out := score_map.status_counts()[RegionStatus.EXCLUDED]:
+        words.append(f"; {n_out:,} were left out as doubtful and are marked")
     done = " ".join(words).replace(" ,", ",").replace(" ;", ";")
-    return ". ".join([done, *(f"Warning: {text}" for text in score_map.warnings)]) + "."
+    said = ". ".join([done, *(f"Warning: {text}" for text in score_map.warnings)]) + "."
+    return f"{said} {doubt_words(score_map)}".strip()
 
 
 def how_far(event: RunFinished) -> tuple[int | None, int | None]:

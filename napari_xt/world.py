@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_xt.layers import SHOWN_MPP, UNITS, UNKNOWN_MPP
+from napari_xt.layers import DRAWN, SHOWN_MPP, UNITS, UNKNOWN_MPP
 from napari_xt.slide_layers import pyramid_of, unwrapped
 from xt_backend.keys import PRODUCT
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "look_at_bounds",
     "look_at_first_slide",
+    "scene_of",
     "show_scale_bar",
     "shown_mpp",
     "slide_frame",
@@ -80,7 +81,8 @@ def _lies_on(layer: Layer, slide: Layer, pyramid: Pyramid | None) -> bool:
     other = pyramid_of(layer)
     if other is not None:
         return other is pyramid
-    return PRODUCT not in layer.metadata  # else it is a result
+    facts = layer.metadata.get(PRODUCT)
+    return facts is None or DRAWN in facts  # else it is a result
 
 
 def slide_frame(slide: Layer, slide_mpp: tuple[float, float]) -> npt.NDArray[np.float64]:
@@ -127,7 +129,7 @@ def look_at_bounds(viewer: ViewerModel, slide: Layer, info: SlideInfo) -> None:
     Slides with bounds are mostly empty glass outside of them.
     """
     x_px, y_px, width_px, height_px = info.bounds_px
-    camera = _scene_of(viewer).camera
+    camera = scene_of(viewer).camera
     middle = slide.data_to_world((y_px + height_px / 2 - 0.5, x_px + width_px / 2 - 0.5))
     camera.center = tuple(middle)
     camera.zoom = camera.zoom * min(info.height_px / height_px, info.width_px / width_px)
@@ -144,14 +146,14 @@ def show_scale_bar(viewer: ViewerModel) -> None:
 
 
 def _camera(viewer: ViewerModel, factor: Any) -> None:
-    camera = _scene_of(viewer).camera
+    camera = scene_of(viewer).camera
     centre = np.array(camera.center, float)
     centre[-2:] *= factor
     camera.center = tuple(centre)
     camera.zoom = camera.zoom / float(factor.mean())
 
 
-def _scene_of(viewer: Any) -> Any:
+def scene_of(viewer: Any) -> Any:
     """What holds the camera: before napari 0.9 the viewer itself."""
     scene = getattr(viewer, "scene", None)
     return viewer if scene is None else scene

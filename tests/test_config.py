@@ -35,6 +35,8 @@ def test_empty_yaml_is_no_option(tmp_path: Path) -> None:
         ("x: !!python/object/apply:os.system ['true']\n", "python/object"),
         ("a: &a [1]\nb: [*a, *a]\n", "aliases"),
         ("a: [1\n", "YAML"),
+        ("a: 2024-99-99", "not plain YAML: month must be"),
+        ("a: " + "9" * 5000, "not plain YAML: Exceeds the limit"),
     ],
 )
 def test_bad_yaml_is_refused_by_name(tmp_path: Path, text: str, named: str) -> None:

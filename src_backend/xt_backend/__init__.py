@@ -1,11 +1,16 @@
 """xT on whole-slide images: the engine behind napari-xt, for scripts.
 
-Names are loaded on first use: importing the package loads neither torch nor OpenSlide.
+Names are loaded on first use: importing the package loads neither torch nor OpenSlide. Nothing
+needs an ``if __name__ == "__main__"``, neither with ``workers`` nor with a `Backend` of its own
+process: scripts, notebooks and IPython are all the same. The examples are run as tests.
 
 Example:
-    >>> import xt_backend as xt  # doctest: +SKIP
-    >>> run = xt.score("slide.svs", model="context-demo")  # doctest: +SKIP
-    >>> run.slides[["slide", "status", "fraction_reactive"]]  # doctest: +SKIP
+    >>> import xt_backend as xt
+    >>> run = xt.score("slide.tiff", model="context-demo")
+    >>> run.slides["status"].tolist()
+    ['done']
+    >>> run.regions.groupby("label").size().idxmax()
+    'other'
 """
 
 from __future__ import annotations

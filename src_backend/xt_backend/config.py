@@ -17,6 +17,7 @@ from .keys import MPP_MAX, MPP_MIN
 __all__ = [
     "CommonOptions",
     "EncodingOptions",
+    "ExportOptions",
     "FeatureOptions",
     "Mpp",
     "ScoreOptions",
@@ -150,10 +151,11 @@ class EncodingOptions(CommonOptions):
 
     Attributes:
         encoder_backend: ``auto`` takes the fastest that gives the same features, measured once
-            where there is enough to encode; ``torch``, ``torch-compile`` (CUDA) or ``openvino``.
+            where there is enough to encode; ``torch``, ``torch-compile`` (CUDA), ``openvino``
+            or ``openvino-int8``, which is faster and less faithful.
     """
 
-    encoder_backend: Literal["auto", "torch", "torch-compile", "openvino"] = "auto"
+    encoder_backend: Literal["auto", "torch", "torch-compile", "openvino", "openvino-int8"] = "auto"
 
 
 class ScoreOptions(EncodingOptions):
@@ -163,18 +165,28 @@ class ScoreOptions(EncodingOptions):
         model_mpp: Pixel size of a converted model whose file states none, um/px.
         context: False predicts from each region alone (the region-only head).
         layouts: Files written beside those that are always written.
+        exclude_flagged: Leave out regions whose picture is doubtful: blurred, folded, with pen.
         screen: Share of the regions of `screen_class` that is to be looked at, with 95 %
             confidence; regions that do not look like it at low resolution are left out. None looks
             at all.
         screen_class: Classes that are sought; may be left out for a model of two classes of which
             one has a decision threshold.
+        pseudonymise: File with a secret: slides go by a name that is made with it, and no output
+            tells their file names. None calls them by these.
     """
 
     model_mpp: Mpp | None = None
     context: bool = True
     layouts: tuple[Literal["parquet"], ...] = ()
+    exclude_flagged: bool = False
     screen: Annotated[float, Field(ge=0.5, le=0.999)] | None = None
     screen_class: tuple[str, ...] = ()
+    pseudonymise: Path | None = None
+
+    def files(self) -> list[Path]:
+        """Files and folders among the options."""
+        named = super().files()
+        return named if self.pseudonymise is None else [*named, self.pseudonymise]
 
 
 class FeatureOptions(EncodingOptions):
@@ -188,6 +200,8 @@ class FeatureOptions(EncodingOptions):
         pooling: ``map``, or ``cls`` or ``cls+mean`` for encoders with a class token.
         weights: ``pretrained``, ``random`` (seeded) or a file: safetensors, or a
             checkpoint of torch, which is unpickled in a process of its own, weights only.
+        layout: Form of the files, by the tool that reads them.
+        level: One row a ``region``, or their mean for the whole ``slide``.
     """
 
     model_mpp: Mpp = 0.5
@@ -196,7 +210,28 @@ class FeatureOptions(EncodingOptions):
     tokens_per_region: Annotated[int, Field(ge=1)] = 1
     pooling: Literal["map", "cls", "cls+mean"] = "map"
     weights: str = "pretrained"
-    layout: Literal["xt"] = "xt"
+    layout: Literal["xt", "trident", "clam", "stamp", "slide2vec", "h5ad", "parquet", "h5"] = "xt"
+    level: Literal["region", "slide"] = "region"
+
+
+class ExportOptions(Options):
+    """Options of ``export``.
+
+    Attributes:
+        level: Features of each ``region``, or of the whole ``slide``; None where none are meant.
+        features: ``before`` or ``after`` the context encoder; None where none are meant.
+        merged: Outlines of each class instead of regions.
+        gzip: Packed.
+        cache: Folder of the region stores; None for the one that the run used.
+        model: Name or file of the model, for features after context; None for the run's.
+    """
+
+    level: Literal["region", "slide"] | None = None
+    features: Literal["before", "after"] | None = None
+    merged: bool = False
+    gzip: bool = False
+    cache: Path | None = None
+    model: str | None = None
 
 
 def check_stride(stride_px: int | None, region_px: int) -> None:
@@ -244,8 +279,9 @@ def load_yaml(path: Path, known: set[str]) -> dict[str, Any]:
             "A configuration holds options only",
         )
     try:
-        loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)  # nosec B506
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # Besides bytes that are no text, a day or a number that cannot be one is a ValueError.
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UsageError(
             f"{path.name} is not plain YAML: {line}",

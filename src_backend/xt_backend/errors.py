@@ -64,6 +64,14 @@ class XTError(Exception):
     Args:
         cause: What is wrong, with the offending value, without a final full stop.
         way_out: What the user can do about it, without a final full stop.
+
+    Example:
+        >>> import xt_backend as xt
+        >>> try:
+        ...     xt.score("slide.tiff", model="contxt-demo")
+        ... except xt.XTError as error:
+        ...     print(error.cause)
+        There is no model named 'contxt-demo'
     """
 
     exit_code = 3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum, StrEnum
+from enum import IntEnum, IntFlag, StrEnum
 
 __all__ = [
     "DEFAULT_COLORS",
@@ -12,9 +12,14 @@ __all__ = [
     "PRODUCT",
     "RESEARCH_USE",
     "AnyH5",
+    "CardMetrics",
+    "DiffFile",
+    "Doubt",
     "Encoding",
     "EvaluationFile",
     "FeaturesH5",
+    "FeaturesMeta",
+    "OverlayText",
     "RegionStatus",
     "RunFile",
     "RunH5",
@@ -58,6 +63,10 @@ class RegionStatus(IntEnum):
     """Selected but not done: cancelled or failed."""
     SCREENED_OUT = 4
     """Not looked at: at low resolution it did not look like what was sought."""
+    LEFT_OUT = 5
+    """Taken out by hand to see what is predicted without it."""
+    EXCLUDED = 6
+    """Left out on request, because its picture is doubtful; see `Doubt`."""
 
     @property
     def label(self) -> str:
@@ -68,6 +77,24 @@ class RegionStatus(IntEnum):
     def scored(self) -> bool:
         """Whether the region has logits."""
         return self in (RegionStatus.OK, RegionStatus.EDGE)
+
+
+class Doubt(IntFlag):
+    """What is doubtful about the picture of a region; a region may have several."""
+
+    BLURRED = 1
+    FOLDED = 2
+    """Much darker in all colours than the slide's tissue is."""
+    PEN = 4
+    NOT_MEASURED = 128
+    """It could not be read, or was not reached."""
+
+    @property
+    def label(self) -> str:
+        """The words used in files, e.g. ``blurred+pen``; ``good`` without doubt, "" if unknown."""
+        if Doubt.NOT_MEASURED in self:
+            return ""
+        return "+".join(str(doubt.name).lower() for doubt in self) or "good"
 
 
 class SlideStatus(StrEnum):
@@ -98,10 +125,22 @@ class RunFile:
     SLIDES_CSV = "slides.csv"
     RUN_JSON = "run.json"
     LOCAL_JSON = "local.json"
+    LEDGER = "ledger"
+    """Folder of what became of each slide, and of the plan; the two files above come from it."""
+    PLAN = "plan.json"
+    OUTCOME = ".outcome.json"
+    EXPORT_JSON = "export.json"
     SCORE_MAP = ".run.h5"
     REGIONS_CSV = ".regions.csv"
     GEOJSON = ".geojson"
+    GEOJSON_GZ = ".geojson.gz"
+    OUTLINES = ".outlines.geojson"
+    OUTLINES_GZ = ".outlines.geojson.gz"
+    PROBABILITIES = ".probabilities.ome.tiff"
+    SEGMENTATION = ".seg.dcm"
     OVERLAY_PNG = ".overlay.png"
+    REPORT = ".report.html"
+    BATCH_REPORT = "report.html"
     MASK = ".mask.ome.tiff"
     POINTS_CSV = ".points.csv"
     POINTS_GEOJSON = ".points.geojson"
@@ -114,9 +153,31 @@ class RunFile:
     def of_slide(cls) -> tuple[str, ...]:
         """Suffixes of a slide's files, first those that say that it is done."""
         done = (cls.SCORE_MAP, cls.FEATURES)
-        passing = (cls.PARTIAL, cls.BAD)
+        passing = (cls.PARTIAL, cls.BAD, cls.OUTCOME)
         named = [value for name, value in vars(cls).items() if name.isupper()]
-        return (*done, *(v for v in named if v.startswith(".") and v not in (*done, *passing)))
+        exported = [
+            f".{kind}features.{end}"
+            for kind in ("", "slide-", "context-", "slide-context-")
+            for end in ("h5", "h5ad", "parquet")
+        ]
+        named = [v for v in (*named, *exported) if v.startswith(".") and v not in (*done, *passing)]
+        return (*done, *named)
+
+
+class DiffFile:
+    """Names inside the folder that ``diff --out`` writes; `<id>` stands before the last two."""
+
+    SLIDES = "diff.csv"
+    SUMMARY = "diff.json"
+    REGIONS = ".diff.csv"
+    PICTURE = ".diff.png"
+
+
+class OverlayText:
+    """Keywords of the texts within an overlay's PNG."""
+
+    PICTURE = "napari-xt picture"
+    """``width,height`` of the slide's picture, which is in the top-left corner; px."""
 
 
 class EvaluationFile:
@@ -148,7 +209,10 @@ class StoreH5:
 class RunH5:
     """The score map `<id>.run.h5`."""
 
-    SCHEMA = 1
+    SCHEMA = 2
+    """The newest that is read: some regions are screened out."""
+    SCHEMA_ALL_LOOKED_AT = 1
+    """Of a map in which none is, so that versions before there were any read it."""
     ATTR_SCHEMA = "napari_xt_run_schema"
     ATTR_VERSION = "napari_xt_version"
     ATTR_META = "meta"
@@ -160,6 +224,8 @@ class RunH5:
     REGION_ONLY_LOGITS = "region_only_logits"
     SLIDE_LOGITS = "slide_logits"
     TISSUE = "tissue"
+    QUALITY = "quality"
+    QUALITY_MEASURES = "quality_measures"
 
 
 class RunMeta:
@@ -175,8 +241,36 @@ class RunMeta:
     """The same on tissue or not; in files of older versions."""
     N_POINTS = "n_points"
     """Detection models: points of each kind, by its name."""
+    FEATURES = "features"
+    """Where the regions' features are kept, see `FeaturesMeta`."""
+    REGION_STORE = "region_store"
+    """Digest of the key of the region store for its features, whether they were kept or not."""
+    LEFT_OUT = "left_out_regions"
+    """Of a prediction made again: number of regions that were taken out by hand."""
+    CONTEXT = "context"
+    """Whether the regions were judged together; as of `RunSpec`."""
     SCREENING = "screening"
     """Of a run with ``--screen``: see `ScreeningMeta`."""
+
+
+class FeaturesMeta:
+    """What finds the features of a run in a cache, besides slide and lattice."""
+
+    NUMERICS = "numerics"
+    """Of the region store's key."""
+    SHAPE = "shape"
+    """(k*k, D) of one region."""
+
+
+class CardMetrics:
+    """Keys of `ModelCard.metrics` that are read again."""
+
+    TUNING = "tuning"
+    """Of a model that was corrected by hand: from what, on which slides, and what it changed."""
+    TUNING_SLIDES = "slides"
+    """Within it: a mark of each corrected slide's content, see `corrected_mark`."""
+    TUNING_EARLIER = "earlier"
+    """Within it: the same of the model that it was made from, if that was corrected too."""
 
 
 class ScreeningMeta:
@@ -210,11 +304,14 @@ class FeaturesH5:
     ATTR_REGION_PX = "region_px"
     ATTR_LATTICE = "lattice"
     ATTR_NUMERICS = "numerics"
+    ATTR_LEVEL = "level"
+    ATTR_CONTEXT = "context"
     FEATURES = "features"
     COORDS = "coords"
     BOXES = "boxes"
     CELL = "cell"
     STATUS = "status"
+    TISSUE = "tissue"
 
 
 class Encoding(StrEnum):

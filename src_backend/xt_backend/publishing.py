@@ -26,7 +26,14 @@ from uuid import uuid4
 from xt_backend.errors import NoSpaceError, OutputError, XTError
 from xt_backend.keys import RunFile
 
-__all__ = ["make_folder", "publish", "publish_bytes", "scratch", "sweep_partials"]
+__all__ = [
+    "has_locks",
+    "make_folder",
+    "publish",
+    "publish_bytes",
+    "scratch",
+    "sweep_partials",
+]
 
 _OWN_PARTIAL = re.compile(r"\.[0-9a-f]{32}" + re.escape(RunFile.PARTIAL) + r"$")
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -172,6 +179,19 @@ def sweep_partials(folder: Path, started: float) -> tuple[Path, ...]:
             if _remove_orphan(partial, started + skew):
                 removed.append(partial)
     return tuple(removed)
+
+
+def has_locks(folder: Path) -> bool:
+    """Whether what is written in a folder is locked meanwhile; False also where it cannot be told.
+
+    Args:
+        folder: It has to exist.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            return _try_lock(probe.fileno()) is True
+    except OSError:
+        return False
 
 
 def _remove_orphan(partial: Path, before: float) -> bool:

@@ -1,4 +1,4 @@
-"""Tables that users write: CSV as any spreadsheet saves it."""
+"""Tables that users write: CSV as any spreadsheet saves it, or Parquet."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import Path
 
 from .errors import XTError
 
-__all__ = ["TableRow", "read_table"]
+__all__ = ["PARQUET_SUFFIX", "TableRow", "read_table"]
 
+PARQUET_SUFFIX = ".parquet"
 _SAVE = "Save it as CSV UTF-8"
 
 
@@ -20,7 +21,8 @@ class TableRow:
     """A line below the column names.
 
     Attributes:
-        line: Its number in the file, from 1; of its last one where a cell holds line breaks.
+        line: Its number in the file, from 1; of its last one where a cell holds line breaks. Of
+            Parquet, the number of the row from 2, as if it were a CSV.
         values: By column, in lower case; without blanks around, empty where a cell is missing.
         surplus: It has more cells than there are columns.
     """
@@ -42,7 +44,7 @@ def read_table(
     """Read a table whose first line names its columns, in any case.
 
     Cells are parted by commas, semicolons or tabs, whichever comes first in this order in the
-    first line.
+    first line. A file named ``.parquet`` is read as such; its values count as text.
 
     Args:
         path: The file.
@@ -56,17 +58,23 @@ def read_table(
         XTError: `error`: it cannot be read, is no CSV table in UTF-8, a column is missing, unknown
             or there twice.
     """
+    if path.suffix.lower() == PARQUET_SUFFIX:
+        columns, rows = _read_parquet(path, shown, error)
+        _check_columns(columns, shown, needed, known, error, way_out)
+        return rows
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        content = path.read_bytes()
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
-        raise error(f"{shown} is not UTF-8 text", _SAVE) from problem
+        line = content[: problem.start].count(b"\n") + 1
+        raise error(f"{shown} is not UTF-8 text (line {line})", _SAVE) from problem
     except OSError as problem:
         raise error(
             f"{shown} cannot be read: {problem.strerror}", "Ask for permission to read it"
         ) from problem
     # Not split into lines here: a quoted cell may hold line breaks.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
-    rows: list[TableRow] = []
+    rows = []
     try:
         columns = [name.strip().lower() for name in next(reader, [])]
         _check_columns(columns, shown, needed, known, error, way_out)
@@ -82,6 +90,33 @@ def read_table(
             f"{shown} is no CSV table (near line {reader.line_num}: {problem})", _SAVE
         ) from problem
     return rows
+
+
+def _read_parquet(path: Path, shown: str, error: type[XTError]) -> tuple[list[str], list[TableRow]]:
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as missing:
+        raise error(
+            f"{shown} is Parquet, which needs pyarrow",
+            'Install it with: pip install "napari-xt[parquet]", or save it as CSV',
+        ) from missing
+    try:
+        table = parquet.read_table(path)
+    except (pa.ArrowException, OSError) as problem:
+        reason = str(problem).partition("\n")[0]
+        raise error(f"{shown} cannot be read as Parquet ({reason})", _SAVE) from problem
+    columns = [name.strip().lower() for name in table.column_names]
+    cells = [[_text(value) for value in column.to_pylist()] for column in table.columns]
+    rows = zip(*cells, strict=True)
+    return columns, [
+        TableRow(line, dict(zip(columns, row, strict=True)), surplus=False)
+        for line, row in enumerate(rows, start=2)
+    ]
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value).strip()
 
 
 def _delimiter(text: str) -> str:

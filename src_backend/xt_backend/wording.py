@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import unicodedata
 
-__all__ = ["counted", "on_one_line"]
+__all__ = ["STAGE_WORDS", "counted", "on_one_line"]
+
+STAGE_WORDS = {
+    "encode": "encoding",
+    "wait": "waiting for pixels",
+    "stain": "normalising stain",
+    "context": "context",
+    "reload": "reading stored features",
+    "write": "writing",
+    "open": "opening slides",
+    "load": "loading the model",
+    "probe": "choosing the encoder",
+    "other": "other",
+}
+"""What the time of a run goes into, by the names in run.json."""
 
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\0"}
 # Control characters, lone surrogates, line and paragraph separators.

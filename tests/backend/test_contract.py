@@ -123,14 +123,14 @@ def test_a_closed_backend_refuses(backend: Backend, asked: RunSpec) -> None:
 def test_neither_cancel_nor_close_waits_for_a_child_that_starts(
     asked: RunSpec, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    accept, starting, go_on = process_module._accept, threading.Event(), threading.Event()
+    accept, starting, go_on = process_module.accept, threading.Event(), threading.Event()
 
     def slow(listener: Any, child: Any) -> Any:
         starting.set()
         go_on.wait(60)
         return accept(listener, child)
 
-    monkeypatch.setattr(process_module, "_accept", slow)
+    monkeypatch.setattr(process_module, "accept", slow)
     told: list[Any] = []
     with Backend(process=True) as backend:
         run = threading.Thread(target=lambda: told.extend(backend.submit(asked)))

@@ -11,7 +11,10 @@ import xt_backend as xt
 from xt_backend.errors import UsageError
 from xt_backend.model import hub
 
-COLUMNS = ["id", "minx", "miny", "width", "height", "status", "label", "prob_normal", "prob_tumour"]
+COLUMNS = [
+    *("id", "minx", "miny", "width", "height", "status", "label"),
+    *("prob_normal", "prob_tumour", "quality"),
+]
 
 
 @pytest.fixture
@@ -72,3 +75,31 @@ def test_offline_reaches_whatever_would_download(
 def test_a_stride_beyond_the_region_is_refused(tissue_slide: Path, tiny_model: Path) -> None:
     with pytest.raises(UsageError, match="stride"):
         xt.score(tissue_slide, str(tiny_model), stride_px=100)
+
+
+def test_regions_go_to_qupath_from_memory_and_from_a_folder(
+    glass: Path, tissue_slide: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.svs").write_bytes(b"")
+    slides = [tissue_slide, tmp_path / "broken.svs", glass]
+    memory = xt.score(slides, str(tiny_model))
+    with pytest.raises(UsageError, match="no folder"):
+        memory.to_geojson()
+    written = memory.to_geojson(str(tmp_path / "a"), merged=True, compressed=True)
+    assert [path.name for path in written] == [
+        "block.outlines.geojson.gz",
+        "glass.outlines.geojson.gz",
+    ]
+    kept = xt.score(slides, str(tiny_model), tmp_path / "run")
+    before = (tmp_path / "run" / "block.geojson").read_bytes()
+    (tmp_path / "run" / "block.geojson").unlink()
+    assert kept.to_geojson()[0] == tmp_path / "run" / "block.geojson"
+    assert (tmp_path / "run" / "block.geojson").read_bytes() == before
+    memory.to_geojson(tmp_path / "b")
+    assert (tmp_path / "b" / "block.geojson").read_bytes() == before
+    features = xt.features(
+        glass, "tf_efficientnet_lite0", tmp_path / "out",
+        weights="random", model_mpp=1.0, region_px=64,
+    )  # fmt: skip
+    with pytest.raises(UsageError, match="predicts nothing"):
+        features.to_geojson()

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from support.jpeg_slides import write_jpeg_slide
+from support.screening import write_telling_model, write_two_tissues
 from support.slides import tissue_image, write_tiff_slide
 
 import xt_backend
+from xt_backend.keys import RegionStatus
 from xt_backend.slides.direct import DirectTiles
 from xt_backend.slides.handle import Handle
 
@@ -55,12 +57,11 @@ def regions(out: Path) -> np.ndarray[Any, Any]:
     return inside
 
 
-@pytest.mark.parametrize("options", [{}, {"screen": 0.95, "screen_class": ("tumour",)}])
 def test_level_0_is_read_where_regions_are(
-    image: Any, read: list[Any], tiny_model: Path, tmp_path: Path, options: dict[str, Any]
+    image: Any, read: list[Any], tiny_model: Path, tmp_path: Path
 ) -> None:
     slide = write_tiff_slide(tmp_path / "block.tiff", image, 1.0)
-    run = xt_backend.score(slide, str(tiny_model), tmp_path / "out", use_cache=False, **options)
+    run = xt_backend.score(slide, str(tiny_model), tmp_path / "out", use_cache=False)
     assert run.exit_code == 0
     inside = regions(tmp_path / "out")
     assert read
@@ -70,6 +71,30 @@ def test_level_0_is_read_where_regions_are(
         covered[y0:y1, x0:x1] = True
     x0, y0, x1, y1 = TISSUE
     assert covered[y0:y1, x0:x1].all()
+
+
+def test_level_0_is_not_read_where_regions_are_screened_out(
+    read: list[Any], tmp_path: Path
+) -> None:
+    """Nor are glass and screened-out regions looked at on a finer level than is needed."""
+    write_two_tissues(tmp_path / "two.tiff", glass=4)
+    write_telling_model(tmp_path / "tiny.safetensors")
+    xt_backend.score(
+        tmp_path / "two.tiff",
+        str(tmp_path / "tiny.safetensors"),
+        tmp_path / "out",
+        use_cache=False,
+        screen=0.9,
+        screen_class=("tumour",),
+    )
+    score_map = xt_backend.ScoreMap.load(tmp_path / "out" / "two.run.h5")
+    out = score_map.status == RegionStatus.SCREENED_OUT
+    assert out.sum() > 100
+    inside = np.zeros((score_map.height_px, score_map.width_px), bool)
+    for x0, y0, x1, y1 in score_map.lattice.boxes(score_map.cells[~out]).tolist():
+        inside[y0 - MARGIN_PX : y1 + MARGIN_PX, x0 - MARGIN_PX : x1 + MARGIN_PX] = True
+    assert read
+    assert all(inside[y0:y1, x0:x1].all() for x0, y0, x1, y1 in read)
 
 
 def test_so_it_is_where_tiles_are_decoded_directly(

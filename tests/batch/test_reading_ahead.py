@@ -22,11 +22,11 @@ from xt_backend.slides.slide import Slide
 
 @pytest.fixture(scope="module")
 def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four of them; the third has no pixel size."""
+    """Four of them, the largest first; the third has no pixel size."""
     folder = tmp_path_factory.mktemp("slides")
     for number, name in enumerate("abcd"):
         mpp = None if name == "c" else 0.5
-        write_tissue_slide(folder / f"{name}.tiff", side=512 + 128 * number, mpp=mpp)
+        write_tissue_slide(folder / f"{name}.tiff", side=896 - 128 * number, mpp=mpp)
     return folder
 
 

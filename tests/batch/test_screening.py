@@ -14,6 +14,8 @@ from support.cli import rows
 from support.screening import SIDE, write_telling_model, write_two_tissues
 
 import xt_backend
+from xt_backend.batch.configuration import plain_options
+from xt_backend.config import ScoreOptions
 from xt_backend.keys import RegionStatus
 from xt_backend.model import XT
 from xt_backend.store import ScoreMap
@@ -141,6 +143,14 @@ def test_without_the_option_nothing_tells_of_it(made: Path) -> None:
     text = (made / "full" / "run.json").read_text() + (made / "full" / "slides.csv").read_text()
     assert "screen" not in text
     assert "screening" not in ScoreMap.load(made / "full" / "two.run.h5").run_meta
+
+
+def test_the_order_of_the_classes_is_no_part_of_the_configuration() -> None:
+    one, same, other = (
+        plain_options(ScoreOptions(screen=0.9, screen_class=classes))
+        for classes in (("b", "a", "b"), ("a", "b"), ("a",))
+    )
+    assert one == same != other
 
 
 def test_a_wrong_wish_is_refused_before_any_work(call: Call, made: Path, tmp_path: Path) -> None:

@@ -73,6 +73,17 @@ def test_cost_of_context(bench: Bench, tmp_path: Path) -> None:
     _check_page(tmp_path / "out", tmp_path)
 
 
+def test_questions(bench: Bench, tmp_path: Path) -> None:
+    printed = bench("questions")
+    (rows,) = map(rows_of, printed["tables"]["questions"])
+    assert set(rows) == set(list_contexts())
+    (measured,) = results(tmp_path / "out", "questions")
+    for taken in measured["values"]["seconds"].values():
+        # Model and features are loaded once.
+        assert 0 < taken["what_if"] < taken["first"]
+        assert taken["influence"] > 0
+
+
 def _check_page(out: Path, secret: Path) -> None:
     page = (out / "benchmarks.md").read_text(encoding="utf-8")
     assert "## Time and memory of the context encoders" in page
@@ -92,7 +103,8 @@ def _check_page(out: Path, secret: Path) -> None:
 def test_speed(bench: Bench, tmp_path: Path, peer_python: Path) -> None:
     printed = bench("speed")
     wanted, rates, others = map(rows_of, printed["tables"]["speed"])
-    assert len(wanted) == 7
+    assert len(wanted) == 8
+    assert float(wanted["% more than swinv2_tiny_window16_256 alone"]["measured"]) > -100
     assert float(wanted["regions that it encodes"]["measured"]) == 0
     assert float(wanted["x faster than the naive loop"]["measured"]) >= 0
     assert set(rates) == {"naive loop", "tuned loop", "slide to features", "encoder alone"}
@@ -123,6 +135,47 @@ def test_speed(bench: Bench, tmp_path: Path, peer_python: Path) -> None:
     assert remark == "not measured: ImportError: cannot load lib.so"
     assert results(tmp_path / "out", "speed")[0] == measured
     assert str(tmp_path) not in (tmp_path / "out" / "results.json").read_text(encoding="utf-8")
+
+
+def test_startup(bench: Bench) -> None:
+    table = rows_of(bench("startup")["tables"]["startup"][0])
+    assert {what: row["under"] for what, row in table.items()} == {
+        "`import xt_backend`": "0.3",
+        "`napari-xt --help`": "0.6",
+    }
+    assert float(table["`napari-xt --help`"]["seconds"]) > 0
+
+
+def test_reading(bench: Bench, tmp_path: Path) -> None:
+    printed = bench("reading")["tables"]["reading"][0]
+    assert [(row[0], row[1]) for row in printed["rows"]] == [
+        ("aligned tiles", "1"),
+        ("aligned tiles", "2"),
+        ("off-grid raster", "1"),
+        ("off-grid raster", "2"),
+        ("off-grid raster by `Reader`", "2"),
+    ]
+    (measured,) = results(tmp_path / "out", "reading")
+    assert all(row["openslide_us"] > 0 < row["ours_us"] for row in measured["values"]["rows"])
+
+
+def test_pixels_that_openslide_reads_otherwise_end_the_benchmark(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from xt_backend.bench import reading
+
+    read = reading._theirs
+    monkeypatch.setattr(reading, "_theirs", lambda raw, place: read(raw, place) ^ 1)
+    with pytest.raises(AssertionError, match="reads other pixels"):
+        bench("reading")
+
+
+def test_large_slide(bench: Bench, tmp_path: Path) -> None:
+    table = rows_of(bench("large-slide")["tables"]["large-slide"][0])
+    assert {row["regions"] for row in table.values()} == {"20"}
+    (measured,) = results(tmp_path / "out", "large-slide")
+    for job in ("train", "predict"):
+        assert 1e8 < measured["values"][job]["peak_bytes"] < 6e9
 
 
 def test_screening(bench: Bench, tmp_path: Path) -> None:

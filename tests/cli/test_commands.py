@@ -83,7 +83,7 @@ def test_export_makes_files_from_a_run_without_the_slide(
     text = (tmp_path / "geojson" / "gone.geojson").read_text(encoding="utf-8")
     assert text == (run / "gone.geojson").read_text(encoding="utf-8")
     assert shapely.from_geojson(text).bounds == (256, 256, 768, 768)
-    table = pd.read_csv(tmp_path / "wsinfer" / "gone.regions.csv")
+    table = pd.read_csv(tmp_path / "wsinfer" / "model-outputs-csv" / "gone.csv")
     assert list(table.columns[:4]) == ["minx", "miny", "width", "height"]
 
 
@@ -383,7 +383,7 @@ def test_help_names_arguments_as_words_and_says_what_is_left_out(
     assert not set("{}") & set(done.stdout)
     usage = done.stdout.splitlines()[0].removeprefix(f"Usage: napari-xt {' '.join(command)}")
     arguments = usage.removeprefix(" [OPTIONS]").split()
-    assert all(re.fullmatch(r"[A-Z_]+(\.\.\.)?|\[[A-Z_]+\]", word) for word in arguments)
+    assert all(re.fullmatch(r"([A-Z_]+|\[[A-Z_]+\])(\.\.\.)?", word) for word in arguments)
     # A first sentence that is cut off in the list of commands says less than a short one.
     monkeypatch.setenv("COLUMNS", "80")
     listed = call(*command[:-1], "--help").stdout

@@ -134,6 +134,6 @@ def test_qupath_tiles_of_a_slide_with_bounds_start_at_zero(run: Path) -> None:
 
 
 def test_nothing_tells_where_the_slides_lie(run: Path, shared_data: Path) -> None:
-    for path in run.iterdir():
-        if path.name != "local.json":
+    for path in run.rglob("*"):
+        if path.is_file() and path.name != "local.json":
             assert str(shared_data).encode() not in path.read_bytes(), path.name

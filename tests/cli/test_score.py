@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -40,6 +41,7 @@ def test_a_slide_gives_all_files_of_the_contract(
         "slides.csv",
         "run.json",
         "local.json",
+        "ledger",
         "block.run.h5",
         "block.regions.csv",
         "block.geojson",
@@ -338,6 +340,26 @@ def test_dry_run_writes_nothing(
     assert not out.exists()
 
 
+def test_a_dry_run_tells_time_and_space(
+    call: Call, tissue_slide: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    arguments = ("score", tissue_slide, "--model", tiny_model, "--out", tmp_path / "run",
+                 "--cache", tmp_path / "cache", "--encoder-backend", "torch")  # fmt: skip
+    look = call(*arguments, "--dry-run", "--json")
+    expected = json.loads(look.stdout)["expected"]
+    assert (expected["n_slides"], expected["n_regions"], expected["n_encode"]) == (1, 16, 16)
+    assert expected["rate_from"] == "measured now"
+    assert expected["seconds"] > 16 / expected["regions_per_s"] > 0
+    assert call(*arguments).returncode == 0
+    written = sum(path.stat().st_size for path in (tmp_path / "run").rglob("*") if path.is_file())
+    assert written / 20 < expected["out"]["needed_bytes"] < written * 20
+    stored = max(path.stat().st_size for path in (tmp_path / "cache").rglob("*.h5"))
+    assert 0.5 < expected["cache"]["needed_bytes"] / stored <= 1.0
+    again = call(*arguments, "--dry-run")
+    assert "In all 1 slide with 16 regions, 0 to encode: about" in again.stdout
+    assert "regions/s" not in again.stdout
+
+
 def test_an_roi_limits_the_regions_and_a_wider_one_encodes_only_what_is_new(
     call: Call, tissue_slide: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -377,3 +399,20 @@ def test_a_second_run_does_not_even_import_backbones(tissue_slide: Path, tmp_pat
     assert int(found[0][0]) > 0
     assert found[0][1] == "True"
     assert found[1] == ["0", "False"]
+
+
+def test_whether_a_slide_may_be_read_is_not_asked_before_its_turn(
+    call: Call,
+    tissue_slide: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that may not has its own row, tests/slides says so; it must not end the command."""
+    access = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: Path(path) != tissue_slide and access(path, mode)
+    )
+    done = call("score", tissue_slide, "--model", tiny_model, "--out", tmp_path, "--no-cache")
+    assert done.returncode == 0, done.stderr
+    assert call("info", tissue_slide).returncode == 0

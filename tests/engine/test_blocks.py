@@ -10,7 +10,7 @@ import pytest
 
 from xt_backend.engine.blocks import BLOCK_ROWS, StoreWriter
 from xt_backend.engine.stages import Stages
-from xt_backend.errors import StoreError
+from xt_backend.errors import OutputError, StoreError
 
 
 class SlowStore:
@@ -20,12 +20,16 @@ class SlowStore:
         self.rows = 0
         self.may = threading.Semaphore(0)
         self.error = error
+        self.joined_at: int | None = None
 
     def append(self, cells: Any, features: Any, status: Any) -> None:
         assert self.may.acquire(timeout=20)
         if self.error is not None:
             raise self.error
         self.rows += len(cells)
+
+    def join(self) -> None:
+        self.joined_at = self.rows
 
 
 def part(n: int) -> tuple[Any, Any, Any]:
@@ -60,3 +64,44 @@ def test_an_error_of_the_disk_reaches_whoever_encodes() -> None:
 
     with pytest.raises(StoreError, match="No room"):
         encode()
+
+
+def test_shards_are_joined_when_all_is_written() -> None:
+    store = SlowStore()
+    store.may.release(99)
+    with StoreWriter(store, Stages()) as writer:  # type: ignore[arg-type]
+        for _ in range(20):
+            writer.add(*part(16))
+        writer.complete()
+    assert store.joined_at == 320
+
+
+def test_a_cancelled_run_does_not_stay_to_join() -> None:
+    store = SlowStore()
+    store.may.release(99)
+    with StoreWriter(store, Stages()) as writer:  # type: ignore[arg-type]
+        writer.add(*part(16))
+    assert (store.rows, store.joined_at) == (16, None)
+
+
+def test_that_shards_cannot_be_joined_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise OutputError("The folder cannot be written", "Change that")
+
+    store = SlowStore()
+    store.may.release(99)
+    monkeypatch.setattr(store, "join", fail)
+    with StoreWriter(store, Stages()) as writer:  # type: ignore[arg-type]
+        writer.add(*part(16))
+        writer.complete()
+    assert store.rows == 16
+
+
+def test_nothing_is_joined_after_an_error() -> None:
+    store = SlowStore()
+    store.may.release(99)
+    writer = StoreWriter(store, Stages())  # type: ignore[arg-type]
+    writer.add(*part(16))
+    writer.complete()
+    writer.__exit__(RuntimeError, RuntimeError("the encoder failed"), None)
+    assert (store.rows, store.joined_at) == (16, None)

@@ -106,7 +106,9 @@ def test_a_cancelled_batch_leaves_no_mask_and_goes_on_later(
 
     done = Batch([slide], str(models["dense"]), out, options).run(watch, cancelled=lambda: stop)
     assert done.interrupted
-    assert {path.name for path in out.iterdir()} == {"run.json", "local.json", "slides.csv"}
+    assert {path.name for path in out.iterdir()} == {
+        "run.json", "local.json", "slides.csv", "ledger",
+    }  # fmt: skip
     again = Batch([slide], str(models["dense"]), out, options).run()
     assert (out / "all.mask.ome.tiff").is_file()
     assert again.rows[0].encoded_regions == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from xt_backend.engine import BatchEncoder, Device
 from xt_backend.engine.encoders import Way, make_backend
 from xt_backend.engine.encoders.cuda import CudaBackend, Driver
 from xt_backend.engine.encoders.openvino_cpu import _Request
-from xt_backend.engine.encoders.openvino_model import load_openvino
+from xt_backend.engine.encoders.openvino_model import _telling_nobody, load_openvino
 from xt_backend.engine.encoders.plain import TorchBackend
 from xt_backend.engine.encoders.probing import run_through
 from xt_backend.errors import OutOfMemoryError
@@ -187,7 +188,7 @@ def test_openvino_gives_the_same_bytes_in_any_company(net: RegionEncoder, folder
 def test_a_batch_that_failed_in_openvino_fails_no_other(
     openvino: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pixels = regions(3)
+    pixels = regions(openvino.batch)
     wanted = openvino.start(pixels).result()
     tokens, failed = _Request.tokens, openvino.start(pixels)
 
@@ -207,7 +208,7 @@ def test_a_batch_that_failed_in_openvino_fails_no_other(
 def test_a_converted_encoder_is_kept_and_checked(
     net: RegionEncoder, openvino: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pixels = regions(8)
+    pixels = regions(openvino.batch)
     fresh = openvino.start(pixels).result()
     (path,) = folder.iterdir()
     whole = path.read_bytes()
@@ -220,6 +221,22 @@ def test_a_converted_encoder_is_kept_and_checked(
     other = make_backend(net, CPU, Way("openvino", "fp32"), folder)
     np.testing.assert_array_equal(other.start(pixels).result(), fresh)
     assert path.read_bytes() != damaged
+
+
+def test_nobody_is_told_where_the_messenger_was_there_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """OpenVINO asks it for its backend, and for that one's name, where it has one."""
+    sent: list[Any] = []
+    messenger = types.ModuleType("openvino_telemetry")
+    messenger.Telemetry = sent.append  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "openvino_telemetry", messenger)
+    with _telling_nobody():
+        one = messenger.Telemetry("OVC", backend="ga4")
+        one.send_event("ovc", "conversion_result", "success")
+        assert not hasattr(one, "backend")
+    assert not sent
+    assert messenger.Telemetry == sent.append
 
 
 @pytest.mark.usefixtures("openvino")

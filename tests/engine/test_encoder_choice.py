@@ -276,8 +276,8 @@ def test_openvino_scores_as_torch_does_and_resumes(
     # How fast each is was made up above; how faithful is what it really computes.
     assert said["encoder"]["way"] == EXACT.to_dict()
     assert said["configuration"]["encoder"]["backend_version"]
-    assert set(said["seconds"]) > {"read", "decode", "resample", "wait", "encode", "write"}
     assert said["seconds"]["total"] > said["seconds"]["encode"] > 0
+    assert said["seconds"]["probe"] > 0
     before = (tmp_path / "fast" / "block.run.h5").read_bytes()
     again = xt.score(tissue_slide, str(tiny_model), tmp_path / "fast")
     assert (tmp_path / "fast" / "block.run.h5").read_bytes() == before

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from support.score_maps import make_score_map
+from support.slides import tissue_image, write_tiff_slide
 
 from xt_backend.batch.rows import reason_of
 from xt_backend.config import ScoreOptions
+from xt_backend.engine import Stages, prepare
 from xt_backend.engine.extraction import Extracted
 from xt_backend.engine.rows import Rows
 from xt_backend.engine.screening import (
     Screen,
     Sought,
     cut_place,
+    describe,
     positives_needed,
     rank,
     recall_bound,
@@ -54,14 +60,50 @@ def test_the_promise_is_kept_as_often_as_is_said() -> None:
     assert kept / 2000 >= 0.95
 
 
-@pytest.mark.parametrize(("region_px", "stride_px"), [(256, 256), (128, 96), (100, 33), (512, 256)])
-def test_places_are_the_same_at_low_resolution(region_px: int, stride_px: int) -> None:
-    lattice = Lattice.for_bounds((37, 11, 9000, 7000), (0.2528, 0.25), 0.5, region_px, stride_px)
+@st.composite
+def lattices(draw: st.DrawFn) -> Lattice:
+    region_px = draw(st.integers(16, 512))
+    mpp = st.sampled_from([0.25, 0.5, 1.0]) | st.floats(0.2, 1.5)
+    return Lattice.for_bounds(
+        (draw(st.integers(0, 50)), 11, draw(st.integers(1, 20000)), draw(st.integers(1, 20000))),
+        (draw(st.sampled_from([0.2528, 0.25, 0.5]) | st.floats(0.1, 1.0)), 0.25),
+        draw(mpp),
+        region_px,
+        draw(st.sampled_from([region_px, -(-region_px // 2)]) | st.integers(1, region_px)),
+    )
+
+
+@settings(deadline=None)
+@given(lattices())
+@example(Lattice((0, 0), (7813, 5000), 100, 100, 0.25, (0.2528, 0.2528)))
+@example(Lattice((37, 11), (9000, 7000), 256, 7, 0.5, (0.2528, 0.25)))
+def test_places_are_the_same_at_low_resolution(lattice: Lattice) -> None:
     low = low_lattice(lattice)
-    assert (low.n_cols, low.n_rows) == (lattice.n_cols, lattice.n_rows)
-    assert np.abs(low.boxes(low.all_cells()) - lattice.boxes(lattice.all_cells())).max() <= 1
-    if stride_px == region_px:
-        assert low.region_px <= 64
+    half_px = 0.5 * low.model_mpp / np.array(lattice.slide_mpp * 2)
+    half_px[:2] = 0  # the corner is exact
+    n = np.minimum((low.n_cols, low.n_rows), (lattice.n_cols, lattice.n_rows))
+    cells = np.linspace((0, 0), n - 1, 50).astype(int)
+    assert (np.abs(low.boxes(cells) - lattice.boxes(cells)) <= half_px + 1).all()
+    # What is lost is at the far edge, where the regions before it end within as little of it.
+    far = np.add(lattice.origin_px, lattice.extent_px)
+    lost = (lattice.n_cols, lattice.n_rows) > n
+    assert (lattice.boxes(n[None] - 1)[0, 2:] >= far - half_px[2:] - 1)[lost].all()
+    assert low.region_px <= max(64, lattice.region_px / lattice.stride_px) * 1.5
+    stride_um, region_um = (px * lattice.model_mpp for px in (lattice.stride_px, lattice.region_px))
+    if stride_um >= 8 and 64 <= region_um <= 512:
+        assert 5 < low.model_mpp < 13
+
+
+def test_a_column_that_is_lost_at_low_resolution_cannot_be_told(tmp_path: Path) -> None:
+    image = tissue_image(7813, 200, ((0, 0, 7813, 200),))
+    options = ScoreOptions(slide_mpp=0.2528, tissue="all")
+    prepared = prepare(write_tiff_slide(tmp_path / "a.tiff", image), 0.25, 100, options)
+    with prepared.slide:
+        looks = describe(prepared, 1, Stages())
+    last = prepared.cells[:, 0] == 79
+    assert 0 < last.sum() < 10
+    assert np.isnan(looks[last]).any(axis=1).all()
+    assert np.isfinite(looks[~last]).all()
 
 
 def test_what_cannot_be_told_ranks_above_all() -> None:

@@ -124,3 +124,64 @@ def test_a_named_path_that_is_too_long_is_bad_usage(
     assert done.returncode == 2
     assert "too long" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_manifest_may_be_parquet(tissue_slide: Path, tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow", reason="the extra parquet is not installed")
+    from pyarrow import parquet
+
+    (tmp_path / "b.tiff").write_bytes(b"")
+    table = pa.table(
+        {
+            "Slide": [str(tissue_slide), "b.tiff", str(tissue_slide), None],
+            "slide_mpp": pa.array([0.5, None, float("nan"), 0.5]),
+            "label": ["x", None, "y", "z"],
+            "patient": [7, 8, 9, 10],
+        }
+    )
+    parquet.write_table(table, tmp_path / "list.parquet")
+    first, second, third, fourth = read_inputs([tmp_path / "list.parquet"]).rows
+    assert (first.path, first.slide_mpp, first.label) == (tissue_slide, 0.5, "x")
+    assert first.patient == "7"
+    assert (second.path, second.slide_mpp, second.label) == (tmp_path / "b.tiff", None, "")
+    assert "'nan' is no positive number" in third.problem
+    assert "names no slide" in fourth.problem
+
+
+def test_a_parquet_manifest_that_is_none_is_bad_usage(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="the extra parquet is not installed")
+    (tmp_path / "list.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(UsageError, match=r"list\.parquet cannot be read as Parquet"):
+        read_inputs([tmp_path / "list.parquet"])
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_another_encoding_is_told_with_its_line(tmp_path: Path, encoding: str) -> None:
+    manifest = tmp_path / "list.csv"
+    manifest.write_bytes("slide\na.svs\nMüller.svs\n".encode(encoding))
+    line = 3 if encoding == "latin-1" else 1
+    with pytest.raises(UsageError, match=rf"list\.csv is not UTF-8 text \(line {line}\)"):
+        read_inputs([manifest])
+
+
+@pytest.mark.parametrize("mpp", ["0", "nan", "-0.5", "inf", "half", "0,5"])
+def test_a_pixel_size_that_is_none_fails_its_row(
+    tissue_slide: Path, tmp_path: Path, mpp: str
+) -> None:
+    manifest = tmp_path / "list.csv"
+    manifest.write_text(f'slide,slide_mpp\n{tissue_slide},"{mpp}"\n{tissue_slide},0.5\n')
+    wrong, right = read_inputs([manifest]).rows
+    assert f"'{mpp}' is no positive number" in wrong.problem
+    assert not right.problem
+
+
+def test_a_slide_that_is_named_twice_is_scored_once(
+    call: Call, tissue_slide: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    manifest = tmp_path / "list.csv"
+    manifest.write_text(f"slide,patient\n{tissue_slide},p1\n{tissue_slide},p1\n")
+    done = call("score", manifest, "--model", tiny_model, "--out", tmp_path / "run")
+    assert done.returncode == 3
+    first, second = rows(tmp_path / "run")
+    assert (first["status"], second["status"]) == ("done", "failed")
+    assert "row 0 is the same" in second["reason"]

@@ -67,9 +67,11 @@ def test_export_goes_on_past_a_damaged_map(
     done = call("export", run, "--to", "wsinfer", "--out", tmp_path / "csv", "--json")
     assert done.returncode == 3, done.stderr
     report = json.loads(done.stdout)
-    assert report["written"] == ["b.regions.csv"]
+    csv, metadata = report["written"]
+    assert csv == "model-outputs-csv/b.csv"
+    assert metadata.startswith("run_metadata_")
     assert "a.run.h5" in report["failed"]["a"]
-    assert (tmp_path / "csv" / "b.regions.csv").is_file()
+    assert (tmp_path / "csv" / "model-outputs-csv" / "b.csv").is_file()
 
 
 def test_a_dry_run_looks_at_the_folder_and_leaves_it_alone(

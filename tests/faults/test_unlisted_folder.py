@@ -34,8 +34,8 @@ def test_it_has_a_failed_row_that_does_not_name_it(
     assert (first["slide"], first["status"]) == ("a.tiff", "done")
     assert (second["slide"], second["status"]) == ("(folder)", "failed")
     assert "Permission denied" in second["reason"]
-    for path in (tmp_path / "run").iterdir():
-        if path.name != "local.json":
+    for path in (tmp_path / "run").rglob("*"):
+        if path.is_file() and path.name != "local.json":
             assert b"DOE" not in path.read_bytes(), path.name
     assert "DOE^JOHN" in (tmp_path / "run" / "local.json").read_text()
 

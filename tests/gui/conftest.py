@@ -17,6 +17,8 @@ import tifffile
 with contextlib.suppress(ImportError):
     import triton  # noqa: F401
 
+from napari_xt.kept import kept_file
+
 PURPLE = (120, 40, 140)
 PINK = (232, 130, 170)
 TILE_PX = 256
@@ -93,6 +95,23 @@ def speckled(shape: tuple[int, int], color: tuple[int, int, int], seed: int = 0)
     """(h, w, 3) uint8 of a colour with some grain, as tissue has and glass has not."""
     grain = np.random.default_rng(seed).integers(-24, 25, (*shape, 1))
     return np.clip(np.array(color) + grain, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def window_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The region stores of all tests with a window: the backend they share keeps to one folder."""
+    return tmp_path_factory.mktemp("window-cache")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch: pytest.MonkeyPatch, window_cache: Path) -> None:
+    monkeypatch.setenv("NAPARI_XT_CACHE", str(window_cache))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_chosen_before() -> None:
+    """No test begins with what was chosen in another one."""
+    kept_file("choices.json").unlink(missing_ok=True)
 
 
 @pytest.fixture
@@ -192,6 +211,7 @@ class KeptBackend:
 
         self._backend = Backend(process=True)
         self.submit = self._backend.submit
+        self.work = self._backend.work
         self.cancel = self._backend.cancel
         self.device = self._backend.device
         self.end = self._backend.close

@@ -14,7 +14,9 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels
 
 from napari_xt import layers as lay
+from napari_xt.ask.words import headline
 from napari_xt.overlay import Overlay
+from napari_xt.statuses import WITHOUT_CLASS
 from napari_xt.words import slide_headline
 from xt_backend.keys import RegionStatus
 
@@ -146,6 +148,21 @@ def test_the_status_bar_tells_class_and_probability() -> None:
     assert "%" not in outside["value"]
 
 
+@pytest.mark.parametrize("status", [one for one in RegionStatus if not one.scored])
+def test_a_region_without_a_class_says_why_wherever_it_is_asked(status: RegionStatus) -> None:
+    found = score_map()
+    found.status[3] = status
+    words = WITHOUT_CLASS[status]
+    assert headline(found, 3) == f"No prediction: {words}"
+    overlay = Overlay(ViewerModel(), found)
+    column, row = found.cells[3]
+    world = overlay.classes.data_to_world((row, column))
+    assert overlay.classes.get_status(world, world=True)["value"].endswith(f"; {words}")
+    labels, options, _ = lay.score_map_layers(found)[-1]
+    place = options["features"]["index"].index(labels[row, column])
+    assert options["features"]["status"][place] == words
+
+
 def test_words_name_the_class_that_the_map_shows() -> None:
     # Every region: normal 60 %, tumour 30 % with context; nearly all normal alone.
     logits = np.tile(np.log(np.float32([0.6, 0.1, 0.3])), (69, 1))
@@ -258,5 +275,9 @@ def test_shares_are_those_of_the_panel() -> None:
         shares = found.fractions(region_only=not context).values()
         told = lay.class_features(found, context=context)["share"]
         assert told == [None, *(f"{share:.1%} of the scored tissue" for share in shares)]
+    status = found.status.copy()
+    status[0] = RegionStatus.SCREENED_OUT
+    screened = lay.class_features(dataclasses.replace(found, status=status))["share"]
+    assert screened[1].endswith("% of the tissue, scored or screened out")
     nothing = score_map(logits=np.full_like(found.logits, np.nan))
     assert lay.class_features(nothing)["share"][1:] == [""] * len(CLASSES)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,9 +13,14 @@ import pytest
 from qtpy.QtWidgets import QLabel
 
 from napari_xt import plan as plan_module
+from napari_xt import rates
 from napari_xt.plan import Plan
 from napari_xt.preview import Preview
 from xt_backend.backend import DeviceChoice
+from xt_backend.model import read_card
+
+from .conftest import PURPLE, speckled, write_slide
+from .test_run import PATIENCE_MS, open_slide_layer, run_to_end
 
 
 def test_a_late_answer_is_about_the_device_that_was_asked_for(
@@ -44,3 +51,30 @@ def test_a_late_answer_is_about_the_device_that_was_asked_for(
     qtbot.waitUntil(lambda: "cuda" in plan._devices, timeout=20_000)
     assert "the cuda" in plan._devices["cuda"]
     assert "the auto" in label.text()
+
+
+def test_the_plan_says_what_is_known_and_how_long_the_rest_takes(
+    qtbot: Any,
+    panel: Any,
+    square_slide: Path,
+    tmp_path: Path,
+    make_model: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rates, "_RATES", str(tmp_path / "rates.json"))  # no run was before
+    open_slide_layer(panel, square_slide)
+    said = panel.plan.text
+    qtbot.waitUntil(lambda: "together" in said(), timeout=PATIENCE_MS)
+    assert "after the first regions" in said()
+    assert "Pixel size from the file (" in panel.form.slide_note.text()
+    n = len(run_to_end(qtbot, panel).score_map)
+    # A model that was made from this one has its encoder, and will be as quick.
+    encoder = read_card(make_model()).region_encoder.sha256
+    assert (rates.rate_of(encoder, "auto") or 0) > 0
+    panel.form.upsample.setChecked(True)  # anything that makes it look again
+    qtbot.waitUntil(lambda: "All are known" in said(), timeout=PATIENCE_MS)
+    assert f"looks at {n:,} tokens together" in said()
+    other = write_slide(tmp_path / "other.tiff", speckled((1024, 1024), PURPLE, 5))
+    open_slide_layer(panel, other)
+    qtbot.waitUntil(lambda: "as quick as the last run" in said(), timeout=PATIENCE_MS)
+    assert re.search(r"This takes about \d+ (s|min), as quick", said())

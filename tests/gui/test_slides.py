@@ -43,6 +43,11 @@ def told(panel: Any) -> dict[str, Any]:
     }
 
 
+def regions_of(plan: str) -> str:
+    """How many regions a plan speaks of; how long they take is known better after each run."""
+    return plan.partition(",")[0]
+
+
 def looked_up_plan(qtbot: Any, panel: Any, but: str = "") -> str:
     """What the line above the buttons says, once it is another one and has been looked up."""
     qtbot.waitUntil(
@@ -81,7 +86,7 @@ def test_the_panel_speaks_of_the_chosen_slide_only(
     assert of_pink != of_square
 
     # Both results stay, each under its own name, and the panel goes back and forth.
-    assert len(layers_on(panel, "square.tiff")) == len(layers_on(panel, "pink.tiff")) == 4
+    assert len(layers_on(panel, "square.tiff")) == len(layers_on(panel, "pink.tiff")) == 5
     choose(panel, square)
     assert told(panel) == of_square
     where = panel.overlay.classes
@@ -95,7 +100,7 @@ def test_the_panel_speaks_of_the_chosen_slide_only(
     # A slide that leaves takes its layers along, and only those.
     panel._viewer.layers.remove(square)
     qtbot.waitUntil(lambda: not layers_on(panel, "square.tiff"), timeout=PATIENCE_MS)
-    assert len(layers_on(panel, "pink.tiff")) == 4
+    assert len(layers_on(panel, "pink.tiff")) == 5
     assert told(panel) == of_pink
     panel._viewer.layers.clear()
     assert tells_nothing(panel)
@@ -119,12 +124,13 @@ def test_the_result_lies_over_its_slide_and_under_the_next(
         "xT tumour — square.tiff",
         "xT classes — square.tiff",
         "xT status — square.tiff",
+        "xT doubtful — square.tiff",
         "pink.tiff",
     ]
     assert panel._viewer.layers.selection.active is panel.overlay.classes
     choose(panel, pink)
     run_to_end(qtbot, panel)
-    assert [item.name for item in panel._viewer.layers][:6] == names
+    assert [item.name for item in panel._viewer.layers][: len(names)] == names
     # The switch is one for both, so that they can be compared.
     panel.results.context.setChecked(False)
     assert panel.overlay.context is False
@@ -146,7 +152,9 @@ def test_taking_a_slide_away_mid_run_leaves_the_panel_to_the_other(
         assert "closed" in panel.status.text()
     assert tells_nothing(panel)
     qtbot.waitUntil(lambda: not layers_on(panel, "long.tiff"), timeout=PATIENCE_MS)
-    qtbot.waitUntil(lambda: panel.plan.text() == of_pink, timeout=PATIENCE_MS)
+    qtbot.waitUntil(
+        lambda: regions_of(panel.plan.text()) == regions_of(of_pink), timeout=PATIENCE_MS
+    )
     assert of_pink.startswith(f"{len(run_to_end(qtbot, panel).score_map)} regions")
 
 
@@ -165,7 +173,9 @@ def test_the_plan_is_looked_up_again_when_the_area_went_mid_run(
     with qtbot.waitSignal(panel.session.finished, timeout=PATIENCE_MS):
         panel._viewer.layers.remove(shapes)
         assert panel.plan.text() == of_run
-    qtbot.waitUntil(lambda: panel.plan.text() == everything, timeout=PATIENCE_MS)
+    qtbot.waitUntil(
+        lambda: regions_of(panel.plan.text()) == regions_of(everything), timeout=PATIENCE_MS
+    )
 
 
 def test_a_run_that_was_cancelled_at_once_leaves_no_half_said_plan(
@@ -178,7 +188,7 @@ def test_a_run_that_was_cancelled_at_once_leaves_no_half_said_plan(
         click(qtbot, panel, "Cancel")
     # A region or two may be known by now; all else is as it was.
     regions_before, regions_now = (
-        plan.partition(",")[0] for plan in (before, looked_up_plan(qtbot, panel))
+        regions_of(plan) for plan in (before, looked_up_plan(qtbot, panel))
     )
     assert regions_now == regions_before
 

@@ -104,6 +104,22 @@ def test_names_and_paths(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyP
     assert find_model("no-suffix") == Path("no-suffix")
 
 
+def test_a_name_may_hold_dots(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    bundled, local = folders
+    for name in ("breast-v1.2", "my.model"):
+        shutil.copy(local / "my-model.safetensors", local / f"{name}.safetensors")
+        assert name in [entry.name for entry in list_models()]
+        assert find_model(name) == local / f"{name}.safetensors"
+    assert load_model("breast-v1.2").card.name == "mine"
+    monkeypatch.chdir(bundled.parent)
+    Path("breast-v1.2").mkdir()
+    assert find_model("breast-v1.2") == local / "breast-v1.2.safetensors"
+    with pytest.raises(ModelError, match=r"Did you mean: breast-v1\.2"):
+        find_model("breast-v1.3")
+    with pytest.raises(InputNotFoundError, match=r"model\.ckpt does not exist"):
+        find_model("model.ckpt")
+
+
 def test_unknown_names_and_paths(folders: tuple[Path, Path]) -> None:
     with pytest.raises(ModelError, match="Did you mean: breast-demo"):
         find_model("breast-dmo")

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from xt_backend.errors import ModelError, UsageError
 from xt_backend.model import build_context, list_contexts
+from xt_backend.model.context import base
 from xt_backend.model.context.base import SequenceContext
 from xt_backend.model.orders import ORDERS
 
@@ -145,6 +146,33 @@ def test_gradients_are_right(kind: str, options: dict[str, Any]) -> None:
     assert torch.autograd.gradcheck(
         lambda tokens, *_: context(tokens, places), inputs, fast_mode=True, atol=1e-4
     )
+
+
+@pytest.mark.parametrize(("kind", "options"), KINDS[1:], ids=IDS[1:])
+def test_long_fields_are_learnt_from_alike_and_computed_twice(
+    kind: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = make(kind, {**options, "dropout": 0.2}, layers=2).train()
+    calls = []
+    context.blocks[0].register_forward_pre_hook(lambda *_: calls.append(1))
+
+    def learnt() -> list[torch.Tensor]:
+        calls.clear()
+        tokens, positions_um = lattice(6, 6)
+        tokens.requires_grad_()
+        with torch.random.fork_rng():
+            torch.manual_seed(3)
+            out = context(tokens, positions_um)
+            found = torch.autograd.grad(out.square().sum(), [tokens, *context.parameters()])
+        return [out.detach(), *found]
+
+    kept = learnt()
+    assert len(calls) == 1
+    monkeypatch.setattr(base, "LONG_FIELD", 30)
+    again = learnt()
+    assert len(calls) == 2
+    for one, other in zip(kept, again, strict=True):
+        torch.testing.assert_close(other, one, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("kind", ["attention", "hyper", "mamba", "mamba2", "transformer-xl"])

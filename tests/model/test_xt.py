@@ -181,6 +181,10 @@ def test_slide_task(make_xt: Make, field: Field, kind: str, head: str) -> None:
     expected = model.predict(features, places)
     assert expected.slide_logits is not None
     assert expected.slide_logits.shape == (3,)
+    assert expected.slide_token is not None
+    assert model.slide_head is not None
+    seen = model.slide_head.classify(expected.slide_token)
+    assert torch.allclose(seen, expected.slide_logits, atol=1e-6)
     shuffle = torch.randperm(20, generator=torch.Generator().manual_seed(4))
     shuffled = model.predict(features[shuffle], places[shuffle])
     assert torch.equal(shuffled.slide_logits, expected.slide_logits)

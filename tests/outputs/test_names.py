@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xt_backend.keys import RunFile
 from xt_backend.outputs import pseudonym_ids, safe_ids, without_folders
 
 NASTY = [
@@ -57,6 +58,20 @@ def test_same_named_files_are_numbered_and_same_stems_told_apart() -> None:
     assert ids[:4] == ["x", "x-2", "x-3", "y"]
     assert ids[4].startswith("y-")
     assert ids[4] == safe_ids(["y.svs", "z.svs", "y.ndpi"])[2]
+
+
+def test_no_slide_writes_over_another_ones_files() -> None:
+    suffixes = RunFile.of_slide()
+    taken = {
+        suffix.removesuffix(tail)
+        for suffix in suffixes
+        for tail in suffixes
+        if suffix != tail and suffix.endswith(tail)
+    }
+    assert {".points", ".outlines"} <= taken
+    ids = safe_ids(["a.svs", *(f"a{middle}.svs" for middle in sorted(taken))])
+    files = [slide_id + suffix for slide_id in ids for suffix in suffixes]
+    assert len(files) == len(set(files))
 
 
 def check(ids: list[str], names: list[str]) -> None:

@@ -70,15 +70,15 @@ def test_each_class_has_its_colour() -> None:
 def test_what_was_not_scored_never_looks_like_a_class() -> None:
     status = np.zeros(50, np.uint8)
     status[10], status[20] = RegionStatus.READ_ERROR, RegionStatus.SKIPPED
-    status[40] = RegionStatus.SCREENED_OUT
+    status[40], status[45] = RegionStatus.SCREENED_OUT, RegionStatus.EXCLUDED
     logits = np.zeros((50, 3), np.float32)
     logits[30] = np.nan
     score_map = plain_map(status=status, logits=logits, thresholds={})
-    assert marks_of(score_map)[[10, 20, 30, 40]].tolist() == list(Mark)
-    assert (np.delete(marks_of(score_map), [10, 20, 30, 40]) == -1).all()
+    assert marks_of(score_map)[[10, 20, 30, 40, 45]].tolist() == list(Mark)
+    assert (np.delete(marks_of(score_map), [10, 20, 30, 40, 45]) == -1).all()
     picture = draw(score_map)
     seen = set()
-    for row in (10, 20, 30, 40):
+    for row in (10, 20, 30, 40, 45):
         x0, y0, x1, y1 = (score_map.lattice.boxes(score_map.cells)[row] - [2000, 1000] * 2) // 10
         patch = picture[y0:y1, x0:x1].reshape(-1, 3)
         colors = np.unique(patch, axis=0)
@@ -86,7 +86,7 @@ def test_what_was_not_scored_never_looks_like_a_class() -> None:
         for color in COLORS:
             assert not (colors == blended(color)).all(axis=1).any()
         seen.add(patch.tobytes())
-    assert len(seen) == 4
+    assert len(seen) == 5
 
 
 def test_overlapping_regions_show_their_middles() -> None:

@@ -59,7 +59,7 @@ def test_regions_csv_holds_the_score_map(tmp_path: Path) -> None:
     score_map = make_score_map()
     path = tmp_path / "x.regions.csv"
     write_regions_csv(path, score_map)
-    header = "minx,miny,width,height,status,label,prob_Stroma,prob_Tumour,prob_Fat"
+    header = "minx,miny,width,height,status,label,prob_Stroma,prob_Tumour,prob_Fat,quality"
     assert path.read_text().splitlines()[0] == header
     frame = pd.read_csv(path, keep_default_na=False, na_values={f"prob_{c}": "" for c in CLASSES})
     boxes = score_map.lattice.boxes(score_map.cells)
@@ -77,7 +77,7 @@ def test_regions_csv_holds_the_score_map(tmp_path: Path) -> None:
 def test_regions_csv_without_regions_is_a_header(tmp_path: Path) -> None:
     path = tmp_path / "x.regions.csv"
     write_regions_csv(path, make_score_map(cells=np.empty((0, 2), np.int32)))
-    assert pd.read_csv(path).shape == (0, 9)
+    assert pd.read_csv(path).shape == (0, 10)
 
 
 def test_class_names_cannot_break_the_tables(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_class_names_cannot_break_the_tables(tmp_path: Path) -> None:
     assert len(rows) == 12
     assert rows[0]["label"] == "'=cmd()"
     assert unescape_cell(rows[0]["label"]) == classes[0]
-    assert list(rows[0])[6:] == ["prob_=cmd()", 'prob_a,"b"\\n', "prob_c"]
+    assert list(rows[0])[6:] == ["prob_=cmd()", 'prob_a,"b"\\n', "prob_c", "quality"]
     write_slides_csv(path, [SlideRow.from_score_map(score_map, 0)], classes)
     (row,), read = read_slides_csv(path)
     assert read == classes
@@ -187,7 +187,7 @@ def test_what_is_no_slides_csv_is_refused(tmp_path: Path, text: str) -> None:
 
 def test_parquet_holds_the_same_and_more(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    score_map = make_score_map()
+    score_map = make_score_map(quality=[0, 128, 1, 2, 4, 5, 0, 0, 0, 0, 0, 0])
     write_regions_csv(tmp_path / "x.csv", score_map)
     write_regions_parquet(tmp_path / "x.parquet", score_map)
     table = parquet.read_table(tmp_path / "x.parquet")
@@ -203,6 +203,8 @@ def test_parquet_holds_the_same_and_more(tmp_path: Path) -> None:
         frame["region_only_prob_Fat"], score_map.region_only_probabilities[:, 2]
     )
     assert table.column("prob_Fat").null_count == 3
+    words = ["good", None, "blurred", "folded", "pen", "blurred+pen"]
+    assert table.column("quality").to_pylist()[:6] == words
     assert b"block-7" in table.schema.metadata[b"napari-xt"]
     first = (tmp_path / "x.parquet").read_bytes()
     write_regions_parquet(tmp_path / "x.parquet", score_map)

@@ -33,6 +33,11 @@ def test_rooms_that_need_no_torch_do_not_load_it(run: Any, room: str) -> None:
     assert not _loaded(run, f"xt_backend.{room}", ("torch", "timm", "napari", "PySide6"))
 
 
+@pytest.mark.parametrize("module", ["backend.jobs", "training.targets", "training.tuning.job"])
+def test_what_crosses_to_the_window_does_not_load_torch(run: Any, module: str) -> None:
+    assert not _loaded(run, f"xt_backend.{module}", ("torch", "timm"))
+
+
 def test_the_heavy_list_is_seen_when_it_is_loaded(run: Any) -> None:
     assert _loaded(run, "torch", HEAVY) == {"torch"}
 

@@ -30,7 +30,7 @@ DISTRIBUTIONS = {
     "yaml": "pyyaml",
 }
 # Needed by a dependency at run time without being one of its requirements.
-NEVER_IMPORTED = {"openslide-bin", "imagecodecs"}
+NEVER_IMPORTED = {"openslide-bin"}
 
 
 @pytest.mark.parametrize("name", [*SCRIPTS, ".ci/run"])

@@ -61,7 +61,10 @@ def test_wheel_holds_nothing_else(names: set[str]) -> None:
     assert {"napari_xt", "xt_backend"} < tops
     assert all(top.endswith(".dist-info") for top in tops - {"napari_xt", "xt_backend"})
     kinds = {Path(name).suffix for name in names if ".dist-info/" not in name}
-    assert kinds <= {".py", ".typed", ".yaml", ".safetensors", ".json", ".svg", ".png", ".md"}
+    pages = {".html", ".css", ".js"}
+    data = {".typed", ".yaml", ".safetensors", ".json", ".svg", ".png", ".md"}
+    assert kinds <= {".py", *data, *pages}
+    assert pages <= kinds  # the templates of reports
 
 
 def test_the_manifest_is_a_real_file_in_the_wheel(wheel: Path, checkout: Path) -> None:

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from xt_backend.errors import StoreError
-from xt_backend.store import RegionStore, StoreKey, disk_use, list_stores, remove_store
+from xt_backend.store import (
+    RegionStore,
+    StoreKey,
+    disk_use,
+    keys_of_slide,
+    list_stores,
+    remove_store,
+)
 
 
 def fill(cache: Path, slide: str, n: int = 5) -> RegionStore:
@@ -36,6 +43,20 @@ def test_stores_are_described_the_longest_unused_first(tmp_path: Path) -> None:
 
     RegionStore.open(tmp_path, stores["c"].key)
     assert list_stores(tmp_path)[-1].key == stores["c"].key
+
+
+def test_the_stores_of_a_slide_are_found_while_they_are_there(tmp_path: Path) -> None:
+    assert keys_of_slide(tmp_path / "no cache", "a") == []
+    mine = StoreKey("a", {"origin_px": [1, 2]}, {"weights_sha256": "w"})
+    fill(tmp_path, "b")
+    broken = fill(tmp_path, "a").folder
+    (broken / "index.json").write_text("{")
+    store = RegionStore.open(tmp_path, mine)
+    store.append(np.zeros((1, 2), np.int32), np.ones((1, 1, 8), np.float16), np.zeros(1, np.uint8))
+    for _ in range(2):
+        assert [key.digest() for key in keys_of_slide(tmp_path, "a")] == [mine.digest()]
+    remove_store(store.folder)
+    assert keys_of_slide(tmp_path, "a") == []
 
 
 def test_stores_that_cannot_be_described_are_still_listed(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -244,3 +245,11 @@ def test_a_dataset_must_be_what_the_reader_expects(tmp_path: Path) -> None:
         for name, kind in [("meta", int), ("schema", str), ("absent", str)]:
             with pytest.raises(StoreCorruptError, match=name):
                 reader.attr(name, kind)
+
+
+def test_several_threads_build_images_at_once() -> None:
+    """A run keeps features and what it measures of them, each in a thread."""
+    parts = [{"rows": np.full((400, 600), number, np.float32)} for number in range(60)]
+    with ThreadPoolExecutor(4) as pool:
+        images = list(pool.map(lambda part: h5_image(part, {"n": 1}), parts))
+    assert images == [h5_image(part, {"n": 1}) for part in parts]

@@ -55,6 +55,18 @@ class StoreMachine(RuleBasedStateMachine):
         self.store = RegionStore.open(self.cache, KEY)
 
     @precondition(lambda self: self.model)
+    @rule()
+    def join(self) -> None:
+        """Also of shards that another process has added or taken away meanwhile."""
+        wanted: dict[int, tuple[int, int]] = {}
+        for name in sorted(self.model):
+            wanted.update(self.model[name])
+        assert self.store.join(fewest=2) in (0, len(self.model))
+        if len(self.model) > 1:
+            (name,) = self.names()
+            self.model = {name: wanted}
+
+    @precondition(lambda self: self.model)
     @rule(data=st.data())
     def lose(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(sorted(self.model)))

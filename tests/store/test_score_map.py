@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from support.score_maps import make_score_map
 
 from xt_backend.errors import StoreCorruptError, StoreError, StoreVersionError, UsageError
-from xt_backend.keys import RegionStatus, RunMeta
+from xt_backend.keys import Doubt, RegionStatus, RunMeta
 from xt_backend.slides.lattice import Lattice
 from xt_backend.store import ScoreMap
 from xt_backend.store.labels import winners
@@ -279,11 +279,46 @@ def test_values_that_do_not_fit_are_refused(change: dict[str, Any], why: str) ->
 
 
 def test_a_newer_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xt_backend.keys.RunH5.SCHEMA", 2)
-    make_score_map().save(tmp_path / "x.run.h5")
-    monkeypatch.undo()
+    path = tmp_path / "x.run.h5"
+    with monkeypatch.context() as patch:
+        patch.setattr("xt_backend.keys.RunH5.SCHEMA_ALL_LOOKED_AT", 3)
+        make_score_map().save(path)
     with pytest.raises(StoreVersionError, match=r"written by napari-xt .*Upgrade"):
-        ScoreMap.load(tmp_path / "x.run.h5")
+        ScoreMap.load(path)
+
+
+def test_a_screened_map_asks_an_older_version_to_be_upgraded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Version 0.1.0 reads schema 1, and would call a status that it does not know damage."""
+    plain, screened = tmp_path / "plain.run.h5", tmp_path / "screened.run.h5"
+    status = make_score_map().status.copy()
+    status[5] = RegionStatus.SCREENED_OUT
+    make_score_map().save(plain)
+    make_score_map(status=status).save(screened)
+    assert_equal(ScoreMap.load(screened), make_score_map(status=status))
+    monkeypatch.setattr("xt_backend.keys.RunH5.SCHEMA", 1)
+    assert_equal(ScoreMap.load(plain), make_score_map())
+    with pytest.raises(StoreVersionError, match="Upgrade"):
+        ScoreMap.load(screened)
+
+
+def test_quality_comes_back_and_an_older_map_has_none(tmp_path: Path) -> None:
+    path = tmp_path / "x.run.h5"
+    make_score_map().save(path)
+    assert ScoreMap.load(path).quality is None
+    score_map = make_score_map()
+    status, quality = score_map.status.copy(), np.zeros(len(score_map), np.uint8)
+    status[5], quality[5], quality[1] = RegionStatus.EXCLUDED, Doubt.PEN, Doubt.NOT_MEASURED
+    measures = np.random.default_rng(1).normal(size=(len(score_map), 4)).astype(np.float16)
+    measures[1] = np.nan
+    wanted = make_score_map(status=status, quality=quality, quality_measures=measures)
+    wanted.save(path)
+    found = ScoreMap.load(path)
+    np.testing.assert_array_equal(found.quality, quality)
+    np.testing.assert_array_equal(found.quality_measures, measures)
+    assert np.isnan(found.logits[5]).all()
+    assert not found.scored[5]
 
 
 def test_every_flipped_byte_is_seen_or_harmless(tmp_path: Path) -> None:

@@ -16,12 +16,16 @@ SIDE = 30
 _PURPLE = np.array([-110, -80, -20], np.int16)
 
 
-def write_two_tissues(path: Path, share: float = 0.5) -> Path:
-    """30 x 30 regions of 64 px at 1 um/px, all tissue; the right `share` of it is purple."""
-    side = SIDE * 64
-    image = tissue_image(side, side, ((0, 0, side, side),), seed=3).astype(np.int16)
+def write_two_tissues(path: Path, share: float = 0.5, glass: int = 0) -> Path:
+    """30 x 30 regions of 64 px at 1 um/px, the right `share` of them purple.
+
+    All of them are tissue, but for so many rows and columns of `glass` at each edge.
+    """
+    side, edge = SIDE * 64, glass * 64
+    box = (edge, edge, side - edge, side - edge)
+    image = tissue_image(side, side, (box,), seed=3).astype(np.int16)
     first = round(SIDE * (1 - share)) * 64
-    image[:, first:] += _PURPLE
+    image[edge : side - edge, first : side - edge] += _PURPLE
     return write_tiff_slide(path, image.clip(0, 255).astype(np.uint8), 1.0)
 
 

@@ -28,7 +28,12 @@ def tissue_image(
 
 
 def write_tiff_slide(
-    path: Path, image: np.ndarray[Any, Any], mpp: float | None = 0.5, levels: int = 3
+    path: Path,
+    image: np.ndarray[Any, Any],
+    mpp: float | None = 0.5,
+    levels: int = 3,
+    *,
+    description: str | None = None,
 ) -> Path:
     """A pyramidal TIFF that OpenSlide opens as generic-tiff."""
     with tifffile.TiffWriter(path) as writer:
@@ -46,6 +51,7 @@ def write_tiff_slide(
                 compression="deflate",
                 subfiletype=1 if level else 0,
                 metadata=None,
+                description=None if level else description,
                 **more,
             )
     return path

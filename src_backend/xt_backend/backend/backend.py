@@ -6,12 +6,13 @@ import threading
 from collections.abc import Generator, Iterator
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
-from xt_backend.engine.events import Event
+from xt_backend.engine.events import Event, JobEvent
 from xt_backend.engine.spec import RunSpec
 
 from .cancellations import Cancellations
+from .jobs import AnyEvent, Job, Work, events_of
 from .messages import DeviceChoice
 from .run_events import RunEvents, closed_error, closed_run
 
@@ -24,8 +25,8 @@ __all__ = ["Backend"]
 class Worker(Protocol):
     """What works runs off; see `Backend` for what each method promises."""
 
-    def submit(self, spec: RunSpec) -> Iterator[Event]:
-        """Hand a run over at once and return its events."""
+    def submit(self, spec: Work) -> Iterator[AnyEvent]:
+        """Hand a run or job over at once and return its events."""
 
     def device(self, asked: str, precision: str) -> DeviceChoice:
         """Find out which device it would be."""
@@ -46,8 +47,8 @@ class InProcessWorker:
         self._closed = False
         self._engine: Engine | None = None
 
-    def submit(self, spec: RunSpec) -> Iterator[Event]:
-        """Run in the caller's thread."""
+    def submit(self, spec: Work) -> Iterator[AnyEvent]:
+        """Work in the caller's thread."""
         if self._closed:
             return closed_run(spec.run_id)
         left = threading.Event()
@@ -58,18 +59,19 @@ class InProcessWorker:
         left.set()  # it may be going on in another thread
         self._asked.end(run_id)
 
-    def _events(self, spec: RunSpec, left: threading.Event) -> Generator[Event, None, None]:
+    def _events(self, spec: Work, left: threading.Event) -> Generator[AnyEvent, None, None]:
+        def cancelled() -> bool:
+            return self._closed or left.is_set() or self._asked.cancelled(spec.run_id)
+
+        yield from events_of(spec, self._ready_engine, cancelled)
+
+    def _ready_engine(self) -> Engine:
         from xt_backend.engine import Engine
 
         with self._lock:
             if self._engine is None:
                 self._engine = Engine()
-            engine = self._engine
-
-        def cancelled() -> bool:
-            return self._closed or left.is_set() or self._asked.cancelled(spec.run_id)
-
-        yield from engine.run(spec, cancelled)
+            return self._engine
 
     def device(self, asked: str, precision: str) -> DeviceChoice:
         """Find out in the caller's thread."""
@@ -107,10 +109,12 @@ class Backend:
             works from unguarded scripts, notebooks and IPython.
 
     Example:
-        >>> from xt_backend import Backend, RunSpec  # doctest: +SKIP
-        >>> with Backend() as backend:  # doctest: +SKIP
-        ...     for event in backend.submit(RunSpec(slide="a.svs", model="context-demo")):
-        ...         print(type(event).__name__)
+        >>> import xt_backend as xt
+        >>> spec = xt.RunSpec(slide="slide.tiff", model="context-demo")
+        >>> with xt.Backend() as backend:
+        ...     events = list(backend.submit(spec))
+        >>> type(events[0]).__name__, type(events[-1]).__name__
+        ('RunPlanned', 'RunFinished')
     """
 
     def __init__(self, process: bool = False) -> None:
@@ -134,7 +138,18 @@ class Backend:
             submitted while another is going wait for their turn; without one, a run goes on
             only while its events are taken.
         """
-        return self._worker.submit(spec)
+        return cast("Iterator[Event]", self._worker.submit(spec))
+
+    def work(self, job: Job) -> Iterator[JobEvent]:
+        """Do work that is no run, on the same terms as `submit`.
+
+        Args:
+            job: Plain data with a `run_id`, that knows how to do itself.
+
+        Returns:
+            Any number of `JobTold`, then one of `JobFinished` and `RunFailed`.
+        """
+        return cast("Iterator[JobEvent]", self._worker.submit(job))
 
     def device(self, asked: str = "auto", precision: str = "auto") -> DeviceChoice:
         """Which device a run with these options would use, and why.

@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import queue
-import sys
 import threading
-from multiprocessing.connection import Client, Connection
+from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
+from xt_backend.children import calling_parent
 from xt_backend.engine.events import RunFailed
-from xt_backend.engine.spec import RunSpec
 from xt_backend.errors import EngineError, XTError
 
 from .backend import chosen_device
 from .cancellations import Cancellations
+from .jobs import Work, events_of, is_question
 from .messages import Answer, AskDevice, Cancel, Close, DeviceChoice, Happened, Submit
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ _log = logging.getLogger(__name__)
 class _Child:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._waiting: queue.Queue[RunSpec | AskDevice] = queue.Queue()
+        self._sending = threading.Lock()
+        self._waiting: queue.Queue[Work | AskDevice] = queue.Queue()
         self._asked = Cancellations()
         self._engine: Engine | None = None
 
@@ -43,7 +44,10 @@ class _Child:
                 return
             if isinstance(message, Submit):
                 self._asked.begin(message.spec.run_id)
-                self._waiting.put(message.spec)
+                if is_question(message.spec):
+                    threading.Thread(target=self._work_off, args=(message.spec,)).start()
+                else:
+                    self._waiting.put(message.spec)
             elif isinstance(message, AskDevice):
                 self._waiting.put(message)
             elif isinstance(message, Cancel):
@@ -58,27 +62,39 @@ class _Child:
             if isinstance(work, AskDevice):
                 self._tell(Answer(work.question_id, _answer(work)))
                 continue
-            try:
-                self._run(work)
-            except Exception as error:
-                _log.exception("run failed")
-                self._tell(Happened(RunFailed(work.run_id, _cannot_work(error))))
-            finally:
-                self._asked.end(work.run_id)
+            self._work_off(work)
 
-    def _run(self, spec: RunSpec) -> None:
+    def _work_off(self, work: Work) -> None:
+        try:
+            self._run(work)
+        except Exception as error:
+            _log.exception("run failed")
+            self._tell(Happened(RunFailed(work.run_id, _cannot_work(error))))
+        finally:
+            self._asked.end(work.run_id)
+
+    def _run(self, work: Work) -> None:
+        for event in events_of(
+            work, self._ready_engine, lambda: self._asked.cancelled(work.run_id)
+        ):
+            self._send(Happened(event))
+
+    def _ready_engine(self) -> Engine:
         # Loaded with the first run: whatever is wrong with torch is told as an event.
         from xt_backend.engine import Engine
 
         if self._engine is None:
             self._engine = Engine()
-        for event in self._engine.run(spec, lambda: self._asked.cancelled(spec.run_id)):
-            self._connection.send(Happened(event))
+        return self._engine
+
+    def _send(self, message: Happened | Answer) -> None:
+        with self._sending:  # questions are answered beside runs
+            self._connection.send(message)
 
     def _tell(self, message: Happened | Answer) -> None:
         """Send what the parent waits for, or end, which it sees too."""
         try:
-            self._connection.send(message)
+            self._send(message)
         except Exception:
             _log.exception("the parent cannot be reached")
             os._exit(1)
@@ -101,21 +117,10 @@ def _cannot_work(error: Exception) -> EngineError:
     )
 
 
-def _end_with_parent() -> None:
-    """End as soon as the parent's end of stdin closes, however the parent died."""
-    sys.stdin.buffer.read()
-    os._exit(0)
-
-
 def main() -> None:
     """Connect to the parent and serve it."""
-    address = sys.stdin.buffer.readline().decode().strip()
-    key = bytes.fromhex(sys.stdin.buffer.readline().decode().strip())
-    with Client(address, authkey=key) as connection:
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+    with calling_parent() as connection:
         _Child(connection).serve()
-    # A run may be inside a long C call; the region store is safe at any moment.
-    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from xt_backend.engine.events import Event
-from xt_backend.engine.spec import RunSpec
 from xt_backend.errors import XTError
+
+from .jobs import AnyEvent, Work
 
 __all__ = ["Answer", "AskDevice", "Cancel", "Close", "DeviceChoice", "Happened", "Submit"]
 
@@ -30,7 +30,7 @@ class DeviceChoice:
 class Submit:
     """Parent to child: work this off."""
 
-    spec: RunSpec
+    spec: Work
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class Close:
 
 @dataclass(frozen=True)
 class Happened:
-    """Child to parent: an event of a run."""
+    """Child to parent: an event of a run or job."""
 
-    event: Event
+    event: AnyEvent
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import logging
 import queue
 import secrets
 import subprocess
-import sys
 import threading
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
@@ -14,10 +13,11 @@ from functools import partial
 from multiprocessing.connection import Connection, Listener
 from typing import TypeVar
 
-from xt_backend.engine.events import Event, RunFailed, RunFinished
-from xt_backend.engine.spec import RunSpec
+from xt_backend.children import POLL_S, accept, died, start_child
+from xt_backend.engine.events import JobFinished, RunFailed, RunFinished
 from xt_backend.errors import BackendDiedError, XTError
 
+from .jobs import AnyEvent, Work
 from .messages import Answer, AskDevice, Cancel, Close, DeviceChoice, Happened, Submit
 from .run_events import RunEvents, closed_error, closed_run
 
@@ -30,14 +30,12 @@ _log = logging.getLogger(__name__)
 POLITE_S = 2.0
 """How long `close` waits before it kills the child."""
 
-POLL_S = 0.2
-
 
 @dataclass(eq=False)
 class _Run:
     """A run that was submitted, until its events are left."""
 
-    inbox: queue.Queue[Event] = field(default_factory=queue.Queue)
+    inbox: queue.Queue[AnyEvent] = field(default_factory=queue.Queue)
     sent: bool = False
     cancelled: bool = False
     ended: bool = False
@@ -63,7 +61,7 @@ class ProcessWorker:
         child = self._child
         return child.pid if child is not None and child.poll() is None else None
 
-    def submit(self, spec: RunSpec) -> Iterator[Event]:
+    def submit(self, spec: Work) -> Iterator[AnyEvent]:
         """Hand a run to the child; see `Backend.submit`. Waits while the child starts."""
         run = _Run()
         with self._lock:
@@ -81,7 +79,7 @@ class ProcessWorker:
                     self._send_quietly(Cancel(spec.run_id))
         except (OSError, XTError) as error:
             self._leave(spec.run_id, run)
-            failure = error if isinstance(error, XTError) else _died(self._child)
+            failure = error if isinstance(error, XTError) else died(self._child)
             return iter((RunFailed(spec.run_id, failure),))
         return RunEvents(_follow(spec.run_id, run, child), partial(self._leave, spec.run_id, run))
 
@@ -113,7 +111,7 @@ class ProcessWorker:
         finally:
             del self._questions[question.question_id]
         if answer is None:
-            raise _died(self._child)
+            raise died(self._child)
         if isinstance(answer, XTError):
             raise answer
         return answer
@@ -173,13 +171,13 @@ class ProcessWorker:
                 self._child = self._connection = None
             key = secrets.token_bytes(32)
             with Listener(authkey=key) as listener:
-                child = _start_child(str(listener.address), key)
+                child = start_child("xt_backend.backend.child", str(listener.address), key)
                 with self._lock:
                     self._child = child
                     if self._closed:
                         self.close()
                 try:
-                    connection = _accept(listener, child)
+                    connection = accept(listener, child)
                 except XTError as error:
                     raise (closed_error() if self._closed else error) from error
             with self._lock:
@@ -230,10 +228,12 @@ class ProcessWorker:
         child.wait()
 
 
-def _follow(run_id: str, run: _Run, child: subprocess.Popen[bytes]) -> Generator[Event, None, None]:
+def _follow(
+    run_id: str, run: _Run, child: subprocess.Popen[bytes]
+) -> Generator[AnyEvent, None, None]:
     while not run.ended:
-        event = _next(run.inbox, child) or RunFailed(run_id, _died(child))
-        run.ended = isinstance(event, RunFinished | RunFailed)
+        event = _next(run.inbox, child) or RunFailed(run_id, died(child))
+        run.ended = isinstance(event, RunFinished | JobFinished | RunFailed)
         yield event
 
 
@@ -246,47 +246,3 @@ def _next(inbox: queue.Queue[Item], child: subprocess.Popen[bytes]) -> Item | No
             # The receiver may still be emptying the pipe of a child that has just ended.
             if child.poll() is not None and inbox.empty():
                 return None
-
-
-def _start_child(address: str, key: bytes) -> subprocess.Popen[bytes]:
-    child = subprocess.Popen(
-        [sys.executable, "-m", "xt_backend.backend.child"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-    )
-    assert child.stdin is not None
-    # Through stdin, which other users of the machine cannot read, unlike arguments. It stays
-    # open: its end tells the child that the parent is gone.
-    child.stdin.write(f"{address}\n{key.hex()}\n".encode())
-    child.stdin.flush()
-    return child
-
-
-def _accept(listener: Listener, child: subprocess.Popen[bytes]) -> Connection:
-    """Wait for the child's call, but not for ever when it died while starting."""
-    answer: list[Connection] = []
-
-    def wait() -> None:
-        try:
-            answer.append(listener.accept())
-        except OSError:
-            return
-
-    waiter = threading.Thread(target=wait, daemon=True)
-    waiter.start()
-    while waiter.is_alive():
-        waiter.join(POLL_S)
-        if child.poll() is not None and not answer:
-            raise _died(child)
-    if not answer:
-        raise _died(child)
-    return answer[0]
-
-
-def _died(child: subprocess.Popen[bytes] | None) -> BackendDiedError:
-    code = None if child is None else child.poll()
-    how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-    return BackendDiedError(
-        f"The backend process ended unexpectedly ({how})",
-        "Run again: it is restarted, and regions that were stored are not encoded again",
-    )

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Generator, Iterator
 
-from xt_backend.engine.events import Event, RunFailed
+from xt_backend.engine.events import RunFailed
 from xt_backend.errors import BackendDiedError
+
+from .jobs import AnyEvent
 
 __all__ = ["RunEvents", "closed_error", "closed_run"]
 
 
-class RunEvents(Iterator[Event]):
+class RunEvents(Iterator[AnyEvent]):
     """Whoever leaves the events of a run before its end stops the run, from any thread.
 
     Args:
@@ -19,11 +21,13 @@ class RunEvents(Iterator[Event]):
         leave: Called once: after the last event, or as soon as nobody wants another.
     """
 
-    def __init__(self, events: Generator[Event, None, None], leave: Callable[[], object]) -> None:
+    def __init__(
+        self, events: Generator[AnyEvent, None, None], leave: Callable[[], object]
+    ) -> None:
         self._events = events
         self._leave: Callable[[], object] | None = leave
 
-    def __next__(self) -> Event:
+    def __next__(self) -> AnyEvent:
         """The next event; waits for it."""
         try:
             event = next(self._events)
@@ -56,6 +60,6 @@ def closed_error() -> BackendDiedError:
     return BackendDiedError("The backend is closed", "Open a new one")
 
 
-def closed_run(run_id: str) -> Iterator[Event]:
+def closed_run(run_id: str) -> Iterator[AnyEvent]:
     """The only event of a run that is submitted to a closed backend."""
     return iter((RunFailed(run_id, closed_error()),))

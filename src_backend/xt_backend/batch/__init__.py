@@ -1,25 +1,45 @@
 """Many slides: plan, run each, keep the table."""
 
-from .dry import dry_run_rows
+from .diff import RunsDiff, diff_runs
+from .dry import DryRun, preview
 from .export import export_run
 from .features import FeatureBatch, features
 from .inputs import InputRow, Inputs, read_inputs
+from .job import Executor, Job, Watch, Worker, one_after_another
+from .loop import Results
+from .outcome import Interrupted, Outcome
+from .plan import Task, plan
+from .repeat import read_repeat
 from .result import Run
 from .score import Batch, score
-from .task import Interrupted, Outcome, Task
+from .summary import summarise
+from .task import run_task
 
 __all__ = [
     "Batch",
+    "DryRun",
+    "Executor",
     "FeatureBatch",
     "InputRow",
     "Inputs",
     "Interrupted",
+    "Job",
     "Outcome",
+    "Results",
     "Run",
+    "RunsDiff",
     "Task",
-    "dry_run_rows",
+    "Watch",
+    "Worker",
+    "diff_runs",
     "export_run",
     "features",
+    "one_after_another",
+    "plan",
+    "preview",
     "read_inputs",
+    "read_repeat",
+    "run_task",
     "score",
+    "summarise",
 ]

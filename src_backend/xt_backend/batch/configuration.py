@@ -83,6 +83,15 @@ def plain_options(options: CommonOptions) -> dict[str, Any]:
     if values.get("screen", ...) is None:
         # Runs that look at everything are those of before there was a choice.
         del values["screen"], values["screen_class"]
+    elif "screen" in values:
+        values["screen_class"] = sorted(set(values["screen_class"]))
+    if values.get("level") == "region":
+        del values["level"]  # as before there was a choice
+    if not values.get("exclude_flagged", True):
+        del values["exclude_flagged"]
+    # Nothing of the key: with another one no slide has the name that it had.
+    if values.pop("pseudonymise", None) is not None:
+        values["pseudonymise"] = True
     if isinstance(options.roi, Path):
         values["roi"] = _content(options.roi, "--roi")
     if options.tissue not in ("auto", "all"):

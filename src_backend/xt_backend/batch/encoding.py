@@ -31,7 +31,7 @@ from xt_backend.model import RegionEncoder, StainInfo
 from xt_backend.outputs import read_json
 from xt_backend.slides import open_slide
 
-from .task import Task
+from .plan import Task
 
 __all__ = ["Encodes", "batch_encoder"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +13,41 @@ from xt_backend.config import FeatureOptions, check_stride
 from xt_backend.engine import (
     Ahead,
     BatchEncoder,
+    Collected,
     Prepared,
     Stages,
     Wish,
     choose_device,
     collect,
+    features_shape,
 )
-from xt_backend.keys import Encoding, RunFile, SlideStatus, Stopped
+from xt_backend.keys import Encoding, SlideStatus, Stopped
 from xt_backend.model import build_region_encoder
-from xt_backend.outputs import FeatureTable, SlideRow, write_features_h5
+from xt_backend.outputs import (
+    FeatureKind,
+    FeatureTable,
+    SlideRow,
+    get_layout,
+    write_features,
+)
 from xt_backend.slides.reading import wants_direct
+from xt_backend.store import ScratchRows
 
 from .configuration import plain_options
 from .encoding import Encodes, batch_encoder
 from .folder import RunFolder
 from .following import Following
 from .inputs import read_inputs
-from .loop import run_tasks
-from .report import RunReport
+from .loop import Results, run_tasks
+from .outcome import Interrupted, Outcome
+from .plan import Task, in_rows, plan
+from .report import RunReport, facts_of
 from .result import Run
+from .retry import unfinished
 from .rows import reason_of
+from .summary import take_known
 from .table import SlideTable
-from .task import Interrupted, Outcome, Task, attempt, name_tasks
+from .task import attempt
 
 __all__ = ["FeatureBatch", "features"]
 
@@ -44,7 +58,12 @@ class FeatureBatch:
     Args:
         inputs: Slides, folders, manifests.
         encoder: timm name of a region encoder.
-        out: Folder for one HDF5 file per slide and slides.csv.
+        out: Folder for the files of `FeatureOptions.layout` and slides.csv.
+        retry_failed: Leave alone what the run in `out` has finished, without a look at it.
+
+    Attributes:
+        tasks: All of the batch, in the order of the inputs.
+        todo: Those that are to be done, in the order in which they are begun.
 
     Raises:
         UsageError: Anything that is wrong before work starts.
@@ -53,23 +72,41 @@ class FeatureBatch:
     """
 
     def __init__(
-        self, inputs: Sequence[Path], encoder: str, out: Path, options: FeatureOptions
+        self,
+        inputs: Sequence[Path],
+        encoder: str,
+        out: Path,
+        options: FeatureOptions,
+        *,
+        retry_failed: bool = False,
     ) -> None:
+        self._stages = Stages()
         wants_direct()  # A wrong wish is told before any work
         self.inputs = read_inputs(inputs)
         check_stride(options.stride_px, options.region_px)
         self._options = options
-        self.device = choose_device(options.device, options.precision)
-        net = build_region_encoder(
+        self._layout = get_layout(options.layout)
+        kind = FeatureKind(
             encoder,
-            region_px=options.region_px,
-            input_px=options.input_px,
-            tokens_per_region=options.tokens_per_region,
-            pooling=options.pooling,
-            weights=options.weights,
-            offline=True if options.offline else None,
+            options.model_mpp,
+            options.region_px,
+            options.stride_px or options.region_px,
+            options.level,
         )
-        self.tasks = name_tasks(self.inputs.rows)
+        self._layout.check(options.level)
+        self.device = choose_device(options.device, options.precision)
+        with self._stages.timed("load"):
+            net = build_region_encoder(
+                encoder,
+                region_px=options.region_px,
+                input_px=options.input_px,
+                tokens_per_region=options.tokens_per_region,
+                pooling=options.pooling,
+                weights=options.weights,
+                offline=True if options.offline else None,
+            )
+        ordered = plan(self.inputs, options)
+        self.tasks = in_rows(ordered)
         encodes = Encodes(
             what=net.numerics(),
             model_mpp=options.model_mpp,
@@ -77,7 +114,8 @@ class FeatureBatch:
             stain=None,
             load=lambda: (net, None),
         )
-        self.choice, opened = batch_encoder(encodes, self.tasks, options, self.device, out)
+        with self._stages.timed("probe"):
+            self.choice, opened = batch_encoder(encodes, self.tasks, options, self.device, out)
         self._ahead = Ahead()
         self._encoder = opened or BatchEncoder(net, self.device)
         configuration = {
@@ -86,8 +124,14 @@ class FeatureBatch:
             "options": plain_options(options),
             **self._encoder.told(),
         }
-        ids = [task.slide_id for task in self.tasks]
-        self.folder = RunFolder(out, configuration, ids, result=RunFile.FEATURES)
+        self._encoder_name = encoder
+        self.folder = RunFolder(
+            out, configuration, result=lambda name: self._layout.files(kind, name)
+        )
+        self._previous = self.folder.claim([task.slide_id for task in self.tasks])
+        self.todo = ordered
+        if retry_failed:
+            self.todo = unfinished(self.folder, ordered, options, self._previous)
 
     def run(
         self,
@@ -102,41 +146,45 @@ class FeatureBatch:
             on_outcome: Told the task and how it went.
             cancelled: Asked after every read batch.
         """
-        report = RunReport(self.folder, self.device, self.inputs, self.choice, self.tasks)
+        facts = facts_of(self.device, self.inputs, self.choice, self._previous)
+        report = RunReport(self.folder, facts, self._stages)
         table = SlideTable(self.folder, self.tasks, ())
-        seen_nan = False
+        known = take_known(self.folder, self.tasks, table, report)
+        report.write("running", {})  # first: it says whose the folder is
+        self.folder.write_plan(self.tasks, (), (), facts)
+        outcomes = dict(known)
 
         def recover(task: Task) -> Outcome | None:
             # The file is of this configuration, as the whole folder is.
-            row = table.before(task.slide_id)
-            return None if row is None else Outcome(row, kept=True)
+            return known.get(task.slide_id)
 
         def take(task: Task, outcome: Outcome) -> None:
-            nonlocal seen_nan
-            seen_nan |= outcome.seen_nan
+            outcomes[task.slide_id] = outcome
             on_outcome(task, outcome)
 
         def watch(task: Task, done: int, total: int) -> None:
             following.watch(task, done, total)
             on_progress(task, done, total)
 
-        following = Following(self.tasks, self.folder, self._begin)
+        def results() -> Results:
+            for task in self.todo:
+                try:
+                    yield task, self._run_task(task, watch, cancelled)
+                except Interrupted as interrupted:
+                    yield task, interrupted.how
+                    return
+
+        following = Following(self.todo, self.folder, self._begin)
         with closing(self._ahead):
-            stopped = run_tasks(
-                self.tasks,
-                table,
-                report,
-                lambda task: self._run_task(task, watch, cancelled),
-                recover,
-                take,
-            )
+            stopped = run_tasks(self.todo, table, report, results(), recover, take)
         return Run(
             rows=table.rows,
             classes=(),
             folder=self.folder.path,
             stopped=stopped,
-            seen_nan=seen_nan,
+            seen_nan=any(outcome.seen_nan for outcome in outcomes.values()),
             seconds=report.seconds,
+            passed_over=tuple(self.inputs.passed_over_values()),
         )
 
     def _wish(self, task: Task) -> Wish:
@@ -156,9 +204,11 @@ class FeatureBatch:
         def work() -> Outcome:
             if cancelled():
                 raise Interrupted(Stopped.NOT_STARTED)
-            prepared = self._ahead.take(self._wish(task))
+            stages = Stages()
+            with stages.timed("open"):
+                prepared = self._ahead.take(self._wish(task))
             with prepared.slide:
-                return self._extract(task, prepared, on_progress, cancelled)
+                return self._extract(task, prepared, stages, on_progress, cancelled)
 
         return attempt(task, self._options, self.folder, work)
 
@@ -166,43 +216,72 @@ class FeatureBatch:
         self,
         task: Task,
         prepared: Prepared,
+        stages: Stages,
         on_progress: Callable[[Task, int, int], None],
         cancelled: Callable[[], bool],
     ) -> Outcome:
-        options, cells = self._options, prepared.cells
+        options = self._options
         started = time.perf_counter()
-        encode_before, n_before = self._encoder.seconds, self._encoder.n_encoded
-        found = collect(
-            prepared,
-            self._encoder,
-            options,
-            lambda done, total: on_progress(task, done, total),
-            cancelled,
-        )
-        if not found.complete:
-            raise Interrupted
-        table = FeatureTable(
-            lattice=prepared.lattice,
-            cells=cells,
-            status=found.status,
-            features=found.features,
-            numerics=self._encoder.numerics(),
-        )
-        seconds_total = time.perf_counter() - started
-        stages = Stages()
-        stages.add({**found.seconds, "encode": self._encoder.seconds - encode_before})
-        with stages.timed("write"):
-            write_features_h5(self.folder.file(task.slide_id, RunFile.FEATURES), table)
-        encoded = self._encoder.n_encoded - n_before
-        failed = int((~found.scored).sum())
+        n_before = self._encoder.n_encoded
         info = prepared.slide.info
+        # Not in memory, which would then grow with the slide.
+        with ScratchRows.made_in(
+            self.folder.path, features_shape(prepared, self._encoder)
+        ) as features:
+            found = collect(
+                prepared,
+                self._encoder,
+                options,
+                features,
+                lambda done, total: on_progress(task, done, total),
+                cancelled,
+            )
+            if not found.complete:
+                raise Interrupted
+            stages.add(found.seconds)
+            outcome = self._outcome(
+                task,
+                prepared,
+                found,
+                stages,
+                time.perf_counter() - started,
+                self._encoder.n_encoded - n_before,
+            )
+            table = FeatureTable(
+                slide_id=task.slide_id,
+                size_px=(info.width_px, info.height_px),
+                lattice=prepared.lattice,
+                cells=prepared.cells,
+                status=found.status,
+                features=features,
+                numerics=self._encoder.numerics(),
+                encoder=self._encoder_name,
+                tissue=prepared.tissue_shares(),
+                level=options.level,
+            )
+            with stages.timed("write"):
+                self.folder.note(outcome)
+                write_features(self._layout, self.folder.path, table)
+        return replace(outcome, seconds=stages.to_dict())
+
+    def _outcome(
+        self,
+        task: Task,
+        prepared: Prepared,
+        found: Collected,
+        stages: Stages,
+        seconds_total: float,
+        encoded: int,
+    ) -> Outcome:
+        info, n = prepared.slide.info, len(prepared.cells)
+        failed = int((~found.scored).sum())
         row = SlideRow(
             row=task.source.row,
             slide=task.name,
             id=task.slide_id,
-            status=SlideStatus.DONE if len(cells) else SlideStatus.EMPTY,
+            status=SlideStatus.DONE if n else SlideStatus.EMPTY,
             reason=reason_of(
-                len(cells),
+                n,
                 notes=prepared.notes,
                 warnings=prepared.warnings,
                 n_failed=failed,
@@ -212,21 +291,21 @@ class FeatureBatch:
             mpp_source=prepared.mpp.source,
             width_px=info.width_px,
             height_px=info.height_px,
-            n_regions=len(cells),
+            n_regions=n,
             n_failed_regions=failed,
             seconds_read=found.seconds["read"],
-            seconds_encode=self._encoder.seconds - encode_before,
+            seconds_encode=found.seconds["encode"],
             seconds_total=seconds_total,
             encoded_regions=encoded,
             cache=str(Encoding.of(found.reused, encoded)),
         )
-        reader = str(prepared.slide.reading)
         return Outcome(
             row,
             seen_nan=found.n_nan > 0,
             problems=found.problems,
-            reader=reader,
+            reader=str(prepared.slide.reading),
             seconds=stages.to_dict(),
+            configuration=self.folder.digest(task.own_options(self._options)),
         )
 
 
@@ -236,15 +315,35 @@ def features(
     """Export region features: the command ``napari-xt features`` for scripts.
 
     Args:
-        slides: A slide, a DICOM folder, a folder, a manifest CSV, or several of them.
+        slides: A slide, a DICOM folder, a folder, a manifest, or several of them.
         encoder: timm name of a region encoder, e.g. ``tf_efficientnet_lite0``.
-        out: Folder for one HDF5 file per slide and slides.csv.
+        out: Folder for the files of the layout and slides.csv.
         **options: Fields of `FeatureOptions`, e.g. ``model_mpp=0.5``, ``region_px=256``.
 
     Raises:
         UsageError: Something is wrong before work starts.
         DeviceError: A device, precision or encoder backend that cannot be had.
         OutputError: The output cannot be written.
+
+    Returns:
+        The run; `Run.slides` has a row for every input, and `Run.folder` the files.
+
+    Example:
+        >>> import h5py
+        >>> import xt_backend as xt
+        >>> run = xt.features(
+        ...     "slide.tiff",
+        ...     "tf_efficientnet_lite0",
+        ...     "features",
+        ...     weights="random",  # "pretrained" if left out
+        ...     model_mpp=2.0,
+        ...     region_px=128,
+        ...     layout="h5",
+        ... )
+        >>> with h5py.File(run.folder / "slide.h5") as file:
+        ...     features, coords = file["features"][:], file["coords"][:]  # coords: level-0 px
+        >>> features.shape == (run.slides["n_regions"][0], 1280), features.dtype, coords.shape[1]
+        (True, dtype('float32'), 2)
     """
     listed = [slides] if isinstance(slides, str | Path) else list(slides)
     checked = FeatureOptions.checked(options)

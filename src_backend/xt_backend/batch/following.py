@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from .folder import RunFolder
-from .task import Task
+from .plan import Task
 
 __all__ = ["Following"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,13 +11,13 @@ from pathlib import Path
 from xt_backend.errors import InputNotFoundError, UsageError
 from xt_backend.outputs import visible
 from xt_backend.slides import find_slides
-from xt_backend.tables import read_table
+from xt_backend.tables import PARQUET_SUFFIX, read_table
 from xt_backend.wording import counted
 
 __all__ = ["InputRow", "Inputs", "read_inputs"]
 
 MANIFEST_COLUMNS = ("slide", "slide_mpp", "roi", "label", "patient")
-MANIFEST_SUFFIX = ".csv"
+MANIFEST_SUFFIXES = (".csv", PARQUET_SUFFIX)
 _PERMISSION = "Ask for permission to read it"
 _SURPLUS = "This row of the manifest has more cells than columns. Put names with commas in quotes."
 
@@ -32,6 +33,7 @@ class InputRow:
         slide_mpp: Pixel size from the manifest, um/px.
         roi: GeoJSON file from the manifest.
         problem: Why this row cannot be worked on; empty when it can.
+        n_bytes: Of its files, about as much work as there is in it; 0 where that is not known.
     """
 
     row: int
@@ -42,6 +44,7 @@ class InputRow:
     patient: str = ""
     problem: str = ""
     shown: str = ""
+    n_bytes: int = 0
 
     @property
     def name(self) -> str:
@@ -62,20 +65,20 @@ class Inputs:
 
 
 def read_inputs(inputs: Sequence[Path]) -> Inputs:
-    """List the slides of files, DICOM folders, folders and manifest CSVs, in the given order.
+    """List the slides of files, DICOM folders, folders and manifests, in the given order.
 
     Raises:
         InputNotFoundError: An explicitly named path does not exist.
         UsageError: No input at all, a manifest without its column, or no slide found.
     """
     if not inputs:
-        raise UsageError("No input was given", "Name slides, folders or a manifest CSV")
+        raise UsageError("No input was given", "Name slides, folders or a manifest")
     rows: list[InputRow] = []
     passed_over: list[tuple[Path, str]] = []
     for path in inputs:
         if missing := _missing(path, str(path)):
             raise InputNotFoundError(missing, "Check the path")
-        if path.suffix.lower() == MANIFEST_SUFFIX and path.is_file():
+        if path.suffix.lower() in MANIFEST_SUFFIXES and path.is_file():
             rows += _read_manifest(path, first_row=len(rows))
             continue
         found = find_slides([path])
@@ -85,11 +88,25 @@ def read_inputs(inputs: Sequence[Path]) -> Inputs:
             if folder == path:
                 raise UsageError(f"The folder {path} cannot be listed: {reason}", _PERMISSION)
             rows.append(_unlisted(folder, reason, len(rows)))
+    rows = [row if row.problem else replace(row, n_bytes=_n_bytes(row.path)) for row in rows]
     if not rows:
         looked = ", ".join(path.name for path in inputs)
         seen = f"; {_others(len(passed_over))} passed over" if passed_over else ""
         raise UsageError(f"No slide was found in {looked}{seen}", "Name a slide file or its folder")
     return Inputs(tuple(rows), tuple(passed_over))
+
+
+def _n_bytes(path: Path) -> int:
+    """Size of a slide; no file is opened for it."""
+    # Of DICOM the folder, of MIRAX the folder beside the file holds the pixels.
+    folder = path.with_suffix("") if path.suffix.lower() == ".mrxs" else path
+    try:
+        if folder.is_dir():
+            with os.scandir(folder) as entries:
+                return sum(entry.stat().st_size for entry in entries if entry.is_file())
+        return path.stat().st_size
+    except OSError:
+        return 0  # told when its turn comes
 
 
 def _others(n: int) -> str:

@@ -1,40 +1,45 @@
-"""One slide after another, with a table that is right whenever the batch ends."""
+"""Slides as they come to their ends, with a table that is right whenever the batch ends."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
 
 from xt_backend.errors import OutputError
 from xt_backend.keys import Stopped
 
+from .outcome import Outcome
+from .plan import Task
 from .report import RunReport
 from .result import count_slides
 from .rows import stopped_row
 from .table import SlideTable
-from .task import Interrupted, Outcome, Task
 
-__all__ = ["run_tasks"]
+__all__ = ["Results", "run_tasks"]
+
+Results: TypeAlias = Iterable[tuple[Task, Outcome | Stopped]]
+"""Tasks in any order, each once, with how it went or why it has no result."""
 
 
 def run_tasks(
     tasks: Sequence[Task],
     table: SlideTable,
     report: RunReport,
-    work: Callable[[Task], Outcome],
+    results: Results,
     recover: Callable[[Task], Outcome | None],
     on_outcome: Callable[[Task, Outcome], None],
 ) -> dict[int, Stopped]:
-    """Do the tasks; publish slides.csv and run.json now and then and at the end.
+    """Take the results of tasks; publish slides.csv and run.json now and then and at the end.
 
     Both are published too when an error ends the batch: what was reached is told, and the rest
     has the row that it had, or one that says that it was not started.
 
     Args:
-        tasks: In the order of the inputs.
+        tasks: In the order in which they are done.
         table: Gets a row for each.
         report: Gets every outcome.
-        work: Does a task.
+        results: Of the tasks; ends early after an interruption.
         recover: What an earlier call made of a task that is not reached; None where it is not
             finished.
         on_outcome: Told the task and how it went.
@@ -46,37 +51,41 @@ def run_tasks(
         OutputError: The output cannot be written.
     """
     stopped: dict[int, Stopped] = {}
-    ended = False
-    reached = 0
+    left = {task.slide_id: task for task in tasks}
 
     def stop(task: Task, how: Stopped) -> None:
         stopped[task.source.row] = how
         table.add(stopped_row(task, how))
 
-    report.write("running", {})
+    def take(task: Task, outcome: Outcome) -> None:
+        report.take(outcome)
+        table.add(outcome.row)
+        on_outcome(task, outcome)
+
     try:
-        for task in tasks:
-            if table.lacks(task.slide_id) and (outcome := recover(task)) is not None:
-                table.add(outcome.row)  # A killed call left its files, but no row
-        for task in tasks:
-            try:
-                outcome = recover(task) if ended else work(task)
-                how = Stopped.NOT_STARTED
-            except Interrupted as interrupted:
-                ended = True
-                outcome, how = recover(task), interrupted.how
-            reached += 1
-            if outcome is None:
-                stop(task, how)
+        with report.stages.timed("open"):
+            for task in tasks:
+                if table.lacks(task.slide_id) and (outcome := recover(task)) is not None:
+                    table.add(outcome.row)  # A killed call left its files, but no row
+        for task, result in results:
+            del left[task.slide_id]
+            if isinstance(result, Outcome):
+                take(task, result)
+            elif (found := recover(task)) is not None:
+                take(task, found)
             else:
-                report.take(outcome)
-                table.add(outcome.row)
-                on_outcome(task, outcome)
+                stop(task, result)
             if table.due:
-                table.write()
-                report.write("running", {})
+                with report.stages.timed("write"):
+                    table.write()
+                    report.write("running", {})
+        for task in left.values():
+            if (found := recover(task)) is not None:
+                take(task, found)
+            else:
+                stop(task, Stopped.NOT_STARTED)
     except BaseException:
-        for place, task in enumerate(tasks[reached:]):
+        for place, task in enumerate(left.values()):
             if not table.is_done(task.slide_id):
                 stop(task, Stopped.NOT_STARTED if place else Stopped.INTERRUPTED)
         # The error that ends the batch is the one to be told.
@@ -84,6 +93,7 @@ def run_tasks(
             table.write()
             report.write("interrupted", count_slides(table.rows, stopped))
         raise
-    table.write()
+    with report.stages.timed("write"):
+        table.write()
     report.write("interrupted" if stopped else "finished", count_slides(table.rows, stopped))
     return stopped

@@ -2,83 +2,89 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from xt_backend.engine import Device, EncoderChoice, Stages, peak_memory_bytes
+from xt_backend.engine import PARTS, Device, EncoderChoice, Stages, peak_memory_bytes
 from xt_backend.keys import PRODUCT, RESEARCH_USE, SlideStatus
 
 from .configuration import versions
 from .folder import RunFolder
 from .inputs import Inputs
-from .task import Outcome, Task
+from .outcome import Outcome
 
-__all__ = ["RunReport"]
+__all__ = ["RunReport", "facts_of"]
 
 
-class RunReport:
-    """Writes run.json at the start and at the end of a batch.
+def facts_of(
+    device: Device, inputs: Inputs, encoder: EncoderChoice, previous: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What run.json says of a batch from its start.
 
     Args:
-        folder: Run directory; None writes nothing.
         device: Where the region encoder runs.
         inputs: Rows, and what was passed over.
         encoder: How the region encoder computes.
-        tasks: All of the batch; of those with a result, what run.json said before is kept.
+        previous: What run.json said before; empty where there was none.
+    """
+    now = _now()
+    return {
+        "started": str(previous.get("started", now)),
+        "resumed": now if previous else None,
+        "versions": versions(),
+        "device": {"name": device.name, "reason": device.reason},
+        "encoder": encoder.to_dict(),
+        "passed_over": inputs.passed_over_values(),
+    }
+
+
+class RunReport:
+    """Gathers what became of the slides, and writes run.json.
+
+    Args:
+        folder: Run directory; None writes nothing.
+        facts: Of `facts_of`.
+        stages: Where the time of the batch goes, from its start.
+        live: This process works on the batch; else it only puts together what others did.
     """
 
     def __init__(
         self,
         folder: RunFolder | None,
-        device: Device,
-        inputs: Inputs,
-        encoder: EncoderChoice,
-        tasks: Sequence[Task],
+        facts: Mapping[str, Any],
+        stages: Stages,
+        *,
+        live: bool = True,
     ) -> None:
+        self._live = live
         self._folder = folder
-        self._device = device
-        self._encoder = encoder.to_dict()
-        self._stages = Stages()
-        self._clock = time.perf_counter()
-        self._inputs = inputs
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        before = {} if folder is None else folder.previous
-        held = [] if folder is None else [t.slide_id for t in tasks if folder.holds(t.slide_id)]
-        self._started = str(before.get("started", now))
-        self._resumed = now if before else None
-        self._problems: dict[str, list[str]] = _of(before.get("store_problems"), held)
-        self._readers: dict[str, str] = _of(before.get("readers"), held)
-        self._screening: dict[str, Any] = _of(before.get("screening"), held)
-        # What was the usual way then may be none now.
-        usual = before.get("encoder", self._encoder)
-        others = _of(before.get("other_encoders"), held)
-        ways = {slide_id: others.get(slide_id, usual) for slide_id in held}
-        self._others = {slide_id: way for slide_id, way in ways.items() if way != self._encoder}
+        self._facts = facts
+        self.stages = stages
+        self._problems: dict[str, list[str]] = {}
+        self._readers: dict[str, str] = {}
+        self._screening: dict[str, Any] = {}
+        self._others: dict[str, Any] = {}
 
     def take(self, outcome: Outcome) -> None:
         """Keep who read and who encoded a slide, for how long, and problems with its store."""
-        self._screening.pop(outcome.row.id, None)
-        if outcome.screening:
-            self._screening[outcome.row.id] = dict(outcome.screening)
-        if outcome.kept:
-            return
-        self._stages.add(outcome.seconds)
-        for known in (self._others, self._problems, self._readers):
-            known.pop(outcome.row.id, None)
-        if outcome.encoder and outcome.encoder != self._encoder:
-            self._others[outcome.row.id] = dict(outcome.encoder)
-        if outcome.problems:
-            self._problems[outcome.row.id] = list(outcome.problems)
-        if outcome.reader:
-            self._readers[outcome.row.id] = outcome.reader
+        self.stages.add(outcome.seconds)
+        slide_id, usual = outcome.row.id, self._facts["encoder"]
+        _keep(self._others, slide_id, {} if outcome.encoder == usual else dict(outcome.encoder))
+        _keep(self._problems, slide_id, list(outcome.problems))
+        _keep(self._readers, slide_id, outcome.reader)
+        _keep(self._screening, slide_id, dict(outcome.screening))
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Seconds by stage, over all slides, and in total since the start."""
-        total = time.perf_counter() - self._clock
-        return {**self._stages.to_dict(), "total": total}
+        """Seconds by stage, over all slides; see `Stages.all_told`.
+
+        Of a batch that is over, those of its slides alone.
+        """
+        if self._live:
+            return self.stages.all_told()
+        seconds = self.stages.to_dict()
+        return {**seconds, "other": 0.0, "total": sum(seconds[name] for name in PARTS)}
 
     def write(self, state: str, counts: Mapping[str, int]) -> None:
         """Publish it.
@@ -94,26 +100,32 @@ class RunReport:
                 "product": PRODUCT,
                 "notice": RESEARCH_USE,
                 "state": state,
-                "started": self._started,
-                "resumed": self._resumed,
-                "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-                "versions": versions(),
-                "device": {"name": self._device.name, "reason": self._device.reason},
-                "encoder": self._encoder,
-                "other_encoders": self._others,
+                **{name: self._facts.get(name) for name in ("started", "resumed")},
+                "ended": _now(),
+                **{name: self._facts.get(name) for name in ("versions", "device", "encoder")},
+                "other_encoders": _sorted(self._others),
                 "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
-                "peak_memory_bytes": peak_memory_bytes(),
+                "peak_memory_bytes": peak_memory_bytes() if self._live else None,
                 "slides": {str(status): 0 for status in SlideStatus} | dict(counts),
-                "passed_over": self._inputs.passed_over_values(),
-                "store_problems": self._problems,
-                "readers": self._readers,
-                **({"screening": self._screening} if self._screening else {}),
+                "passed_over": self._facts.get("passed_over"),
+                "store_problems": _sorted(self._problems),
+                "readers": _sorted(self._readers),
+                **({"screening": _sorted(self._screening)} if self._screening else {}),
             }
         )
 
 
-def _of(values: Any, slide_ids: Sequence[str]) -> dict[str, Any]:
-    """What an earlier run.json says of some slides."""
-    if not isinstance(values, dict):
-        return {}
-    return {slide_id: values[slide_id] for slide_id in slide_ids if slide_id in values}
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _keep(known: dict[str, Any], slide_id: str, value: Any) -> None:
+    """Replace what is known of a slide; nothing is kept of one of which there is nothing to say."""
+    known.pop(slide_id, None)
+    if value:
+        known[slide_id] = value
+
+
+def _sorted(known: Mapping[str, Any]) -> dict[str, Any]:
+    """By slide: slides come to their ends in any order."""
+    return dict(sorted(known.items()))

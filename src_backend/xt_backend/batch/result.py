@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xt_backend.errors import UsageError
 from xt_backend.keys import RunFile, SlideStatus, Stopped
 from xt_backend.outputs import (
+    PREDICTION_FORMATS,
+    PredictionOptions,
     SlideRow,
     points_frame,
     read_points_csv,
@@ -16,7 +19,7 @@ from xt_backend.outputs import (
     regions_frame,
     slides_frame,
 )
-from xt_backend.store import Points, ScoreMap
+from xt_backend.store import Points, ScoreMap, make_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +55,21 @@ class Run:
         found_points: By slide id, when there is no folder; detection models only.
         stopped: By row: why a slide has no result, after an interruption.
         seen_nan: Some region has no number though it was encoded.
-        seconds: By stage, over all slides, and in total; see `STAGES`.
+        seconds: By stage, over all slides; see `Stages.all_told`.
+        passed_over: Files that are no slides: `file` and `reason`.
+
+    Example:
+        >>> import xt_backend as xt
+        >>> run = xt.score("slide.tiff", model="context-demo")
+        >>> run.classes
+        ('normal', 'reactive', 'nest', 'other')
+        >>> shares = run.slides[["fraction_" + name for name in run.classes]]
+        >>> round(float(shares.sum(axis=1)[0]), 3)
+        1.0
+        >>> [path.name for path in run.to_geojson("qupath", merged=True)]
+        ['slide.outlines.geojson']
+        >>> run.score_map("slide").probabilities.shape == (len(run.regions), 4)
+        True
     """
 
     rows: tuple[SlideRow, ...]
@@ -64,6 +81,7 @@ class Run:
     stopped: dict[int, Stopped] = field(default_factory=dict)
     seen_nan: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
+    passed_over: tuple[Mapping[str, str], ...] = ()
 
     @property
     def interrupted(self) -> bool:
@@ -77,15 +95,23 @@ class Run:
 
     @property
     def slides(self) -> pd.DataFrame:
-        """One row per input: the columns of slides.csv."""
+        """One row per input, in the order of the inputs: the columns of slides.csv.
+
+        ``slide`` (file name), ``id``, ``status`` (done, failed, empty), ``reason``, ``slide_mpp``
+        (um/px), ``width_px`` and ``height_px`` (of level 0), ``n_regions``, ``fraction_<class>`` or
+        ``predicted`` and ``prob_<class>`` (0 to 1), seconds; None or NaN where there is no value.
+        """
         return slides_frame(self.rows, self.classes, self.kinds)
 
     @property
     def regions(self) -> pd.DataFrame:
         """One row per selected region of every slide that is done.
 
-        Slide id, box in level-0 px, status, label and probabilities. Empty for a run of
-        `features`, which predicts nothing.
+        ``id`` of the slide; ``minx``, ``miny``, ``width``, ``height`` (integers, level-0 px in
+        OpenSlide's frame: the slide's bounds are not subtracted); ``status`` (ok, edge,
+        read_error, ...); ``label`` (empty where there is no score); ``prob_<class>`` (float32, 0
+        to 1, NaN where there is no score); ``quality``. Empty for a run of `features`, which
+        predicts nothing.
         """
         import pandas as pd
 
@@ -132,6 +158,39 @@ class Run:
         if self.folder is None or not (self.folder / f"{slide_id}{RunFile.SCORE_MAP}").is_file():
             raise KeyError(slide_id)
         return ScoreMap.load(self.folder / f"{slide_id}{RunFile.SCORE_MAP}")
+
+    def to_geojson(
+        self, out: Path | str | None = None, *, merged: bool = False, compressed: bool = False
+    ) -> tuple[Path, ...]:
+        """Write the regions for QuPath, a file a slide that is done or empty.
+
+        Coordinates are level-0 px with the slide's bounds subtracted, as QuPath counts.
+
+        Args:
+            out: Folder, made when it is not there; None for the run's own.
+            merged: One outline for all regions of a class that touch, instead of tiles.
+            compressed: Packed with gzip, ``.geojson.gz``.
+
+        Returns:
+            The files.
+
+        Raises:
+            UsageError: There is neither `out` nor a folder of the run, or nothing was predicted.
+            OutputError: They cannot be written.
+        """
+        folder = self.folder if out is None else Path(out)
+        if folder is None or not self.classes:
+            what = "run has no folder" if self.classes else "run predicts nothing"
+            raise UsageError(f"This {what}", "Name a folder, of a run of `score`")
+        options = PredictionOptions(merged, compressed)
+        made = PREDICTION_FORMATS["geojson"]
+        make_folder(folder)
+        written = []
+        for row in self.rows:
+            if row.status != SlideStatus.FAILED:
+                written.append(folder / made.file(row.id, options))
+                made.write(written[-1], self.score_map(row.id), options, None)
+        return tuple(written)
 
     @property
     def exit_code(self) -> int:

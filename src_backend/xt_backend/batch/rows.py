@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from xt_backend.config import CommonOptions
 from xt_backend.errors import SlideMppError
-from xt_backend.keys import RunMeta, ScreeningMeta, SlideStatus, Stopped
+from xt_backend.keys import RegionStatus, RunMeta, ScreeningMeta, SlideStatus, Stopped
 from xt_backend.outputs import SlideRow, without_folders
 from xt_backend.slides import Slide, open_slide
 from xt_backend.store import ScoreMap
 from xt_backend.wording import counted
 
+from .pseudonyms import hidden
+
 if TYPE_CHECKING:
-    from .task import Task
+    from .plan import Task
 
 __all__ = ["failed_row", "known_facts", "reason_of", "scored_row", "stopped_row"]
 
@@ -83,7 +85,7 @@ def failed_row(
         slide=task.name,
         id=task.slide_id,
         status=SlideStatus.FAILED,
-        reason=without_folders(reason, paths),
+        reason=hidden(without_folders(reason, paths), task.source),
         **facts,
     )
 
@@ -121,6 +123,7 @@ def scored_row(
             warnings=[str(warning) for warning in meta.get(RunMeta.WARNINGS, ())],
             n_failed=score_map.n_failed,
             n_nan=score_map.n_nan,
+            n_excluded=score_map.status_counts()[RegionStatus.EXCLUDED],
             screening=meta.get(RunMeta.SCREENING),
         ),
         seconds_read=seconds.get("read"),
@@ -139,6 +142,7 @@ def reason_of(
     warnings: list[str],
     n_failed: int,
     n_nan: int = 0,
+    n_excluded: int = 0,
     screening: Mapping[str, Any] | None = None,
 ) -> str:
     """What the row of a slide that is done, or empty, says about it.
@@ -149,6 +153,7 @@ def reason_of(
         warnings: Those of the notes that put the result in doubt.
         n_failed: Regions that could not be read.
         n_nan: Regions that were encoded but have no number.
+        n_excluded: Regions that were left out because their picture is doubtful.
         screening: See `ScreeningMeta`; None where nothing was screened.
     """
     if not n_regions:
@@ -159,6 +164,9 @@ def reason_of(
     if n_nan:
         verb = "has" if n_nan == 1 else "have"
         said.append(f"{counted(n_nan, 'region')} {verb} no number (NaN)")
+    if n_excluded:
+        verb = "was" if n_excluded == 1 else "were"
+        said.append(f"{counted(n_excluded, 'region')} {verb} left out as doubtful")
     if screening and not screening[ScreeningMeta.SCREENED_OUT]:
         said.append(_why_all(screening, n_regions))
     return "; ".join(said)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import replace
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from xt_backend.config import ScoreOptions, check_stride
 from xt_backend.engine import (
+    Device,
     Engine,
     Event,
     Judge,
     RegionsScored,
-    Wish,
+    Stages,
     choose_device,
     judge_of,
     sought_in,
@@ -29,11 +32,18 @@ from .encoding import Encodes, batch_encoder
 from .folder import RunFolder
 from .following import Following
 from .inputs import Inputs, read_inputs
-from .loop import run_tasks
-from .report import RunReport
+from .job import Executor, Job, Watch, Worker, one_after_another
+from .loop import Results, run_tasks
+from .outcome import Outcome
+from .plan import Task, in_rows, plan
+from .pseudonyms import pseudonymous, read_key
+from .repeat import check_repeated
+from .report import RunReport, facts_of
 from .result import Run
+from .retry import unfinished
+from .summary import take_known
 from .table import SlideTable
-from .task import Outcome, Task, finished_before, name_tasks, run_task
+from .task import finished_before
 
 __all__ = ["Batch", "score"]
 
@@ -46,11 +56,21 @@ class Batch:
         model: Name or file of a model.
         out: Run directory; None keeps results in memory only.
         dry_run: Only look; the run directory is neither made nor touched.
+        retry_failed: Leave alone what the run in `out` has finished, without a look at it.
         arguments: Of the command line, for local.json; None where there is none.
+        device: Of workers elsewhere, on which nothing can be tried from here; None for one of
+            this machine.
+        repeated: Configuration of an earlier run that is to be done again exactly.
+
+    Attributes:
+        tasks: All of the batch, in the order of the inputs.
+        options: As asked for.
+        todo: Those that are to be done, in the order in which they are begun.
+        job: What these have in common.
 
     Raises:
         UsageError: Anything that is wrong before work starts: no such path or model, an output
-            folder with something else in it.
+            folder with something else in it, no run of which failures could be tried again.
         DeviceError: A device, precision or encoder backend that cannot be had.
         OutputError: The output folder cannot be made.
     """
@@ -63,11 +83,18 @@ class Batch:
         options: ScoreOptions,
         *,
         dry_run: bool = False,
+        retry_failed: bool = False,
         arguments: Sequence[str] | None = None,
+        device: Device | None = None,
+        repeated: Mapping[str, Any] | None = None,
     ) -> None:
+        self._stages = Stages()
         wants_direct()  # A wrong wish is told before any work
         self._arguments = None if arguments is None else list(arguments)
+        self._named = [str(path.absolute()) for path in inputs]  # a link keeps its own name
         self.inputs: Inputs = read_inputs(inputs)
+        if options.pseudonymise is not None:
+            self.inputs = pseudonymous(self.inputs, read_key(options.pseudonymise))
         path = find_model(model)
         self._model = str(path)
         card = read_card(path)
@@ -82,16 +109,19 @@ class Batch:
         if "parquet" in options.layouts:
             check_parquet()
         self._engine = Engine()
-        self._options = options
-        device = choose_device(options.device, options.precision)
+        self.options = options
+        elsewhere = device is not None
+        device = device or choose_device(options.device, options.precision)
         self.device = device
         self.classes = tuple(item.name for item in card.classes)
         self.kinds = card.point_kinds
-        self.tasks = name_tasks(self.inputs.rows)
+        ordered = plan(self.inputs, options)
+        self.tasks = in_rows(ordered)
         self._encodes = self._encoding(card)
-        self.choice, encoder = batch_encoder(
-            self._encodes, self.tasks, options, device, out, dry_run=dry_run
-        )
+        with self._stages.timed("probe"):
+            self.choice, encoder = batch_encoder(
+                self._encodes, self.tasks, options, device, out, dry_run=dry_run or elsewhere
+            )
         self._engine.choice = self.choice
         if encoder is not None:
             self._engine.loaded.give_back(encoder)
@@ -103,57 +133,59 @@ class Batch:
             device.precision,
             {} if encoder is None else encoder.told(),
         )
-        ids = [task.slide_id for task in self.tasks]
-        self.folder = None if out is None else RunFolder(out, configuration, ids, make=not dry_run)
+        if repeated is not None:
+            check_repeated(configuration, repeated)
+        self.folder = None if out is None else RunFolder(out, configuration)
+        self._previous: dict[str, Any] = {}
+        if self.folder is not None:
+            ids = [task.slide_id for task in self.tasks]
+            self._previous = self.folder.claim(ids, make=not dry_run)
+        self.todo = ordered
+        if retry_failed:
+            self.todo = unfinished(self.folder, ordered, options, self._previous)
+        self.job = Job(self._model, options, self.folder, self.choice)
 
     def run(
         self,
         on_event: Callable[[Task, Event], None] = lambda task, event: None,
         on_outcome: Callable[[Task, Outcome], None] = lambda task, outcome: None,
         cancelled: Callable[[], bool] = lambda: False,
+        execute: Executor | None = None,
     ) -> Run:
         """Score all slides; a bad one gets a failed row and the batch goes on.
 
         When `cancelled`, the slide in hand is abandoned (its stored regions stay stored) and the
         rest get rows that say so.
 
+        Args:
+            on_event: Told the task and each event of its run.
+            on_outcome: Told the task and how it went.
+            cancelled: Asked after every read batch.
+            execute: Who does the tasks; None does them here, one after another.
+
         Raises:
             OutputError: The output cannot be written.
         """
-        report = RunReport(self.folder, self.device, self.inputs, self.choice, self.tasks)
-        if self.folder is not None:
-            self.folder.write_local(self._local())
+        report = self.publish_plan()
         table = SlideTable(self.folder, self.tasks, self.classes, self.kinds)
-        outcomes: list[Outcome] = []
-
-        def work(task: Task) -> Outcome:
-            return run_task(
-                task,
-                self._model,
-                self._options,
-                self.folder,
-                self._engine,
-                lambda event: watch(task, event),
-                cancelled,
-            )
-
-        def watch(task: Task, event: Event) -> None:
-            if isinstance(event, RegionsScored):
-                following.watch(task, event.done, event.total)
-            on_event(task, event)
+        outcomes: dict[str, Outcome] = {}
+        if self.folder is not None:
+            outcomes |= take_known(self.folder, self.tasks, table, report)
 
         def take(task: Task, outcome: Outcome) -> None:
-            outcomes.append(outcome if self.folder is None else _light(outcome))
+            outcomes[task.slide_id] = outcome
             on_outcome(task, outcome)
 
-        following = Following(self.tasks, self.folder, self._begin)
-        with closing(self._engine.ahead):
+        with ExitStack() as stack:
+            results = (execute or self._here)(self.job, self.todo, on_event, cancelled)
+            if isinstance(results, Generator):
+                stack.enter_context(closing(results))  # an error here ends its workers at once
             stopped = run_tasks(
-                self.tasks,
+                self.todo,
                 table,
                 report,
-                work,
-                lambda task: finished_before(task, self._options, self.folder),
+                results,
+                lambda task: finished_before(task, self.options, self.folder),
                 take,
             )
         return Run(
@@ -162,23 +194,46 @@ class Batch:
             kinds=self.kinds,
             folder=None if self.folder is None else self.folder.path,
             score_maps={
-                outcome.row.id: outcome.score_map
-                for outcome in outcomes
+                slide_id: outcome.score_map
+                for slide_id, outcome in outcomes.items()
                 if outcome.score_map is not None
             },
             found_points={
-                outcome.row.id: outcome.points for outcome in outcomes if outcome.points is not None
+                slide_id: outcome.points
+                for slide_id, outcome in outcomes.items()
+                if outcome.points is not None
             },
             stopped=stopped,
-            seen_nan=any(outcome.seen_nan for outcome in outcomes),
+            seen_nan=any(outcome.seen_nan for outcome in outcomes.values()),
             seconds=report.seconds,
+            passed_over=tuple(self.inputs.passed_over_values()),
         )
 
+    def publish_plan(self) -> RunReport:
+        """Write what is known before the first slide, so that `summarise` can do the rest.
+
+        `run` does it too. To be called alone where workers are started that go on by themselves.
+
+        Returns:
+            What is to gather the outcomes.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        facts = facts_of(self.device, self.inputs, self.choice, self._previous)
+        report = RunReport(self.folder, facts, self._stages)
+        if self.folder is not None:
+            report.write("running", {})  # first: it says whose the folder is
+            self.folder.write_local(self._local())
+            self.folder.write_plan(self.tasks, self.classes, self.kinds, facts)
+        return report
+
     def _encoding(self, card: ModelCard) -> Encodes:
-        options, device = self._options, self.device
+        options, device = self.options, self.device
 
         def load() -> tuple[RegionEncoder, Judge | None]:
-            model = self._engine.loaded.model(self._model, device, options.offline or None)
+            with self._stages.timed("load"):
+                model = self._engine.loaded.model(self._model, device, options.offline or None)
             return model.region_encoder, judge_of(model)
 
         return Encodes(
@@ -189,31 +244,56 @@ class Batch:
             load=load,
         )
 
-    def _begin(self, task: Task) -> None:
-        """Prepare the slide of a task while another one comes to its end."""
-        encodes, spec = self._encodes, task.spec(self._model, self._options)
-        wish = Wish(spec.slide, encodes.model_mpp, encodes.region_px, spec, encodes.stain)
-        self._engine.ahead.begin(wish)
+    def _here(
+        self, job: Job, tasks: Sequence[Task], watch: Watch, cancelled: Callable[[], bool]
+    ) -> Results:
+        """In this process, with the model that is loaded already."""
+
+        def see(task: Task, event: Event) -> None:
+            if isinstance(event, RegionsScored):
+                following.watch(task, event.done, event.total)
+            watch(task, event)
+
+        with Worker(job, self._engine) as worker:
+            following = Following(tasks, self.folder, worker.begin)
+            yield from one_after_another(worker, tasks, see, cancelled)
 
     def events(self, task: Task) -> Iterator[Event]:
         """The events of one task, without writing anything into the run directory."""
-        return self._engine.run(task.spec(self._model, self._options))
+        return self._engine.run(task.spec(self._model, self.options))
+
+    def rate(self) -> tuple[float, str]:
+        """Regions that are encoded in a second, and where that is known from.
+
+        Raises:
+            DeviceError: The encoder cannot be had.
+        """
+        trial = self.choice.trial
+        if trial is not None and trial.regions_per_s:
+            return trial.regions_per_s, "measured when the encoder was chosen"
+        loaded = self._engine.loaded
+        model = loaded.model(self._model, self.device, self.options.offline or None)
+        encoder = loaded.take_encoder(model, self.device, self.choice.way, self.options)
+        side = model.card.scored_px
+        pixels = np.zeros((encoder.in_flight, side, side, 3), np.uint8)
+        encoder.encode(pixels)  # the first call prepares
+        started = time.perf_counter()
+        encoder.encode(pixels)
+        rate = len(pixels) / (time.perf_counter() - started)
+        loaded.give_back(encoder)
+        return rate, "measured now"
 
     def _local(self) -> dict[str, Any]:
-        cache = self._options.cache_dir()
+        cache = self.options.cache_dir()
         return {
             "arguments": self._arguments,
             "working_folder": str(Path.cwd()),
+            "inputs": self._named,
             "model": self._model,
             "cache": None if cache is None else str(cache.resolve()),
-            "options": self._options.model_dump(mode="json"),
+            "options": self.options.model_dump(mode="json"),
             "slides": {task.slide_id: str(task.source.path.resolve()) for task in self.tasks},
         }
-
-
-def _light(outcome: Outcome) -> Outcome:
-    """Without the map, which is in its file: memory must not grow with the batch."""
-    return replace(outcome, score_map=None)
 
 
 def score(
@@ -225,7 +305,7 @@ def score(
     """Score slides with a model: the command ``napari-xt score`` for scripts.
 
     Args:
-        slides: A slide, a DICOM folder, a folder, a manifest CSV, or several of them.
+        slides: A slide, a DICOM folder, a folder, a manifest, or several of them.
         model: Name of a known model or path of a model file.
         out: Run directory; None keeps results in memory only.
         **options: Fields of `ScoreOptions`, e.g. ``slide_mpp=0.25``, ``context=False``.
@@ -237,6 +317,21 @@ def score(
         UsageError: Something is wrong before work starts.
         DeviceError: A device, precision or encoder backend that cannot be had.
         OutputError: The output cannot be written.
+
+    Example:
+        >>> import xt_backend as xt
+        >>> run = xt.score("slide.tiff", model="context-demo", out="results", workers=2)
+        >>> run.counts["done"], run.counts["failed"], run.exit_code
+        (1, 0, 0)
+        >>> run.regions[["minx", "miny", "width", "height"]].iloc[0].tolist()  # level-0 px
+        [768, 0, 192, 192]
+        >>> (run.folder / "slide.geojson").is_file()
+        True
+
+        A slide that cannot be used is a row, not an exception:
+
+        >>> xt.score(["slide.tiff", "broken.svs"], model="context-demo").slides["status"].tolist()
+        ['done', 'failed']
     """
     listed = [slides] if isinstance(slides, str | Path) else list(slides)
     checked = ScoreOptions.checked(options)

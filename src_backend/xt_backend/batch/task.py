@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
 
 from xt_backend.config import CommonOptions, ScoreOptions
 from xt_backend.engine import (
+    STAGES,
     Engine,
     Event,
     Overview,
     RunFailed,
     RunFinished,
-    RunSpec,
     Stages,
     is_out_of_memory,
 )
 from xt_backend.errors import OutputError, XTError
-from xt_backend.keys import Encoding, RegionStatus, RunFile, RunH5, RunMeta, SlideStatus, Stopped
+from xt_backend.keys import Encoding, RegionStatus, RunFile, RunH5, RunMeta, Stopped
 from xt_backend.outputs import (
-    SlideRow,
-    safe_ids,
     visible,
     write_geojson,
     write_overlay,
@@ -31,100 +28,18 @@ from xt_backend.outputs import (
     write_regions_parquet,
 )
 from xt_backend.slides import Thumbnail, open_slide
-from xt_backend.store import Points, ScoreMap
+from xt_backend.store import ScoreMap
 
 from .dense import DenseResult
 from .folder import RunFolder
-from .inputs import InputRow
+from .outcome import Interrupted, Outcome
+from .plan import Task
+from .pseudonyms import hidden
 from .rows import failed_row, known_facts, scored_row
 
-__all__ = [
-    "Interrupted",
-    "Outcome",
-    "Task",
-    "attempt",
-    "finished_before",
-    "name_tasks",
-    "run_task",
-]
+__all__ = ["attempt", "finished_before", "run_task"]
 
 _log = logging.getLogger(__name__)
-
-OptionsType = TypeVar("OptionsType", bound=CommonOptions)
-
-
-class Interrupted(Exception):
-    """The user or the system asked to stop; not an error of the run.
-
-    Args:
-        how: What that means for the slide.
-    """
-
-    def __init__(self, how: Stopped = Stopped.INTERRUPTED) -> None:
-        super().__init__(how)
-        self.how = how
-
-
-@dataclass(frozen=True)
-class Task:
-    """A row of the inputs with the identifier of its outputs.
-
-    Attributes:
-        slide_id: Unique in the run; the stem of its files.
-    """
-
-    source: InputRow
-    slide_id: str
-
-    @property
-    def name(self) -> str:
-        """File name, the only thing of the path that outputs may show."""
-        return self.source.name
-
-    def own_options(self, options: OptionsType) -> OptionsType:
-        """The batch's options with what the manifest says of this slide."""
-        own = {"slide_mpp": self.source.slide_mpp, "roi": self.source.roi}
-        return options.model_copy(update={k: v for k, v in own.items() if v is not None})
-
-    def spec(self, model: str, options: ScoreOptions) -> RunSpec:
-        """What the engine is asked to do for this slide."""
-        values = self.own_options(options).model_dump()
-        return RunSpec(**values, slide=self.source.path, model=model, slide_id=self.slide_id)
-
-
-def name_tasks(rows: Sequence[InputRow]) -> tuple[Task, ...]:
-    """The tasks of some inputs, each with an identifier of its own."""
-    ids = safe_ids([row.name for row in rows])
-    return tuple(Task(row, slide_id) for row, slide_id in zip(rows, ids, strict=True))
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a task went.
-
-    Attributes:
-        row: For slides.csv.
-        score_map: The result, where there is one.
-        seen_nan: Some region has no number though it was encoded.
-        problems: What was wrong with the region store, as sentences.
-        points: Of a detection model.
-        reader: Who decoded the slide's tiles, and why; empty where none were read.
-        encoder: How the region encoder computed, as plain data; empty where it had nothing to do.
-        seconds: By stage, see `STAGES`.
-        screening: What was left out, see `ScreeningMeta`; empty where nothing was screened.
-        kept: An earlier call made it; what run.json said of it stays.
-    """
-
-    row: SlideRow
-    score_map: ScoreMap | None = None
-    seen_nan: bool = False
-    problems: tuple[str, ...] = ()
-    points: Points | None = None
-    reader: str = ""
-    encoder: Mapping[str, Any] = field(default_factory=dict)
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    screening: Mapping[str, Any] = field(default_factory=dict)
-    kept: bool = False
 
 
 def attempt(
@@ -136,7 +51,8 @@ def attempt(
 ) -> Outcome:
     """Do the work of a task; whatever is wrong with the slide ends in a failed row.
 
-    A failed slide keeps no files of an earlier run, which would contradict its row.
+    A failed slide keeps no files of an earlier run, which would contradict its row. What became of
+    the slide is published in the folder's ledger.
 
     Args:
         task: The slide.
@@ -166,8 +82,11 @@ def attempt(
     if outcome is None:
         facts = known_facts(task, options)
         outcome = Outcome(failed_row(task, reason, facts, [*files, *options.files()]))
-    if folder is not None and outcome.row.status == SlideStatus.FAILED:
-        folder.remove(task.slide_id)
+    if folder is not None:
+        if outcome.failed:
+            folder.remove(task.slide_id)
+        if outcome.failed or outcome.kept:
+            folder.note(outcome)
     return outcome
 
 
@@ -211,20 +130,24 @@ def _score(
     cancelled: Callable[[], bool],
 ) -> Outcome:
     stamp: dict[str, str] = {}
+    stages = Stages()
     if folder is not None:
-        stamp = _stamp(task, options, folder)
-        if (kept := _kept(task, options, folder, stamp)) is not None:
-            return kept
+        with stages.timed("open"):
+            stamp = _stamp(task, options, folder)
+            kept = _kept(task, options, folder, stamp)
+        if kept is not None:
+            return replace(kept, seconds=stages.to_dict())
     if cancelled():
         raise Interrupted(Stopped.NOT_STARTED)
     with DenseResult(None if folder is None else folder.path) as dense:
         last: Event | None = None
         seen: list[Overview] = []
         for event in engine.run(task.spec(model, options), cancelled, seen.append):
-            dense.take(event)
+            with stages.timed("write"):
+                dense.take(event)
             on_event(event)
             last = event
-        return _finish(task, last, stamp, options, folder, dense, seen)
+        return _finish(task, last, stamp, options, folder, dense, seen, stages)
 
 
 def finished_before(task: Task, options: ScoreOptions, folder: RunFolder | None) -> Outcome | None:
@@ -256,17 +179,23 @@ def _stamp(task: Task, options: ScoreOptions, folder: RunFolder) -> dict[str, st
 def _kept(
     task: Task, options: ScoreOptions, folder: RunFolder, stamp: Mapping[str, str]
 ) -> Outcome | None:
-    found = folder.finished(task.slide_id, stamp["configuration"], stamp[RunH5.META_SLIDE_IDENTITY])
+    configuration = stamp["configuration"]
+    found = folder.finished(task.slide_id, configuration, stamp[RunH5.META_SLIDE_IDENTITY])
     if found is None or not _allowed(found, options):
         return None
     parquet = folder.file(task.slide_id, RunFile.PARQUET)
     if "parquet" in options.layouts and not parquet.is_file():
         write_regions_parquet(parquet, found)
+    known = folder.known(task)
+    if known is not None and known.configuration == configuration:
+        return replace(known, score_map=found, kept=True)
+    # Made by a version without a ledger, or its entry is damaged.
     return Outcome(
         scored_row(task, found, {}, 0, Encoding.HIT),
         found,
         found.n_nan > 0,
         screening=found.run_meta.get(RunMeta.SCREENING) or {},
+        configuration=configuration,
         kept=True,
     )
 
@@ -288,6 +217,7 @@ def _finish(
     folder: RunFolder | None,
     dense: DenseResult,
     seen: Sequence[Overview],
+    stages: Stages,
 ) -> Outcome:
     """From the last event of a run to the outcome; writes the files."""
     if isinstance(last, RunFailed):
@@ -296,24 +226,35 @@ def _finish(
         raise RuntimeError(f"a run ended with {type(last).__name__}")
     if last.cancelled:
         raise Interrupted
-    score_map = dense.note(last.score_map, seen[-1].tissue)
-    stages = Stages()
-    stages.add({name: value for name, value in last.seconds.items() if name != "total"})
+    stages.add({name: last.seconds[name] for name in STAGES})
+    with stages.timed("write"):
+        score_map = dense.note(last.score_map, seen[-1].tissue)
+        meta = score_map.run_meta
+        said = {key: meta[key] for key in (RunMeta.NOTES, RunMeta.WARNINGS) if key in meta}
+        score_map = replace(score_map, run_meta={**meta, **hidden(said, task.source)})
     if folder is not None:
         score_map = replace(score_map, run_meta={**score_map.run_meta, **stamp})
+        folder.reopen(task.slide_id)
         with stages.timed("write"):
             _write(task, score_map, options, folder, dense, seen[-1].thumbnail)
-    return Outcome(
+    outcome = Outcome(
         row=scored_row(task, score_map, last.seconds, last.encoded_regions, last.cache),
         score_map=score_map,
         seen_nan=score_map.n_nan > 0,
-        problems=last.problems,
+        problems=hidden(last.problems, task.source),
         points=last.points,
         reader=last.reader,
         encoder=last.encoder,
         seconds=stages.to_dict(),
         screening=score_map.run_meta.get(RunMeta.SCREENING, {}),
+        configuration=stamp.get("configuration", ""),
     )
+    if folder is not None:
+        with stages.timed("write"):
+            folder.note(outcome)
+            # The last file, since it says that the others are there.
+            score_map.save(folder.file(task.slide_id, RunFile.SCORE_MAP))
+    return replace(outcome, seconds=stages.to_dict())
 
 
 def _write(
@@ -324,7 +265,7 @@ def _write(
     dense: DenseResult,
     thumbnail: Thumbnail,
 ) -> None:
-    """Write all files of a slide; the score map last, since it says that they are there."""
+    """Write the files of a slide, but for the score map."""
 
     def path(suffix: str) -> Path:
         return folder.file(task.slide_id, suffix)
@@ -337,4 +278,3 @@ def _write(
     if "parquet" in options.layouts:
         write_regions_parquet(path(RunFile.PARQUET), score_map)
     dense.write(path, score_map)
-    score_map.save(path(RunFile.SCORE_MAP))

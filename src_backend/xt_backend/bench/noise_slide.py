@@ -19,27 +19,28 @@ MPP = 0.5
 _TILES = 256
 
 
-def noise_slide(folder: Path, side_px: int, seed: int = 0) -> Path:
-    """A square slide of JPEG tiles with grain, one level, made when it is not there.
+def noise_slide(folder: Path, width_px: int, height_px: int | None = None, seed: int = 0) -> Path:
+    """A slide of JPEG tiles with grain, one level, made when it is not there.
 
     Its tiles have about 16 kB each; those of tissue scanned at 40x have 14 kB.
 
     Args:
         folder: Where it lies.
-        side_px: Rounded down to whole tiles.
+        width_px: Rounded down to whole tiles.
+        height_px: Likewise; None makes a square.
         seed: Of the grain.
     """
-    n = side_px // TILE_PX
-    path = folder / f"noise-{n * TILE_PX}-{seed}.tiff"
+    cols, rows = width_px // TILE_PX, (height_px or width_px) // TILE_PX
+    path = folder / f"noise-{cols * TILE_PX}x{rows * TILE_PX}-{seed}.tiff"
     if path.is_file():
         return path
     make_folder(folder)
     rng = np.random.default_rng(seed)
-    coded = [_noisy_tile(rng) for _ in range(min(_TILES, n * n))]
+    coded = [_noisy_tile(rng) for _ in range(min(_TILES, cols * rows))]
     with publish(path) as temp, tifffile.TiffWriter(temp, bigtiff=True) as tiff:
         tiff.write(
-            (coded[i] for i in rng.integers(0, len(coded), n * n)),
-            shape=(n * TILE_PX, n * TILE_PX, 3),
+            (coded[i] for i in rng.integers(0, len(coded), cols * rows)),
+            shape=(rows * TILE_PX, cols * TILE_PX, 3),
             dtype=np.uint8,
             tile=(TILE_PX, TILE_PX),
             photometric="ycbcr",

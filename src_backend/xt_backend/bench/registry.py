@@ -12,7 +12,11 @@ __all__ = ["HOMES", "get_benchmark", "list_benchmarks"]
 
 HOMES = {
     "context-cost": "context_cost:ContextCost",
+    "questions": "questions:Questions",
+    "startup": "startup:Startup",
+    "reading": "reading:Reading",
     "speed": "speed:Speed",
+    "large-slide": "large_slide:LargeSlide",
     "screening": "screening:Screening",
     "context-gain": "context_gain:ContextGain",
     "context-gain-full": "context_gain:FullContextGain",

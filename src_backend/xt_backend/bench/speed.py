@@ -20,6 +20,9 @@ from .worker import Worker, open_worker
 
 __all__ = ["Speed"]
 
+SLOW = "swinv2_tiny_window16_256"
+"""An encoder beside whose arithmetic everything else is small."""
+
 _KEEPS_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
 
 
@@ -34,7 +37,7 @@ class Speed(Benchmark):
         return {
             "encoder": "tf_efficientnet_lite0",
             "side_px": 1024 if quick else 20480,
-            "n_regions": 8 if quick else 256,
+            "n_regions": 8 if quick else 1024,
             "region_px": TILE_PX,
             "rounds": 1 if quick else 4,
             "reload_rows": 1000 if quick else 100_000,
@@ -44,7 +47,9 @@ class Speed(Benchmark):
 
     def cases(self, spec: BenchSpec) -> list[Case]:
         """See `Benchmark`: few, because ratios are only good within one run."""
-        return [{}, *({"peer": name} for name in PEERS)]
+        n_regions, rounds = (2, 1) if spec.quick else (96, 3)
+        slow = {"encoder": SLOW, "n_regions": n_regions, "rounds": rounds}
+        return [{}, slow, *({"peer": name} for name in PEERS)]
 
     def missing(self, spec: BenchSpec) -> str | None:
         """See `Benchmark`.
@@ -67,6 +72,8 @@ class Speed(Benchmark):
         asked = {**recipe, **_encoder(workplace.spec.quick), "mpp": MPP, "slide": str(slide)}
         if "peer" in case:
             return self._measure_peer(case["peer"], asked, workplace)
+        if "encoder" in case:
+            return _measure_slow({**asked, **case, "weights": "random"}, workplace)
         best: dict[str, float] = {}
         stages: dict[str, float] = {}
         with ExitStack() as stack:
@@ -121,7 +128,8 @@ class Speed(Benchmark):
         """See `Benchmark`."""
         recipe = self.recipe(quick)
         values = next(one.values for one in results if not one.case)
-        peers = {one.case["peer"]: one.values for one in results if one.case}
+        peers = {one.case["peer"]: one.values for one in results if "peer" in one.case}
+        slow = next((one.values for one in results if "encoder" in one.case), None)
         seconds, again, reload = values["seconds"], values["again"], values["reload"]
         encoding = seconds["pure"] / recipe["n_regions"] * reload["regions"]
         small, large = (values["peak_bytes"][str(side)] for side in recipe["memory_px"])
@@ -134,7 +142,12 @@ class Speed(Benchmark):
                 8,
                 at_most=True,
             ),
-            _row("x less for the second run", again["first"] / again["second"], 100),
+            *([] if slow is None else [_slow_row(slow["seconds"])]),
+            _row(
+                f"x less for the second run, {again['regions']:,} regions",
+                again["first"] / again["second"],
+                100,
+            ),
             _row("regions that it encodes", again["encoded_again"], 0, at_most=True),
             _row(
                 f"x faster to reload {reload['regions']:,} features than to encode them",
@@ -159,7 +172,8 @@ class Speed(Benchmark):
             ],
             "Regions a second, the fastest round:",
         )
-        where = ", ".join(f"{name} {value:.2f}" for name, value in values["stages"].items())
+        spent = {name: f"{value:.2f}" for name, value in values["stages"].items()}
+        where = ", ".join(f"{name} {text}" for name, text in spent.items() if text != "0.00")
         return Section(
             self.title,
             [
@@ -174,6 +188,7 @@ class Speed(Benchmark):
                 f"{seconds['open']:.2f} s more, once a slide. Seconds of the fastest round by "
                 f"stage: {where}. Peak memory is that of a process that encodes all regions of a "
                 "slide.",
+                *([] if slow is None else [_about_slow(slow)]),
             ],
             [
                 Table(("slide to features", "measured", "wanted"), rows),
@@ -181,6 +196,32 @@ class Speed(Benchmark):
                 *([peer_table(peers)] if peers else []),
             ],
         )
+
+
+def _measure_slow(asked: dict[str, Any], workplace: Workplace) -> dict[str, Any]:
+    """Slide to features and the encoder alone, in turn."""
+    best: dict[str, float] = {}
+    workplace.tell(f"getting ready: {asked['encoder']}")
+    with _child({**asked, "way": "ours"}, {}) as ours:
+        for turn in range(asked["rounds"]):
+            for job in ("run", "pure"):
+                workplace.tell(f"{asked['encoder']}, round {turn + 1} of {asked['rounds']}, {job}")
+                best[job] = min(ours.ask(job)["seconds"], best.get(job, math.inf))
+        return {"seconds": best, "encoder": ours.ask("way"), "n_regions": asked["n_regions"]}
+
+
+def _slow_row(seconds: dict[str, float]) -> list[str]:
+    more = 100 * (seconds["run"] / seconds["pure"] - 1)
+    return _row(f"% more than {SLOW} alone", more, 2, at_most=True)
+
+
+def _about_slow(values: dict[str, Any]) -> str:
+    n, encoder = values["n_regions"], values["encoder"]
+    return (
+        f"{SLOW} (random weights) on {n} of these regions, "
+        f"{number(n / values['seconds']['run'], 1)} a second, ran as {encoder['way']}: "
+        f"{encoder['reason']}."
+    )
 
 
 def _row(what: str, value: float, limit: float, at_most: bool = False) -> list[str]:

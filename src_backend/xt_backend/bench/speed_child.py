@@ -29,6 +29,7 @@ from xt_backend.engine import (
     choose_device,
     collect,
     extract,
+    features_shape,
     peak_memory_bytes,
     prepare,
     settle_encoder,
@@ -121,11 +122,11 @@ class _Ours:
         self._features: npt.NDArray[np.float32] = np.zeros((0, 0), np.float32)
         self._places: npt.NDArray[np.int64] = np.zeros((0, 2), np.int64)
 
-    def _prepared(self, options: FeatureOptions) -> Prepared:
+    def _prepared(self, options: FeatureOptions, *, every: bool = False) -> Prepared:
         wanted = self._wanted
         path, side = Path(wanted["slide"]), wanted["region_px"]
         prepared = prepare(path, wanted["mpp"], side, options)
-        return replace(prepared, cells=prepared.cells[: wanted["n_regions"]])
+        return prepared if every else replace(prepared, cells=prepared.cells[: wanted["n_regions"]])
 
     @cached_property
     def _pixels(self) -> npt.NDArray[np.uint8]:
@@ -146,14 +147,15 @@ class _Ours:
         prepared = self._prepared(self._options)
         opened = time.perf_counter()
         with prepared.slide:
-            found = collect(prepared, self._encoder, self._options)
+            features = np.zeros(features_shape(prepared, self._encoder), np.float16)
+            found = collect(prepared, self._encoder, self._options, features)
             ended = time.perf_counter()
-        self._features = found.features.mean(axis=1, dtype=np.float32)
+        self._features = features.mean(axis=1, dtype=np.float32)
         self._places = prepared.lattice.boxes(prepared.cells)[:, :2]
         return {
             "seconds": ended - opened,
             "seconds_open": opened - started,
-            "regions": len(found.features),
+            "regions": len(features),
             "stages": found.seconds,
         }
 
@@ -179,18 +181,24 @@ class _Ours:
         return {"regions": len(self._features)}
 
     def again(self) -> dict[str, Any]:
-        """The same with a region store: first and second run."""
+        """All regions of the slide, with a region store: first and second run."""
         cache = Path(self._folder.name, f"store-{time.monotonic_ns()}")
         options = self._options.model_copy(update={"use_cache": True, "cache": cache})
         seconds, encoded = [], []
         for _ in range(2):
-            prepared, before = self._prepared(options), self._encoder.n_encoded
+            prepared, before = self._prepared(options, every=True), self._encoder.n_encoded
             with prepared.slide:
                 started = time.perf_counter()
-                collect(prepared, self._encoder, options)
+                features = np.zeros(features_shape(prepared, self._encoder), np.float16)
+                collect(prepared, self._encoder, options, features)
                 seconds.append(time.perf_counter() - started)
             encoded.append(self._encoder.n_encoded - before)
-        return {"first": seconds[0], "second": seconds[1], "encoded_again": encoded[1]}
+        return {
+            "first": seconds[0],
+            "second": seconds[1],
+            "regions": encoded[0],
+            "encoded_again": encoded[1],
+        }
 
     def reload(self) -> dict[str, Any]:
         """Reading many stored features, all of them at once."""
@@ -204,6 +212,7 @@ class _Ours:
         for first in range(0, n, 256):
             some = cells[first : first + 256]
             store.append(some, block[: len(some)], np.zeros(len(some), np.uint8))
+        store.join()  # as a run does when a slide is done
         best = np.inf
         for _ in range(3):
             started = time.perf_counter()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeGuard
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from xt_backend.wording import counted
+from xt_backend.model.metric_tables import metric_tables
 
 from .licence import encoder_licence
 
@@ -18,7 +17,6 @@ __all__ = ["card_lines", "metric_lines"]
 _LABEL = 20
 _NAME = 26
 _COLUMN = 24
-_REGION_ONLY = "_region_only"
 _NOT_SHOWN = ("metrics", "feature_stats")
 _PARTS = {
     "slide_head": ("slide",),
@@ -26,21 +24,6 @@ _PARTS = {
     "detection": ("detection",),
 }
 """Fields that mean something for some tasks only."""
-
-_WORDS = {
-    "f1": "F1",
-    "auroc": "AUROC",
-    "iou": "IoU",
-    "dice": "Dice",
-    "macro_f1": "macro F1",
-    "mean_dice": "mean Dice",
-    "mean_iou": "mean IoU",
-    "all_f1": "F1 of all",
-    "all_precision": "precision of all",
-    "all_recall": "recall of all",
-}
-_FIRST = ("f1", "auroc", "dice", "iou", "precision", "recall", "macro_f1", "mean_dice", "mean_iou")
-_COUNTS = {"n_regions": "region", "n_slides": "slide", "n_px": "annotated pixel"}
 
 
 def card_lines(card: ModelCard) -> Iterator[str]:
@@ -100,66 +83,21 @@ def metric_lines(metrics: Mapping[str, Any]) -> Iterator[str]:
     if isinstance(training, dict) and "best_epoch" in training:
         done = f" of {training['epochs_done']}" if "epochs_done" in training else ""
         yield f"{'best epoch':>{_LABEL}}  {training['best_epoch']}{done}"
+    tables = {table.name: table for table in metric_tables(metrics)}
     for key, section in metrics.items():
+        name = key.replace("_", " ")
         if isinstance(section, int | float):
-            yield f"{key.replace('_', ' '):>{_LABEL}}  {_plain(section)}"
-        if not isinstance(section, dict) or key.endswith(_REGION_ONLY):
+            yield f"{name:>{_LABEL}}  {_plain(section)}"
+        if name not in tables:
             continue
-        other = metrics.get(key + _REGION_ONLY)
-        columns = [_numbers(section)]
-        if isinstance(other, dict):
-            columns.append(_numbers(other))
-        if not columns[0]:
-            continue
-        titles = ("with context", "region only")[: len(columns)]
+        table = tables[name]
         yield ""
-        yield _line(key.replace("_", " "), list(titles))
-        for name in columns[0]:
-            yield _line(f"  {name}", [column.get(name, "") for column in columns])
-        if about := _about(section):
-            yield f"  {about}"
+        yield _line(name, table.columns)
+        for number, values in table.rows:
+            yield _line(f"  {number}", values)
+        if table.about:
+            yield f"  {table.about}"
 
 
-def _numbers(section: Mapping[str, Any]) -> dict[str, str]:
-    """Numbers with intervals by what they are called, classes in the order of the model."""
-    found: dict[str, str] = {}
-    order = list(section.get("classes") or section.get("kinds") or [])
-    keys = sorted(section, key=lambda key: _FIRST.index(key) if key in _FIRST else len(_FIRST))
-    for key in keys:
-        value, word = section[key], _WORDS.get(key, key.replace("_", " "))
-        if _is_interval(value):
-            found[word] = _interval(value)
-        elif isinstance(value, dict):
-            names = [*(name for name in order if name in value), *(set(value) - set(order))]
-            found |= {f"{word} {n}": _interval(value[n]) for n in names if _is_interval(value[n])}
-    return found
-
-
-def _is_interval(value: object) -> TypeGuard[dict[str, Any]]:
-    return isinstance(value, dict) and "value" in value
-
-
-def _interval(given: Mapping[str, Any]) -> str:
-    value, low, high = (given.get(name) for name in ("value", "low", "high"))
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        return "-"
-    if not isinstance(low, int | float) or not isinstance(high, int | float):
-        return f"{value:.3f}"
-    return f"{value:.3f} ({low:.3f} to {high:.3f})"
-
-
-def _about(section: Mapping[str, Any]) -> str:
-    """What the numbers are of."""
-    known = [(key, word) for key, word in _COUNTS.items() if type(section.get(key)) is int]
-    numbers = [counted(section[key], word) for key, word in known]
-    parts = [" of ".join(numbers)] if numbers else []
-    support = section.get("support") or section.get("n_objects")
-    if isinstance(support, dict):
-        parts.append(", ".join(f"{name} {count}" for name, count in support.items()))
-    if section.get("resampled") in ("patients", "slides", "regions"):
-        parts.append(f"95 % intervals by drawing {section['resampled']} anew")
-    return "; ".join(parts)
-
-
-def _line(name: str, values: list[str]) -> str:
+def _line(name: str, values: Sequence[str]) -> str:
     return (f"{name:<{_NAME}}" + "".join(f"{value:<{_COLUMN}}" for value in values)).rstrip()

@@ -23,8 +23,13 @@ Inputs: TypeAlias = Annotated[
     list[Path],
     typer.Argument(
         metavar="INPUT",
-        help="Slides, DICOM folders, folders of slides, or a manifest CSV with a column 'slide'.",
+        readable=False,  # who reads it finds out: one that may not be read ends no batch
+        help="Slides, DICOM folders, folders of slides, or a manifest (CSV or Parquet) with a "
+        "column 'slide'.",
     ),
+]
+OneSlide: TypeAlias = Annotated[
+    Path, typer.Argument(metavar="SLIDE", readable=False, help="Slide file or DICOM folder.")
 ]
 Config: TypeAlias = Annotated[
     Path | None, typer.Option("--config", help="YAML file with any of these options; flags win.")
@@ -65,8 +70,8 @@ Precision: TypeAlias = Annotated[
 EncoderBackend: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        help="auto (the fastest that gives the same features), torch, torch-compile or openvino "
-        "[default: auto]."
+        help="auto (the fastest that gives the same features), torch, torch-compile, openvino or "
+        "openvino-int8 (faster, less faithful) [default: auto]."
     ),
 ]
 BatchSize: TypeAlias = Annotated[
@@ -94,6 +99,26 @@ MaxPixels: TypeAlias = Annotated[
 Labels: TypeAlias = Annotated[
     Path | None,
     typer.Option(help="CSV with the columns slide, label and, if known, patient."),
+]
+Pseudonymise: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="KEYFILE",
+        help="Call slides by names made with this secret; no output tells their file names.",
+    ),
+]
+ExcludeFlagged: TypeAlias = Annotated[
+    bool | None,
+    typer.Option(
+        "--exclude-flagged", help="Leave out regions that are blurred, folded or marked with a pen."
+    ),
+]
+RetryFailed: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--retry-failed",
+        help="Only what failed, or was not reached, in the run in --out; the rest is left alone.",
+    ),
 ]
 Offline: TypeAlias = Annotated[
     bool | None, typer.Option("--offline", help="Never download; local files only.")

@@ -29,7 +29,7 @@ _STAGES = {
 
 
 class RunBar:
-    """One bar for the regions of the slide in hand and, with several slides, one for them.
+    """One bar for the regions of each slide in hand and, with several slides, one for them.
 
     Args:
         n_slides: Slides of the batch.
@@ -40,20 +40,20 @@ class RunBar:
         self._slides: TaskID | None = (
             bar.add_task("slides", total=n_slides) if n_slides > 1 else None
         )
-        self._regions: TaskID | None = None
+        self._regions: dict[str, TaskID] = {}
 
     def on_event(self, task: Task, event: Event) -> None:
         """Show an event of the run of `task`."""
         from xt_backend.engine import RegionsDecoded, RegionsScored, RunPlanned
 
         if isinstance(event, RunPlanned):
-            self._drop()
-            self._regions = self._bar.add_task(task.name, total=event.n_regions)
-        elif isinstance(event, RegionsScored | RegionsDecoded) and self._regions is not None:
+            self._drop(task)
+            self._regions[task.slide_id] = self._bar.add_task(task.name, total=event.n_regions)
+        elif isinstance(event, RegionsScored | RegionsDecoded) and task.slide_id in self._regions:
             # Only what was selected is decoded, and of that only what could be read.
             waits = event.stage == "decode"
             self._bar.update(
-                self._regions,
+                self._regions[task.slide_id],
                 completed=0 if waits else event.done,
                 total=event.total,
                 rate=0.0 if waits else event.regions_per_s,
@@ -63,14 +63,13 @@ class RunBar:
     def on_outcome(self, task: Task, outcome: Outcome) -> None:
         """A slide is done, failed or empty."""
         tell_problems(task, outcome)
-        self._drop()
+        self._drop(task)
         if self._slides is not None:
             self._bar.advance(self._slides)
 
-    def _drop(self) -> None:
-        if self._regions is not None:
-            self._bar.remove_task(self._regions)
-            self._regions = None
+    def _drop(self, task: Task) -> None:
+        if (regions := self._regions.pop(task.slide_id, None)) is not None:
+            self._bar.remove_task(regions)
 
 
 def tell_problems(task: Task, outcome: Outcome) -> None:

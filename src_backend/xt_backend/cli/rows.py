@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xt_backend.keys import RunFile, SlideStatus, Stopped
-from xt_backend.wording import counted
+from xt_backend.wording import STAGE_WORDS, counted
 
 from .console import note, print_json, say, warn
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["show_run", "summary", "tell_passed_over"]
 
+_SHOWN = 0.005
+"""Share of the time from which on a stage is named."""
+
 
 def tell_passed_over(inputs: Inputs) -> None:
     """Name on stderr the files that are no slides."""
@@ -24,12 +27,11 @@ def tell_passed_over(inputs: Inputs) -> None:
         note(f"passed over {item['file']}: {item['reason']}")
 
 
-def show_run(run: Run, inputs: Inputs, out: Path, json: bool) -> None:
+def show_run(run: Run, out: Path, json: bool) -> None:
     """Print what became of every slide, and how many of each.
 
     Args:
         run: The batch.
-        inputs: What it was asked to read.
         out: Run directory.
         json: As one JSON object; warnings then go to stderr.
     """
@@ -50,7 +52,7 @@ def show_run(run: Run, inputs: Inputs, out: Path, json: bool) -> None:
             "out": str(out),
             "slides": [slide_values(row, run.classes, run.kinds) for row in run.rows],
             "counts": run.counts,
-            "passed_over": inputs.passed_over_values(),
+            "passed_over": [dict(item) for item in run.passed_over],
             "interrupted": run.interrupted,
             "seconds": {name: round(value, 3) for name, value in run.seconds.items()},
             "peak_memory_bytes": peak_memory_bytes(),
@@ -62,20 +64,16 @@ def time_spent(seconds: Mapping[str, float]) -> str:
     """Where the time went, and the most memory; empty where nothing was timed.
 
     Args:
-        seconds: By stage, see `STAGES`, and in total.
+        seconds: By stage, see `Stages.all_told`.
     """
     from xt_backend.engine import peak_memory_bytes
 
     total = seconds.get("total", 0.0)
     if not total or not seconds.get("encode", 0.0):
         return ""
-    shown = {
-        "encoding": seconds["encode"],
-        "waiting for pixels": seconds["wait"],
-        "context": seconds["context"],
-        "writing": seconds["write"],
-    }
-    parts = [f"{name} {value / total:.0%}" for name, value in shown.items()]
+    whole = sum(seconds[name] for name in STAGE_WORDS)  # of all workers, where there are several
+    shares = {words: seconds[name] / whole for name, words in STAGE_WORDS.items()}
+    parts = [f"{words} {share:.0%}" for words, share in shares.items() if share >= _SHOWN]
     text = (
         f"time: {total:.1f} s; {', '.join(parts)}; beside that, reading took "
         f"{seconds['read']:.1f} s (decoding {seconds['decode']:.1f}, resampling "

@@ -11,28 +11,48 @@ from xt_backend import lazy
 
 if TYPE_CHECKING:
     from .ahead import Ahead, Wish
-    from .collection import Collected, collect
+    from .collection import Collected, collect, features_shape
+    from .context_features import ContextFeatures
     from .decoder import BatchDecoder
     from .device import Device, choose_device, is_out_of_memory
     from .encoder import BatchEncoder
-    from .encoders import EncoderChoice, Judge, Way, check_backend, known_choice, usual_way
+    from .encoders import (
+        EncoderChoice,
+        Judge,
+        Way,
+        asked_way,
+        check_backend,
+        known_choice,
+        usual_way,
+    )
     from .encoders.choose import ENOUGH_REGIONS
-    from .encoding import judge_of, kept_encoders, settle_encoder, torch_instead
+    from .encoding import (
+        judge_of,
+        kept_encoders,
+        remember_encoder,
+        settle_encoder,
+        torch_instead,
+    )
     from .events import Event, RegionsDecoded, RegionsScored, RunFailed, RunFinished, RunPlanned
-    from .extraction import Extracted, extract, open_store
+    from .extraction import Extracted, extract, open_store, store_key
+    from .familiarity import corrected_mark
+    from .known import known_regions
     from .preparation import Overview, Prepared, lattice_of, prepare
     from .run import Engine
     from .screening import sought_in
     from .spec import RunSpec
-    from .stages import STAGES, Stages, peak_memory_bytes
+    from .stages import BESIDE, PARTS, STAGES, Stages, peak_memory_bytes
 
 _HOMES = {
+    "BESIDE": "stages",
     "ENOUGH_REGIONS": "encoders.choose",
+    "PARTS": "stages",
     "STAGES": "stages",
     "Ahead": "ahead",
     "BatchDecoder": "decoder",
     "BatchEncoder": "encoder",
     "Collected": "collection",
+    "ContextFeatures": "context_features",
     "Device": "device",
     "EncoderChoice": "encoders",
     "Engine": "run",
@@ -50,31 +70,40 @@ _HOMES = {
     "Stages": "stages",
     "Way": "encoders",
     "Wish": "ahead",
+    "asked_way": "encoders",
     "check_backend": "encoders",
     "choose_device": "device",
     "collect": "collection",
+    "corrected_mark": "familiarity",
     "extract": "extraction",
+    "features_shape": "collection",
     "is_out_of_memory": "device",
     "judge_of": "encoding",
     "kept_encoders": "encoding",
     "known_choice": "encoders",
+    "known_regions": "known",
     "lattice_of": "preparation",
     "open_store": "extraction",
     "peak_memory_bytes": "stages",
     "prepare": "preparation",
+    "remember_encoder": "encoding",
     "settle_encoder": "encoding",
     "sought_in": "screening",
+    "store_key": "extraction",
     "torch_instead": "encoding",
     "usual_way": "encoders",
 }
 
 __all__ = [
+    "BESIDE",
     "ENOUGH_REGIONS",
+    "PARTS",
     "STAGES",
     "Ahead",
     "BatchDecoder",
     "BatchEncoder",
     "Collected",
+    "ContextFeatures",
     "Device",
     "EncoderChoice",
     "Engine",
@@ -92,20 +121,26 @@ __all__ = [
     "Stages",
     "Way",
     "Wish",
+    "asked_way",
     "check_backend",
     "choose_device",
     "collect",
+    "corrected_mark",
     "extract",
+    "features_shape",
     "is_out_of_memory",
     "judge_of",
     "kept_encoders",
     "known_choice",
+    "known_regions",
     "lattice_of",
     "open_store",
     "peak_memory_bytes",
     "prepare",
+    "remember_encoder",
     "settle_encoder",
     "sought_in",
+    "store_key",
     "torch_instead",
     "usual_way",
 ]

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from xt_backend.keys import RegionStatus, RunMeta
+from xt_backend.keys import Doubt, FeaturesMeta, RegionStatus, RunMeta
 from xt_backend.model import ModelCard
+from xt_backend.slides.quality import MEASURES
 from xt_backend.store import ScoreMap
 
 from .device import Device
 from .encoder import BatchEncoder
+from .extraction import store_key, store_numerics
 from .preparation import Prepared
 from .spec import RunSpec
 
@@ -32,9 +34,10 @@ def blank_map(
     """
     info = prepared.slide.info
     n, n_classes = len(prepared.cells), len(card.classes)
+    numerics = store_numerics(prepared, encoder)
     return ScoreMap(
         slide_id=spec.slide_id or Path(info.name).stem,
-        slide_name=info.name,
+        slide_name=spec.slide_name or info.name,
         width_px=info.width_px,
         height_px=info.height_px,
         bounds_px=info.bounds_px,
@@ -56,14 +59,23 @@ def blank_map(
         model_name=card.name,
         model_sha256=card.state_sha256,
         run_meta={
-            "context": spec.context,
+            RunMeta.CONTEXT: spec.context,
             "device": device.name,
             "device_reason": device.reason,
             "precision": device.precision,
             **encoder.told(),
             "tissue": prepared.tissue.kind,
+            RunMeta.FEATURES: {
+                FeaturesMeta.NUMERICS: numerics,
+                FeaturesMeta.SHAPE: encoder.token_shape,
+            },
+            RunMeta.REGION_STORE: store_key(
+                prepared.slide.identity(), prepared.lattice, numerics
+            ).digest(),
             RunMeta.NOTES: list(prepared.notes),
             RunMeta.WARNINGS: list(prepared.warnings),
         },
         tissue=prepared.tissue_shares(),
+        quality=np.full(n, Doubt.NOT_MEASURED, np.uint8),
+        quality_measures=np.full((n, len(MEASURES)), np.nan, np.float16),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import TypeAlias
@@ -9,11 +10,14 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from xt_backend.errors import XTError
 from xt_backend.store import RegionStore
 
 from .stages import Stages
 
-__all__ = ["BLOCK_ROWS", "StoreWriter"]
+__all__ = ["BLOCK_ROWS", "SHARD_ROWS", "StoreWriter"]
+
+_log = logging.getLogger(__name__)
 
 BLOCK_ROWS = 256
 """Regions that a kill can lose, besides those that the encoder has in hand."""
@@ -31,15 +35,19 @@ class StoreWriter:
 
     Args:
         store: Where rows go; None keeps nothing.
-        stages: Told how long writing took.
+        stages: Told how long writing took, and waiting for it.
+        rows: Regions in a shard.
     """
 
-    def __init__(self, store: RegionStore | None, stages: Stages) -> None:
-        self._store, self._stages = store, stages
+    def __init__(
+        self, store: RegionStore | None, stages: Stages, *, rows: int = SHARD_ROWS
+    ) -> None:
+        self._store, self._stages, self._rows = store, stages, rows
         self._parts: list[Part] = []
         self._n = 0
         self._pool = ThreadPoolExecutor(1, "xt-store") if store is not None else None
         self._writing: Future[None] | None = None
+        self._complete = False
 
     def __enter__(self) -> StoreWriter:
         return self
@@ -53,9 +61,18 @@ class StoreWriter:
         try:
             self._flush()
             self._wait()
+            if self._complete and error is None:
+                self._join()
         finally:
             if self._pool is not None:
                 self._pool.shutdown()
+
+    def complete(self) -> None:
+        """Nothing more will come: small shards are put together when the rest is stored.
+
+        Not to be called by a run that was cancelled, which is to end within a second.
+        """
+        self._complete = True
 
     def add(self, *part: *Part) -> None:
         """Take rows; those with a feature that is not finite are left out.
@@ -78,7 +95,7 @@ class StoreWriter:
             return
         self._parts.append(part)
         self._n += len(part[0])
-        if self._n >= SHARD_ROWS:
+        if self._n >= self._rows:
             self._flush()
 
     def _flush(self) -> None:
@@ -91,10 +108,20 @@ class StoreWriter:
 
     def _write(self, block: Part) -> None:
         if self._store is not None:
-            with self._stages.timed("write"):
+            with self._stages.timed("store"):
                 self._store.append(*block)
+
+    def _join(self) -> None:
+        """Make the next run quick; whatever is in its way, the rows are there."""
+        if self._store is not None:
+            with self._stages.timed("write"):
+                try:
+                    self._store.join()
+                except XTError as problem:
+                    _log.warning("the region store stays in small shards: %s", problem)
 
     def _wait(self) -> None:
         writing, self._writing = self._writing, None
         if writing is not None:
-            writing.result()
+            with self._stages.timed("write"):
+                writing.result()

@@ -1,9 +1,10 @@
-"""All features of a slide at once, for those who want the features themselves."""
+"""All features of a slide, for those who want the features themselves."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,24 +19,24 @@ from .extraction import extract, open_store
 from .preparation import Prepared
 from .stages import Stages
 
-__all__ = ["Collected", "check_failures", "collect"]
+__all__ = ["Collected", "check_failures", "collect", "features_shape"]
 
 
 @dataclass(frozen=True)
 class Collected:
-    """Features of a slide's selected regions.
+    """What became of a slide's selected regions.
 
     Attributes:
-        features: (n, k*k, D) float16; zeros where the status is not scored.
         status: (n,) uint8 of `RegionStatus`.
+        n_nan: Number of regions that were encoded but hold what is no finite number.
         complete: False when it was cancelled before the end.
-        seconds: By stage, see `STAGES`; without the encoder's.
+        seconds: By stage, see `STAGES`.
         reused: Regions that came out of the region store.
         problems: What was wrong with the region store, as sentences.
     """
 
-    features: npt.NDArray[np.float16]
     status: npt.NDArray[np.uint8]
+    n_nan: int
     complete: bool
     seconds: dict[str, float]
     reused: int
@@ -46,16 +47,24 @@ class Collected:
         """(n,) bool: the region has features."""
         return np.isin(self.status, (RegionStatus.OK, RegionStatus.EDGE))
 
-    @property
-    def n_nan(self) -> int:
-        """Number of regions that were encoded but hold what is no finite number."""
-        return int((self.scored & ~np.isfinite(self.features).all(axis=(1, 2))).sum())
+
+class Target(Protocol):
+    """Takes the features of regions by their places: an array, or a file."""
+
+    def __setitem__(self, rows: npt.NDArray[np.int64], values: Any, /) -> None:
+        """Put (m, k*k, D) float16 into some rows."""
+
+
+def features_shape(prepared: Prepared, encoder: BatchEncoder) -> tuple[int, int, int]:
+    """(n, k*k, D) of a slide's features."""
+    return (len(prepared.cells), *encoder.token_shape)
 
 
 def collect(
     prepared: Prepared,
     encoder: BatchEncoder,
     options: CommonOptions,
+    into: Target,
     on_regions: Callable[[int, int], None] = lambda done, total: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Collected:
@@ -65,6 +74,8 @@ def collect(
         prepared: An open slide with its regions.
         encoder: On its device.
         options: Threads, batch size, cache and the share of regions that may fail.
+        into: (n, k*k, D) of zeros, see `features_shape`: takes the features; it keeps its zeros
+            where the status is not scored.
         on_regions: Told regions done and regions in all.
         cancelled: Asked after every batch.
 
@@ -72,11 +83,11 @@ def collect(
         TooManyFailedRegionsError: More regions are unreadable than the options allow.
     """
     n = len(prepared.cells)
-    features = np.zeros((n, *encoder.token_shape), np.float16)
     status = np.full(n, RegionStatus.SKIPPED, np.uint8)
-    store = open_store(prepared, encoder, options.cache_dir())
     stages = Stages()
-    done = reused = 0
+    with stages.timed("open"):
+        store = open_store(prepared, encoder, options.cache_dir())
+    done = reused = n_nan = 0
     for part in extract(
         prepared.slide,
         prepared.lattice,
@@ -92,7 +103,9 @@ def collect(
         good = part.status != RegionStatus.READ_ERROR
         status[part.rows] = part.status
         if good.any():
-            features[part.rows[good]] = part.features[good]
+            found = part.features[good]
+            n_nan += int((~np.isfinite(found).all(axis=(1, 2))).sum())
+            into[part.rows[good]] = found
         done += len(part.rows)
         reused += len(part.rows) if part.cached else 0
         on_regions(done, n)
@@ -100,7 +113,7 @@ def collect(
     if complete:
         check_failures(status, prepared.slide.info.name, options.max_failed_fraction)
     problems = tuple(store.problems) if store is not None else ()
-    return Collected(features, status, complete, stages.to_dict(), reused, problems)
+    return Collected(status, n_nan, complete, stages.to_dict(), reused, problems)
 
 
 def check_failures(status: npt.NDArray[np.uint8], name: str, max_fraction: float) -> None:

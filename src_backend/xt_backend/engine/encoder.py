@@ -46,6 +46,7 @@ class BatchEncoder:
     Attributes:
         backend: Computes it.
         seconds: Wall time spent encoding so far, waiting for the device included.
+        seconds_load: Wall time spent making ready what encodes.
         n_encoded: Regions encoded so far, padding not counted.
 
     Raises:
@@ -65,6 +66,8 @@ class BatchEncoder:
         with self._telling():
             self.backend = make_backend(region_encoder, device, self.way, folder)
         self.seconds = 0.0
+        self.seconds_load = 0.0
+        self._ready = False
         self.n_encoded = 0
 
     def numerics(self) -> dict[str, Any]:
@@ -85,8 +88,8 @@ class BatchEncoder:
         if not self.unusual:
             return {}
         known = self.backend.numerics()
-        version = {name: known[name] for name in ("backend_version",) if name in known}
-        return {"encoder": {**self.way.to_dict(), **version}}
+        more = {name: known[name] for name in ("backend_version", "calibration") if name in known}
+        return {"encoder": {**self.way.to_dict(), **more}}
 
     @property
     def token_shape(self) -> tuple[int, int]:
@@ -100,8 +103,13 @@ class BatchEncoder:
             DeviceError: The encoder cannot be computed in this way.
             ModelError: Its weights do not fit it.
         """
-        with self._telling():
-            self.backend.prepare()
+        started = time.perf_counter()
+        try:
+            with self._telling():
+                self.backend.prepare()
+            self._ready = True
+        finally:
+            self.seconds_load += time.perf_counter() - started
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
@@ -127,6 +135,11 @@ class BatchEncoder:
     def ahead(self) -> int:
         """Calls of `start` that are worth making before the first result is asked for."""
         return 1 if self.backend.ahead else 0
+
+    @property
+    def in_flight(self) -> int:
+        """Regions that keep the device busy while others are fetched."""
+        return self.backend.batch * max(1, self.backend.ahead)
 
     def encode(self, pixels: Pixels) -> Features:
         """Encode regions.
@@ -156,6 +169,8 @@ class BatchEncoder:
         return self._begin(pixels) if self.ahead else Done(self.encode(pixels))
 
     def _begin(self, pixels: Pixels) -> _Several:
+        if not self._ready:
+            self.prepare()
         started = time.perf_counter()
         size, parts = self.backend.batch, []
         waiting: deque[Pending] = deque()

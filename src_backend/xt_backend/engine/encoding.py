@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from xt_backend.config import EncodingOptions, cache_folder
+from xt_backend.config import CommonOptions, EncodingOptions, cache_folder
 from xt_backend.errors import DeviceError
 from xt_backend.keys import RegionStatus
 from xt_backend.model import XT, ReferenceXT, RegionEncoder
@@ -18,9 +18,17 @@ from xt_backend.slides import Reader
 
 from .device import Device
 from .encoders import EncoderChoice, Features, Judge, Pixels, choose_way, usual_way
+from .encoders.choice import choice_key, keep_choice
 from .preparation import Prepared
 
-__all__ = ["judge_of", "kept_encoders", "sample_regions", "settle_encoder", "torch_instead"]
+__all__ = [
+    "judge_of",
+    "kept_encoders",
+    "remember_encoder",
+    "sample_regions",
+    "settle_encoder",
+    "torch_instead",
+]
 
 
 def settle_encoder(
@@ -58,6 +66,22 @@ def settle_encoder(
         judge=judge,
         folder=kept_encoders(options),
     )
+
+
+def remember_encoder(
+    what: dict[str, Any], device: Device, options: EncodingOptions, choice: EncoderChoice
+) -> None:
+    """Let a model whose region encoder is another's encode as that one, without trying anew.
+
+    Args:
+        what: The new model, as plain data.
+        device: Where it runs.
+        options: What is asked for.
+        choice: That of the other model; one that was not measured holds for any model.
+    """
+    if choice.tried:
+        key = choice_key(what, device, options.encoder_backend, options.precision)
+        keep_choice(key, choice)
 
 
 def torch_instead(choice: EncoderChoice, device: Device, closed: DeviceError) -> EncoderChoice:
@@ -104,7 +128,7 @@ def judge_of(model: XT | ReferenceXT) -> Judge | None:
     return judge
 
 
-def kept_encoders(options: EncodingOptions) -> Path | None:
+def kept_encoders(options: CommonOptions) -> Path | None:
     """Where encoders that took long to make are kept; None keeps none."""
     if not options.use_cache:
         return None

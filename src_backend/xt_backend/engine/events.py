@@ -13,6 +13,9 @@ from xt_backend.store import Points, ScoreMap
 
 __all__ = [
     "Event",
+    "JobEvent",
+    "JobFinished",
+    "JobTold",
     "RegionsDecoded",
     "RegionsScored",
     "RunFailed",
@@ -35,6 +38,14 @@ class RunPlanned:
         precision: ``fp32``, ``bf16`` or ``fp16``.
         notes: What the user should know (tissue kind, store problems).
         encoder: How the region encoder computes, and why, in words.
+
+    Example:
+        >>> import xt_backend as xt
+        >>> with xt.Backend() as backend:
+        ...     events = list(backend.submit(xt.RunSpec(slide="slide.tiff", model="context-demo")))
+        >>> planned = events[0]
+        >>> planned.n_regions == len(planned.score_map), 0 <= planned.n_cached <= planned.n_regions
+        (True, True)
     """
 
     run_id: str
@@ -60,6 +71,14 @@ class RegionsScored:
         score_map: Partial map; its `logits` are those of the region-only head.
         stage: ``encode``; ``context`` once the context encoder starts; ``decode`` once it is
             done and the pixels of a dense or detection model follow: then the map has context.
+
+    Example:
+        >>> import xt_backend as xt
+        >>> with xt.Backend() as backend:
+        ...     events = list(backend.submit(xt.RunSpec(slide="slide.tiff", model="context-demo")))
+        >>> scored = [event for event in events if isinstance(event, xt.RegionsScored)]
+        >>> scored[-1].done == scored[-1].total
+        True
     """
 
     run_id: str
@@ -85,6 +104,13 @@ class RegionsDecoded:
         cells: (n, 2) int32 (col, row) of these regions, in the order of the score map.
         masks: (n, R/4, R/4) uint8, class index + 1, 0 where there is nothing; None for detection.
         points: Points of these regions, those on their borders perhaps twice; None for dense.
+
+    Example:
+        >>> import numpy as np
+        >>> import xt_backend as xt
+        >>> cells, masks = np.array([[3, 5]], np.int32), np.ones((1, 64, 64), np.uint8)
+        >>> xt.RegionsDecoded("run", 1, 4, 2.0, 1.5, cells, masks).stage
+        'dense'
     """
 
     run_id: str
@@ -110,13 +136,21 @@ class RunFinished:
         score_map: The prediction; partial when cancelled, and region-only where that was
             before the context encoder had seen all regions.
         cancelled: True after `Backend.cancel`.
-        seconds: Time by stage, see `STAGES`, and in total.
+        seconds: Time by stage, see `Stages.all_told`.
         encoded_regions: How many regions went through the region encoder.
         cache: ``hit``, ``partial`` or ``miss``.
         points: All points of a detection model, each object once; None for other tasks.
         problems: What was wrong with the region store, as sentences.
         reader: Who decoded the slide's tiles, and why.
         encoder: How the region encoder computed, and why, as plain data.
+
+    Example:
+        >>> import xt_backend as xt
+        >>> with xt.Backend() as backend:
+        ...     events = list(backend.submit(xt.RunSpec(slide="slide.tiff", model="context-demo")))
+        >>> finished = events[-1]
+        >>> finished.cancelled, finished.score_map.partial, finished.score_map.logits.shape[1]
+        (False, False, 4)
     """
 
     run_id: str
@@ -133,10 +167,50 @@ class RunFinished:
 
 @dataclass(frozen=True)
 class RunFailed:
-    """The run cannot go on; `error` says why and what to do."""
+    """The run cannot go on; `error` says why and what to do.
+
+    Example:
+        >>> import xt_backend as xt
+        >>> spec = xt.RunSpec(slide="no_slide.svs", model="context-demo")
+        >>> with xt.Backend() as backend:
+        ...     (failed,) = backend.submit(spec)
+        >>> failed.error.cause
+        'the file does not exist'
+    """
 
     run_id: str
     error: XTError
 
 
 Event: TypeAlias = RunPlanned | RegionsScored | RegionsDecoded | RunFinished | RunFailed
+
+
+@dataclass(frozen=True)
+class JobTold:
+    """How far work is that is no run.
+
+    Attributes:
+        run_id: Names it in `Backend.cancel`.
+        told: Plain data of its own.
+    """
+
+    run_id: str
+    told: Any
+
+
+@dataclass(frozen=True)
+class JobFinished:
+    """The end of such work.
+
+    Attributes:
+        run_id: Its name.
+        result: Plain data of its own; None where it was cancelled.
+        cancelled: True after `Backend.cancel`.
+    """
+
+    run_id: str
+    result: Any
+    cancelled: bool = False
+
+
+JobEvent: TypeAlias = JobTold | JobFinished | RunFailed

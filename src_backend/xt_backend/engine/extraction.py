@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +20,11 @@ from xt_backend.store import RegionStore, StoreKey
 from .blocks import StoreWriter
 from .encoder import BatchEncoder
 from .encoders import Pending
+from .inspection import Inspection, Measures, Watch
 from .preparation import Prepared
 from .stages import Stages
 
-__all__ = ["READ_BATCH", "Extracted", "extract", "open_store"]
+__all__ = ["READ_BATCH", "Extracted", "extract", "open_store", "store_key", "store_numerics"]
 
 READ_BATCH = 16
 """Regions read and encoded between two looks at whether the run was cancelled."""
@@ -38,12 +42,14 @@ class Extracted:
         features: (n, k*k, D) float16; zeros where status is not scored.
         status: (n,) uint8 of `RegionStatus`.
         cached: Whether they came out of the store.
+        measures: (n, 4) float16 of `Inspection`, NaN where unreadable; None where not asked for.
     """
 
     rows: npt.NDArray[np.int64]
     features: npt.NDArray[np.float16]
     status: npt.NDArray[np.uint8]
     cached: bool
+    measures: Measures | None = None
 
 
 def open_store(
@@ -52,12 +58,28 @@ def open_store(
     """The region store of a slide under an encoder's numerics; None without a folder."""
     if folder is None:
         return None
+    numerics = store_numerics(prepared, encoder)
+    key = store_key(prepared.slide.identity(), prepared.lattice, numerics)
+    return RegionStore.open(folder, key)
+
+
+def store_numerics(prepared: Prepared, encoder: BatchEncoder) -> dict[str, Any]:
+    """What the features of a slide depend on besides its pixels and its lattice."""
     numerics = encoder.numerics()
     if prepared.normaliser is not None:
         numerics["stain"] = prepared.normaliser.numerics()
-    lattice = {**prepared.lattice.to_dict(), "input_px": numerics["input_px"]}
-    key = StoreKey(prepared.slide.identity(), lattice, numerics)
-    return RegionStore.open(folder, key)
+    return numerics
+
+
+def store_key(identity: str, lattice: Lattice, numerics: Mapping[str, Any]) -> StoreKey:
+    """The key of a slide's region store.
+
+    Args:
+        identity: Of the slide's content.
+        lattice: Of the slide.
+        numerics: As of `store_numerics`.
+    """
+    return StoreKey(identity, {**lattice.to_dict(), "input_px": numerics["input_px"]}, numerics)
 
 
 def extract(
@@ -72,6 +94,7 @@ def extract(
     cancelled: Callable[[], bool] = lambda: False,
     stages: Stages | None = None,
     normalise: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]] | None = None,
+    inspection: Inspection | None = None,
 ) -> Iterator[Extracted]:
     """Yield the features of every cell, stored ones first, each cell once.
 
@@ -85,71 +108,105 @@ def extract(
         store: Where features are kept; None keeps nothing.
         workers: Reader threads.
         batch_size: Regions read and encoded between two looks at `cancelled`; None for as many as
-            the encoder computes together, and not fewer than `READ_BATCH`.
+            keep the encoder busy, and not fewer than `READ_BATCH`.
         cancelled: Asked after every batch.
-        stages: Told how long reading, waiting and writing took.
+        stages: Told where the time went.
         normalise: Changes pixels (n, R, R, 3) before they are encoded; the store's key has to tell.
+        inspection: Measures the picture of every region; None measures nothing.
     """
-    missing = np.arange(len(cells), dtype=np.int64)
-    if store is not None:
-        left = []
-        for first in range(0, len(cells), CACHED_ROWS):
-            if cancelled():
-                return
-            rows = missing[first : first + CACHED_ROWS]
-            features, status, found = store.load(cells[rows])
-            if found.any():
-                yield Extracted(rows[found], features[found], status[found], cached=True)
-            left.append(rows[~found])
-        missing = np.concatenate(left) if left else missing
-    if not len(missing) or cancelled():
-        return
     stages = Stages() if stages is None else stages
-    size = batch_size or max(READ_BATCH, encoder.backend.batch)
-    reader = Reader(slide, lattice, cells[missing], batch_size=size, threads=workers)
-    # While a device computes, the batch before is handed on and the next one fetched.
-    waiting: deque[tuple[RegionBatch, Pending | None]] = deque()
-    with StoreWriter(store, stages) as writer:
+    with ExitStack() as stack:
+        watch = None
+        if inspection is not None:
+            watch = stack.enter_context(inspection.watch(stages, cancelled))
+        missing = np.arange(len(cells), dtype=np.int64)
+        if store is not None:
+            left = []
+            for first in range(0, len(cells), CACHED_ROWS):
+                if cancelled():
+                    return
+                rows = missing[first : first + CACHED_ROWS]
+                with stages.timed("reload"):
+                    features, status, found = store.load(cells[rows])
+                if found.any():
+                    kept = rows[found]
+                    seen = None if watch is None else watch.look_up(cells[kept], status[found])
+                    yield Extracted(kept, features[found], status[found], True, seen)
+                left.append(rows[~found])
+            missing = np.concatenate(left) if left else missing
+        if not len(missing) or cancelled():
+            return
+        seconds_before, load_before = encoder.seconds, encoder.seconds_load
+        size = batch_size or max(READ_BATCH, encoder.in_flight)
+        writer = stack.enter_context(StoreWriter(store, stages))
+        reader = Reader(slide, lattice, cells[missing], batch_size=size, threads=workers)
+        # While a device computes, the batch before is handed on and the next one fetched.
+        waiting: deque[_InHand] = deque()
         try:
             for batch in reader:
-                waiting.append((batch, _start(encoder, batch, normalise)))
+                measured = None if watch is None else watch.start(batch)
+                waiting.append(_InHand(batch, _start(encoder, batch, normalise, stages), measured))
                 if len(waiting) > encoder.ahead:
-                    yield _finish(*waiting.popleft(), cells, missing, writer)
+                    yield waiting.popleft().finish(cells, missing, writer, watch)
                 if cancelled():
                     break
             while waiting:
-                yield _finish(*waiting.popleft(), cells, missing, writer)
+                yield waiting.popleft().finish(cells, missing, writer, watch)
+            if not cancelled():
+                writer.complete()
         finally:
             reader.close()
             stages.add(reader.seconds())
+            stages.add(
+                {
+                    "encode": encoder.seconds - seconds_before,
+                    "load": encoder.seconds_load - load_before,
+                }
+            )
+
+
+@dataclass(frozen=True)
+class _InHand:
+    """A batch that is being encoded and measured."""
+
+    batch: RegionBatch
+    pending: Pending | None
+    measured: Future[Measures] | None
+
+    def finish(
+        self,
+        cells: npt.NDArray[np.int32],
+        missing: npt.NDArray[np.int64],
+        writer: StoreWriter,
+        watch: Watch | None,
+    ) -> Extracted:
+        """Wait for it, and hand it to those who store it."""
+        rows, status = missing[self.batch.rows], self.batch.status
+        good = status != RegionStatus.READ_ERROR
+        encoded = measures = None
+        if self.pending is not None:
+            encoded = self.pending.result()
+            writer.add(cells[rows[good]], encoded, status[good])
+        if self.measured is not None and watch is not None:
+            measures = self.measured.result()
+            watch.keep(cells[rows], measures, status)
+        return Extracted(rows, _spread(encoded, good), status, False, measures)
 
 
 def _start(
     encoder: BatchEncoder,
     batch: RegionBatch,
     normalise: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]] | None,
+    stages: Stages,
 ) -> Pending | None:
     good = batch.status != RegionStatus.READ_ERROR
     if not good.any():
         return None
     pixels = batch.pixels if good.all() else batch.pixels[good]
-    return encoder.start(pixels if normalise is None else normalise(pixels))
-
-
-def _finish(
-    batch: RegionBatch,
-    pending: Pending | None,
-    cells: npt.NDArray[np.int32],
-    missing: npt.NDArray[np.int64],
-    writer: StoreWriter,
-) -> Extracted:
-    rows = missing[batch.rows]
-    good = batch.status != RegionStatus.READ_ERROR
-    encoded = None
-    if pending is not None:
-        encoded = pending.result()
-        writer.add(cells[rows[good]], encoded, batch.status[good])
-    return Extracted(rows, _spread(encoded, good), batch.status, cached=False)
+    if normalise is not None:
+        with stages.timed("stain"):
+            pixels = normalise(pixels)
+    return encoder.start(pixels)
 
 
 def _spread(

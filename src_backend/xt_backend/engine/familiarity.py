@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import torch
 
+from xt_backend.keys import CardMetrics
 from xt_backend.model import ModelCard
-from xt_backend.slides import COLOUR_NUMBERS, Thumbnail, stained_colours
+from xt_backend.slides import COLOUR_NUMBERS, Slide, Thumbnail, stained_colours
 
-__all__ = ["unfamiliar_colours", "unfamiliar_regions"]
+__all__ = ["corrected_here", "corrected_mark", "unfamiliar_colours", "unfamiliar_regions"]
 
 _FURTHER = 0.2
 """By how much (natural logarithm, about a fifth) colours may lie outside the training's range."""
@@ -18,6 +21,39 @@ _WORDS = {
     "blue": ("more violet", "more yellow"),
     "strength": ("paler", "darker"),
 }
+
+
+def corrected_mark(identity: str) -> str:
+    """What stands for a slide in the card of a model that was corrected on it; names nothing.
+
+    Args:
+        identity: Of the slide's content.
+    """
+    return hashlib.sha256(f"napari-xt corrected slide {identity}".encode()).hexdigest()[:32]
+
+
+def corrected_here(card: ModelCard, slide: Slide) -> str | None:
+    """A warning where a model was corrected by hand on this very slide.
+
+    Args:
+        card: Of the model.
+        slide: That it is to judge.
+
+    Raises:
+        SlideError: A file of the slide can't be read any more.
+    """
+    mark = ""
+    tuning = card.metrics.get(CardMetrics.TUNING)
+    while isinstance(tuning, dict):
+        mark = mark or corrected_mark(slide.identity())
+        marks = tuning.get(CardMetrics.TUNING_SLIDES)
+        if isinstance(marks, list) and mark in marks:
+            return (
+                f"{card.name} was corrected by hand on this very slide; that it is right here says "
+                "nothing of other slides"
+            )
+        tuning = tuning.get(CardMetrics.TUNING_EARLIER)
+    return None
 
 
 def unfamiliar_colours(card: ModelCard, thumbnail: Thumbnail) -> str | None:

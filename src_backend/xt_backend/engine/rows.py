@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from xt_backend.keys import RunMeta
+from xt_backend.keys import Doubt, RunMeta
 from xt_backend.model import XT, ReferenceXT
+from xt_backend.slides.quality import MEASURES
 from xt_backend.store import ScoreMap
 
 __all__ = ["Rows"]
@@ -26,6 +27,8 @@ class Rows:
             slide.
         context_tokens: (n, dim) float32 after context, NaN where there are none; kept for dense
             and detection models.
+        quality: (n,) uint8, `Doubt`.
+        measures: (n, 4) float16 that it follows from, NaN where not measured.
         typical: (n,) bool, regions that stand for all of them; None where all are scored.
     """
 
@@ -38,6 +41,8 @@ class Rows:
         self.tokens: torch.Tensor | None = None
         self.context_tokens = np.empty((len(blank), 0), np.float32)
         self.typical: npt.NDArray[np.bool_] | None = None
+        self.quality = np.full(len(blank), Doubt.NOT_MEASURED, np.uint8)
+        self.measures = np.full((len(blank), len(MEASURES)), np.nan, np.float16)
 
     def keep(
         self,
@@ -67,6 +72,11 @@ class Rows:
         meta = self.blank.run_meta
         self.tell({k: [*meta.get(k, ()), text] for k in (RunMeta.NOTES, RunMeta.WARNINGS)})
 
+    def note(self, text: str) -> None:
+        """Take what the user should know of the slide, if it is anything."""
+        if text:
+            self.tell({RunMeta.NOTES: [*self.blank.run_meta.get(RunMeta.NOTES, ()), text]})
+
     def tell(self, more: Mapping[str, Any]) -> None:
         """Take what `ScoreMap.run_meta` is to hold besides."""
         self.blank = replace(self.blank, run_meta={**self.blank.run_meta, **more})
@@ -79,5 +89,7 @@ class Rows:
             logits=self.logits.copy(),
             region_only_logits=self.region_only.copy(),
             slide_logits=self.slide_logits,
+            quality=self.quality.copy(),
+            quality_measures=self.measures.copy(),
             partial=partial,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Literal
 
@@ -12,13 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from xt_backend.errors import (
-    DeviceError,
-    ModelError,
-    SlideChangedError,
-    XTError,
-)
-from xt_backend.keys import Encoding, RegionStatus
+from xt_backend.errors import ModelError, SlideChangedError, XTError
+from xt_backend.keys import Doubt, Encoding, RegionStatus
 from xt_backend.model import XT, find_model, read_card
 from xt_backend.store import ScoreMap
 
@@ -27,17 +23,19 @@ from .blank import blank_map
 from .collection import check_failures
 from .dense_pass import DensePass
 from .device import Device, choose_device
-from .encoders import EncoderChoice
-from .encoding import judge_of, settle_encoder, torch_instead
+from .encoder import BatchEncoder
+from .encoders import EncoderChoice, Way
+from .encoding import judge_of, settle_encoder
 from .events import Event, RegionsScored, RunFinished, RunPlanned
 from .extraction import Extracted, extract
 from .failures import failure_of
-from .familiarity import unfamiliar_colours, unfamiliar_regions
+from .familiarity import corrected_here, unfamiliar_colours, unfamiliar_regions
+from .inspection import Inspection, doubts_note
 from .loaded import Loaded
 from .preparation import Overview, Prepared
 from .rows import Rows
 from .screening import Screen, describe, sought_in
-from .source import Source
+from .source import Source, open_source
 from .spec import RunSpec
 from .stages import Stages
 
@@ -101,7 +99,6 @@ class _Run:
         self._spec = spec
         self._cancelled = cancelled
         self._on_overview = on_overview
-        self._started = time.perf_counter()
         self._stages = Stages()
 
     def events(self) -> Iterator[Event]:
@@ -109,12 +106,15 @@ class _Run:
         device = choose_device(spec.device, spec.precision)
         prepared = self._load(device)
         with prepared.slide:
-            if warning := unfamiliar_colours(self._model.card, prepared.thumbnail):
-                prepared.warn(warning)
-            self._on_overview(prepared.overview)
-            source = self._open(prepared, device)
-            choice = source.choice
-            score_map = blank_map(spec, self._model.card, prepared, device, source.encoder)
+            with self._stages.timed("open"):
+                if warning := unfamiliar_colours(self._model.card, prepared.thumbnail):
+                    prepared.warn(warning)
+                if warning := corrected_here(self._model.card, prepared.slide):
+                    prepared.warn(warning)
+                self._on_overview(prepared.overview)
+                source = self._open(prepared, device)
+                choice = source.choice
+                score_map = blank_map(spec, self._model.card, prepared, device, source.encoder)
             yield RunPlanned(
                 run_id=spec.run_id,
                 score_map=score_map,
@@ -126,7 +126,8 @@ class _Run:
                 notes=(*prepared.notes, *source.problems),
                 encoder=f"{choice.way}: {choice.reason}",
             )
-            source.prepare()
+            with self._stages.timed("load"):
+                source.prepare()
             yield from self._score(prepared, source, score_map)
 
     def _load(self, device: Device) -> Prepared:
@@ -141,12 +142,14 @@ class _Run:
             )
             try:
                 wish = Wish(spec.slide, model_mpp, card.scored_px, spec, card.stain)
-                prepared = self._engine.ahead.take(wish)
+                with self._stages.timed("open"):
+                    prepared = self._engine.ahead.take(wish)
             except XTError:
                 loading.result()  # a model that cannot be used is the first thing to tell
                 raise
         try:
-            self._model = loading.result()
+            with self._stages.timed("load"):
+                self._model = loading.result()
             if not (spec.context or self._model.has_region_only):
                 raise ModelError(
                     f"Model {card.name} has no head that sees each region alone",
@@ -161,24 +164,22 @@ class _Run:
         """What the run encodes with; torch where what it chose itself cannot be had."""
         model, spec, engine = self._model, self._spec, self._engine
 
-        def opened(choice: EncoderChoice) -> Source:
-            encoder = engine.loaded.take_encoder(model, device, choice.way, spec)
-            return Source.of(prepared, choice, encoder, spec)
+        def loading() -> AbstractContextManager[None]:
+            return self._stages.timed("load")
+
+        def make_encoder(way: Way) -> BatchEncoder:
+            return engine.loaded.take_encoder(model, device, way, spec)
 
         if engine.choice is not None:
-            return opened(engine.choice)
+            with loading():
+                encoder = make_encoder(engine.choice.way)
+            return Source.of(prepared, engine.choice, encoder, spec)
         what, n = {"model": model.card.state_sha256}, len(prepared.cells)
-        choice = settle_encoder(
-            model.region_encoder, what, device, spec, prepared, n, judge_of(model)
-        )
-        problems: tuple[str, ...] = ()
-        try:
-            source = opened(choice)
-            problems = source.problems  # damage is moved aside, and found only once
-            source.prepare()
-        except DeviceError as error:
-            return replace(opened(torch_instead(choice, device, error)), earlier=problems)
-        return source
+        with self._stages.timed("probe"):
+            choice = settle_encoder(
+                model.region_encoder, what, device, spec, prepared, n, judge_of(model)
+            )
+        return open_source(prepared, choice, device, spec, make_encoder, loading)
 
     def _score(
         self,
@@ -187,23 +188,22 @@ class _Run:
         blank: ScoreMap,
     ) -> Iterator[Event]:
         spec, rows, encoder, n_cached = self._spec, Rows(blank), source.encoder, source.n_cached
-        seconds_before = encoder.seconds
         done, encoded, reused, last_event = 0, 0, 0, 0.0
         encode_started = time.perf_counter()
         for part in self._parts(prepared, source, rows):
-            good = np.isin(part.status, _SCORED)
-            rows.status[part.rows] = part.status
+            encoded += 0 if part.cached else int(np.isin(part.status, _SCORED).sum())
+            rows.status[part.rows] = self._watched(part, rows)
+            good = np.isin(rows.status[part.rows], _SCORED)
             if good.any():
-                rows.keep(self._model, part.rows[good], part.features[good])
+                with self._stages.timed("context"):
+                    rows.keep(self._model, part.rows[good], part.features[good])
             done += len(part.rows)
-            encoded += 0 if part.cached else int(good.sum())
             reused += len(part.rows) if part.cached else 0
             n_cached += int((part.status == RegionStatus.SCREENED_OUT).sum())
             now = time.perf_counter()
             if now - last_event >= EVENT_INTERVAL_S:
                 last_event = now
                 yield self._progress(rows.map(), done, n_cached, now - encode_started)
-        self._stages.add({"encode": encoder.seconds - seconds_before})
         self._engine.loaded.give_back(encoder)
         cancelled = self._cancelled() and done < len(blank)
         dense = None
@@ -211,6 +211,7 @@ class _Run:
             check_failures(rows.status, prepared.slide.info.name, spec.max_failed_fraction)
             seconds = time.perf_counter() - encode_started
             yield self._progress(rows.map(), done, n_cached, seconds, "context")
+            rows.note(doubts_note(rows.quality, excluded=spec.exclude_flagged))
             self._predict(rows)
             model = self._model
             if isinstance(model, XT) and model.dense_head is not None:
@@ -227,14 +228,11 @@ class _Run:
             run_id=spec.run_id,
             score_map=rows.map(partial=cancelled),
             cancelled=cancelled,
-            seconds={
-                **self._stages.to_dict(),
-                "total": time.perf_counter() - self._started,
-            },
+            seconds=self._stages.all_told(),
             encoded_regions=encoded,
             cache=str(Encoding.of(reused, encoded)),
             points=None if dense is None else dense.points(),
-            problems=source.problems,
+            problems=(*source.problems, *self._inspection.problems),
             reader=str(prepared.slide.reading),
             encoder=source.choice.to_dict(),
         )
@@ -242,6 +240,7 @@ class _Run:
     def _parts(self, prepared: Prepared, source: Source, rows: Rows) -> Iterator[Extracted]:
         """All regions, or those of them that are not screened out."""
         spec, stages = self._spec, self._stages
+        self._inspection = Inspection(prepared, spec.cache_dir(), spec.workers)
 
         def parts(wanted: npt.NDArray[np.int64]) -> Iterator[Extracted]:
             for part in extract(
@@ -255,6 +254,7 @@ class _Run:
                 cancelled=self._cancelled,
                 stages=stages,
                 normalise=prepared.normaliser,
+                inspection=self._inspection,
             ):
                 yield replace(part, rows=wanted[part.rows])
 
@@ -267,6 +267,17 @@ class _Run:
             parts,
             self._cancelled,
         ).parts()
+
+    def _watched(self, part: Extracted, rows: Rows) -> npt.NDArray[np.uint8]:
+        """Note the quality of some regions; their status, which depends on it where asked for."""
+        if part.measures is None:
+            return part.status
+        doubts = self._inspection.judge(part.measures)
+        rows.quality[part.rows], rows.measures[part.rows] = doubts, part.measures
+        if not self._spec.exclude_flagged:
+            return part.status
+        out = np.isin(part.status, _SCORED) & (doubts > 0) & (doubts != Doubt.NOT_MEASURED)
+        return np.where(out, np.uint8(RegionStatus.EXCLUDED), part.status)
 
     def _decode(self, dense: DensePass, rows: Rows) -> Iterator[Event]:
         """Hand on the pixels; what could not be read again is marked."""

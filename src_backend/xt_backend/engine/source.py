@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 
+from xt_backend.config import CommonOptions
+from xt_backend.errors import DeviceError
 from xt_backend.store import RegionStore
 
+from .device import Device
 from .encoder import BatchEncoder
-from .encoders import EncoderChoice
+from .encoders import EncoderChoice, Way
+from .encoding import torch_instead
 from .extraction import open_store
 from .preparation import Prepared
-from .spec import RunSpec
 
-__all__ = ["Source"]
+__all__ = ["Source", "open_source"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Source:
 
     @classmethod
     def of(
-        cls, prepared: Prepared, choice: EncoderChoice, encoder: BatchEncoder, spec: RunSpec
+        cls, prepared: Prepared, choice: EncoderChoice, encoder: BatchEncoder, spec: CommonOptions
     ) -> Source:
         """Open the store that belongs to an encoder.
 
@@ -64,3 +69,43 @@ class Source:
         """
         if self.encoder.unusual and self.n_missing:
             self.encoder.prepare()
+
+
+def open_source(
+    prepared: Prepared,
+    choice: EncoderChoice,
+    device: Device,
+    spec: CommonOptions,
+    make_encoder: Callable[[Way], BatchEncoder],
+    loading: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Source:
+    """Open a slide's store and encoder; torch where what was chosen by itself cannot be had.
+
+    Args:
+        prepared: A slide with its regions.
+        choice: How to encode.
+        device: Where.
+        spec: Says where features are kept.
+        make_encoder: Makes the encoder of a way.
+        loading: Entered while encoders are made.
+
+    Raises:
+        DeviceError: Torch cannot be had either.
+        ModelError: The encoder's weights do not fit it.
+        StoreError: As of `RegionStore.open`.
+    """
+    earlier: tuple[str, ...] = ()
+
+    def opened(choice: EncoderChoice) -> Source:
+        with loading():
+            encoder = make_encoder(choice.way)
+        return Source.of(prepared, choice, encoder, spec)
+
+    try:
+        source = opened(choice)
+        earlier = source.problems  # damage is moved aside, and found only once
+        with loading():
+            source.prepare()
+    except DeviceError as error:
+        return replace(opened(torch_instead(choice, device, error)), earlier=earlier)
+    return source

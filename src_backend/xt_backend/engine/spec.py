@@ -24,9 +24,17 @@ class RunSpec(ScoreOptions):
         model: Name of a known model or a model file.
         run_id: Names the run in events and in `Backend.cancel`.
         slide_id: Identifier used in outputs; the file's stem when empty.
+        slide_name: What outputs call the slide; its file name when empty.
+
+    Example:
+        >>> import xt_backend as xt
+        >>> spec = xt.RunSpec(slide="slide.tiff", model="context-demo", stride_px=48)
+        >>> spec.slide.name, spec.stride_px, spec.workers
+        ('slide.tiff', 48, 2)
     """
 
     slide: Path
     model: str
     run_id: str = Field(default_factory=_new_id)
     slide_id: str = ""
+    slide_name: str = ""

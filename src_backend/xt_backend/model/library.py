@@ -18,6 +18,8 @@ from xt_backend.model.header import read_card
 __all__ = ["SUFFIX", "ModelEntry", "find_model", "list_models", "models_folder"]
 
 SUFFIX = ".safetensors"
+_FILES = {SUFFIX, ".pt", ".pth", ".ckpt", ".bin"}
+"""Endings that no name of a model has: whoever writes them means a file."""
 _BUNDLED = Path(__file__).with_name("bundled")
 
 
@@ -62,8 +64,8 @@ def find_model(name_or_path: str | os.PathLike[str]) -> Path:
     """The file of a model.
 
     Args:
-        name_or_path: A path, or the name of a bundled or local model. An existing file wins
-            over a model of the same name.
+        name_or_path: A path, or the name of a bundled or local model, which may hold dots. An
+            existing file wins over a model of the same name.
 
     Raises:
         InputNotFoundError: It looks like a path, and there is no such file.
@@ -71,13 +73,14 @@ def find_model(name_or_path: str | os.PathLike[str]) -> Path:
     """
     text = os.fspath(name_or_path)
     path = Path(text)
-    if path.exists() and (path.is_file() or _looks_like_path(text)):
+    is_path = not isinstance(name_or_path, str) or _looks_like_path(text)
+    if path.exists() and (path.is_file() or is_path):
         return path
-    if not isinstance(name_or_path, str) or _looks_like_path(text):
-        raise InputNotFoundError(f"Model file {path.name} does not exist", "check the path")
     paths = _paths()
-    if text in paths:
+    if isinstance(name_or_path, str) and text in paths:
         return paths[text][0]
+    if is_path:
+        raise InputNotFoundError(f"Model file {path.name} does not exist", "check the path")
     near = difflib.get_close_matches(text, paths, n=3)
     known = ", ".join(near or sorted(paths)) or "none"
     raise ModelError(
@@ -89,7 +92,7 @@ def find_model(name_or_path: str | os.PathLike[str]) -> Path:
 
 def _looks_like_path(text: str) -> bool:
     separators = {"/", os.sep, os.altsep or os.sep}
-    return any(mark in text for mark in separators) or bool(Path(text).suffix)
+    return any(mark in text for mark in separators) or Path(text).suffix.lower() in _FILES
 
 
 def _paths() -> dict[str, tuple[Path, Literal["bundled", "local"]]]:

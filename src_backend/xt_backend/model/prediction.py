@@ -22,6 +22,7 @@ class Prediction:
             takes. NaN where the logits are. (N, 0) for models that have no such head.
         slide_logits: (C,) for slide-task models, NaN for a field without regions; else None.
         region_only_slide_logits: (C,) for slide-task models, the mean of `region_only_logits`.
+        slide_token: (dim,) for slide-task models: what `slide_logits` are made of.
     """
 
     logits: Tensor
@@ -29,3 +30,4 @@ class Prediction:
     context_tokens: Tensor
     slide_logits: Tensor | None = None
     region_only_slide_logits: Tensor | None = None
+    slide_token: Tensor | None = None

@@ -237,6 +237,7 @@ class XT(nn.Module):
                 as_given(found.context_tokens),
                 None if slide is None else slide[0].float(),
                 None if alone is None else alone[0].float(),
+                None if found.slide_token is None else found.slide_token[0].float(),
             )
 
     def region_only(self, tokens: Tensor) -> Tensor:
@@ -280,7 +281,7 @@ class XT(nn.Module):
         n_counted = counted.sum(dim=1, keepdim=True)
         mean_alone = (alone * counted.unsqueeze(-1)).sum(dim=1) / n_counted
         slide = head.classify(whole).masked_fill(n_counted == 0, torch.nan)
-        return Prediction(head.classify(means), alone, means, slide, mean_alone)
+        return Prediction(head.classify(means), alone, means, slide, mean_alone, whole)
 
 
 def _dense_head(card: ModelCard, encoder: RegionEncoder) -> DenseHead:

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from xt_backend.outputs.features_h5 import FeatureTable, write_features_h5
+from xt_backend.outputs.command import roi_file, score_command
+from xt_backend.outputs.features import (
+    LAYOUTS,
+    FeatureKind,
+    FeatureTable,
+    Layout,
+    Level,
+    When,
+    get_layout,
+    read_features_h5,
+    write_features,
+)
 from xt_backend.outputs.frames import (
     points_frame,
     regions_columns,
@@ -28,6 +39,11 @@ from xt_backend.outputs.points import (
     write_points_csv,
     write_points_geojson,
 )
+from xt_backend.outputs.predictions import (
+    PREDICTION_FORMATS,
+    PredictionFormat,
+    PredictionOptions,
+)
 from xt_backend.outputs.regions_csv import write_regions_csv
 from xt_backend.outputs.run_json import read_json, write_local_json, write_run_json
 from xt_backend.outputs.slides_csv import (
@@ -39,15 +55,25 @@ from xt_backend.outputs.slides_csv import (
 from xt_backend.outputs.text import visible
 
 __all__ = [
+    "LAYOUTS",
+    "PREDICTION_FORMATS",
+    "FeatureKind",
     "FeatureTable",
+    "Layout",
+    "Level",
+    "PredictionFormat",
+    "PredictionOptions",
     "SlideMask",
     "SlideRow",
+    "When",
     "check_parquet",
+    "get_layout",
     "mask_canvas",
     "overlay_image",
     "point_kinds",
     "points_frame",
     "pseudonym_ids",
+    "read_features_h5",
     "read_json",
     "read_mask",
     "read_points_csv",
@@ -55,14 +81,16 @@ __all__ = [
     "regions_columns",
     "regions_frame",
     "rgb",
+    "roi_file",
     "safe_ids",
+    "score_command",
     "slide_values",
     "slides_csv_columns",
     "slides_frame",
     "tissue_mask_px",
     "visible",
     "without_folders",
-    "write_features_h5",
+    "write_features",
     "write_geojson",
     "write_local_json",
     "write_mask",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xt_backend.outputs.points import point_kinds
-from xt_backend.outputs.regions_table import PROB_PREFIX, regions_table
+from xt_backend.outputs.regions_table import PROB_PREFIX, QUALITY, regions_table
 from xt_backend.outputs.slides_csv import (
     COUNT_PREFIX,
     FRACTION_PREFIX,
@@ -61,11 +61,11 @@ def slides_frame(
 def regions_columns(classes: Sequence[str]) -> list[str]:
     """The columns of `regions_frame` for a model's classes."""
     box = ["minx", "miny", "width", "height", "status", "label"]
-    return [*box, *(PROB_PREFIX + visible(name) for name in classes)]
+    return [*box, *(PROB_PREFIX + visible(name) for name in classes), QUALITY]
 
 
 def regions_frame(score_map: ScoreMap) -> pd.DataFrame:
-    """One line per selected region: box in level-0 px, status, label, probabilities."""
+    """One line per selected region: box in level-0 px, status, label, probabilities, quality."""
     import pandas as pd
 
     table = regions_table(score_map)
@@ -77,6 +77,7 @@ def regions_frame(score_map: ScoreMap) -> pd.DataFrame:
         table.status,
         table.label,
         *table.probabilities.T,
+        table.quality,
     )
     return pd.DataFrame(dict(zip(regions_columns(score_map.classes), columns, strict=True)))
 

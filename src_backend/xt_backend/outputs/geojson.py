@@ -24,7 +24,7 @@ from xt_backend.publishing import publish
 from xt_backend.store.plain import canonical_json
 from xt_backend.store.score_map import ScoreMap
 
-__all__ = ["collection", "to_json", "write_geojson"]
+__all__ = ["collection", "run_namespace", "to_json", "write_geojson"]
 
 _FEATURES_AT_ONCE = 4096
 _NAMESPACE = uuid5(NAMESPACE_URL, "napari-xt/region")
@@ -81,7 +81,7 @@ def collection(path: Path, score_map: ScoreMap, features: Iterator[str]) -> None
 def _features(score_map: ScoreMap) -> Iterator[str]:
     """Each feature as JSON text; put together by hand, which is five times as fast."""
     table = regions_table(score_map)
-    namespace = _run_namespace(score_map)
+    namespace = run_namespace(score_map)
     classification = {"": ""} | {
         name: f'"classification":{to_json({"name": name, "color": rgb(color)})},'
         for name, color in zip(score_map.classes, score_map.colors, strict=True)
@@ -119,7 +119,8 @@ def _numbers(values: npt.NDArray[np.float32]) -> list[list[str]]:
     return digits
 
 
-def _run_namespace(score_map: ScoreMap) -> UUID:
+def run_namespace(score_map: ScoreMap) -> UUID:
+    """What ids of a run's objects are made from: slide, model and lattice."""
     run = [score_map.slide_id, score_map.model_sha256, score_map.lattice.to_dict()]
     return uuid5(_NAMESPACE, canonical_json(run))
 

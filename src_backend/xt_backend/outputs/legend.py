@@ -31,6 +31,7 @@ class Mark(IntEnum):
     SKIPPED = 1
     NOT_A_NUMBER = 2
     SCREENED_OUT = 3
+    EXCLUDED = 4
 
     @property
     def text(self) -> str:
@@ -40,6 +41,7 @@ class Mark(IntEnum):
             "not scored yet",
             "score is not a number",
             "not looked at",
+            "left out: doubtful picture",
         )[self]
 
 
@@ -50,6 +52,7 @@ def marks_of(score_map: ScoreMap) -> npt.NDArray[np.int32]:
     marks[score_map.status == RegionStatus.READ_ERROR] = Mark.READ_ERROR
     marks[score_map.status == RegionStatus.SKIPPED] = Mark.SKIPPED
     marks[score_map.status == RegionStatus.SCREENED_OUT] = Mark.SCREENED_OUT
+    marks[score_map.status == RegionStatus.EXCLUDED] = Mark.EXCLUDED
     return marks
 
 
@@ -58,7 +61,7 @@ def pattern(mark: Mark, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
 
     Black and white stripes for read errors, pale grey ones the other way for skipped regions, a
     black and yellow chessboard for scores that are no numbers, grey dots on white for regions that
-    were screened out: not to be taken for a class.
+    were screened out, black ones on grey for those left out: not to be taken for a class.
     """
     y, x = np.indices(shape[:2])
     if mark is Mark.NOT_A_NUMBER:
@@ -67,6 +70,8 @@ def pattern(mark: Mark, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         on, colors = (x + y) // 4 % 2 == 0, ((20, 20, 20), (255, 255, 255))
     elif mark is Mark.SCREENED_OUT:
         on, colors = (x % 6 < 2) & (y % 6 < 2), ((150, 150, 150), (245, 245, 245))
+    elif mark is Mark.EXCLUDED:
+        on, colors = (x % 5 < 2) & (y % 5 < 2), ((20, 20, 20), (190, 190, 190))
     else:
         on, colors = (x - y) // 3 % 3 == 0, ((150, 150, 150), (235, 235, 235))
     return np.where(on[..., None], *(np.array(c, np.float32) for c in colors))

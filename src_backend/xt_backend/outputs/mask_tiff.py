@@ -16,9 +16,10 @@ import numpy.typing as npt
 
 from xt_backend.errors import StoreCorruptError, StoreError
 from xt_backend.keys import PRODUCT, RESEARCH_USE
-from xt_backend.publishing import publish, scratch
+from xt_backend.outputs.ome_tiff import place_on_slide, write_ome_tiff
+from xt_backend.publishing import scratch
 from xt_backend.store.mask_grid import MaskGrid
-from xt_backend.store.plain import canonical_json, writer_version
+from xt_backend.store.plain import canonical_json
 from xt_backend.store.score_map import ScoreMap
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ __all__ = ["SlideMask", "mask_canvas", "read_mask", "tissue_mask_px", "write_mas
 
 Mask = npt.NDArray[np.uint8]
 
-_TILE_PX = 256
 _SMALLEST_LEVEL_PX = 512
 _ROWS_AT_ONCE = 1024
 _NAMESPACE = uuid5(NAMESPACE_URL, "napari-xt/mask")
@@ -134,36 +134,8 @@ def write_mask(path: Path, canvas: Mask, score_map: ScoreMap) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    import tifffile
-
-    levels = _levels(canvas)
     grid = MaskGrid(score_map.lattice)
-    options: dict[str, Any] = {
-        "dtype": np.uint8,
-        "tile": (_TILE_PX, _TILE_PX),
-        "photometric": "minisblack",
-        "compression": "deflate",
-        "resolutionunit": "CENTIMETER",
-        "software": PRODUCT,
-        "maxworkers": 1,
-        "buffersize": 2**22,
-    }
-    with (
-        publish(path) as temp,
-        open(temp, "r+b") as file,
-        tifffile.TiffWriter(file, ome=True, bigtiff=canvas.size > 2**31) as tiff,
-    ):
-        for number, level in enumerate(levels):
-            per_cm = 1e4 / (grid.mpp * 2**number)
-            tiff.write(
-                _tiles(level),
-                shape=level.shape,
-                resolution=(per_cm, per_cm),
-                subfiletype=1 if number else 0,
-                subifds=None if number else len(levels) - 1,
-                metadata=None if number else _metadata(score_map, grid),
-                **options,
-            )
+    write_ome_tiff(path, _levels(canvas), (grid.mpp, grid.mpp), _metadata(score_map, grid))
 
 
 def _levels(canvas: Mask) -> list[Mask]:
@@ -171,12 +143,6 @@ def _levels(canvas: Mask) -> list[Mask]:
     while max(levels[-1].shape) > _SMALLEST_LEVEL_PX:
         levels.append(levels[-1][::2, ::2])
     return levels
-
-
-def _tiles(level: Mask) -> Iterator[Mask]:
-    for top in range(0, level.shape[0], _TILE_PX):
-        for left in range(0, level.shape[1], _TILE_PX):
-            yield np.ascontiguousarray(level[top : top + _TILE_PX, left : left + _TILE_PX])
 
 
 def _metadata(score_map: ScoreMap, grid: MaskGrid) -> dict[str, Any]:
@@ -194,18 +160,8 @@ def _metadata(score_map: ScoreMap, grid: MaskGrid) -> dict[str, Any]:
     return {
         "axes": "YX",
         "UUID": str(uuid5(_NAMESPACE, canonical_json(run))),
-        "Creator": f"{PRODUCT} {writer_version()}",
         "Name": score_map.slide_id,
-        "PhysicalSizeX": grid.mpp,
-        "PhysicalSizeXUnit": "µm",
-        "PhysicalSizeY": grid.mpp,
-        "PhysicalSizeYUnit": "µm",
-        "Plane": {
-            "PositionX": [x_px * mpp_x],
-            "PositionXUnit": ["µm"],
-            "PositionY": [y_px * mpp_y],
-            "PositionYUnit": ["µm"],
-        },
+        **place_on_slide((grid.mpp, grid.mpp), (x_px * mpp_x, y_px * mpp_y)),
         "MapAnnotation": annotation,
     }
 

@@ -24,7 +24,9 @@ _FORBIDDEN = frozenset('<>:"/\\|?*`')
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 # A shell takes the first two for options and home folders, a spreadsheet the others for formulas.
 _NOT_FIRST = "-~=+@."
-_TAKEN = RunFile.POINTS_GEOJSON.removesuffix(RunFile.GEOJSON)
+_TAKEN = tuple(
+    suffix.removesuffix(RunFile.GEOJSON) for suffix in (RunFile.POINTS_GEOJSON, RunFile.OUTLINES)
+)
 _DEVICES = frozenset(
     ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"]
     + [f"{port}{i}" for port in ("COM", "LPT") for i in "0123456789¹²³"]

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from xt_backend.errors import UsageError
-from xt_backend.outputs.regions_table import PROB_PREFIX, regions_table
+from xt_backend.outputs.regions_table import PROB_PREFIX, QUALITY, regions_table
 from xt_backend.outputs.text import visible
 from xt_backend.publishing import publish
 from xt_backend.store.score_map import ScoreMap
 
-__all__ = ["check_parquet", "write_regions_parquet"]
+__all__ = ["ABOUT", "check_parquet", "write_regions_parquet"]
 
-_METADATA = b"napari-xt"
+ABOUT = b"napari-xt"
+"""Key of the JSON in the schema's metadata."""
 
 
 def check_parquet() -> None:
@@ -64,6 +65,7 @@ def write_regions_parquet(path: Path, score_map: ScoreMap) -> None:
     }
     for i, name in enumerate(score_map.classes):
         columns[PROB_PREFIX + visible(name)] = pa.array(table.probabilities[:, i], from_pandas=True)
+    columns[QUALITY] = pa.array([word or None for word in table.quality], pa.string())
     columns["col"] = pa.array(np.ascontiguousarray(score_map.cells[:, 0]))
     columns["row"] = pa.array(np.ascontiguousarray(score_map.cells[:, 1]))
     region_only = score_map.region_only_probabilities
@@ -80,5 +82,5 @@ def write_regions_parquet(path: Path, score_map: ScoreMap) -> None:
     }
     with publish(path) as temp:
         parquet.write_table(
-            pa.table(columns).replace_schema_metadata({_METADATA: json.dumps(about).encode()}), temp
+            pa.table(columns).replace_schema_metadata({ABOUT: json.dumps(about).encode()}), temp
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xt_backend.outputs.regions_table import PROB_PREFIX, regions_table
+from xt_backend.outputs.regions_table import PROB_PREFIX, QUALITY, regions_table
 from xt_backend.outputs.text import escape_cell, visible
 from xt_backend.publishing import publish
 from xt_backend.store.score_map import ScoreMap
@@ -20,9 +20,10 @@ _ROWS_AT_ONCE = 4096
 def write_regions_csv(path: Path, score_map: ScoreMap) -> None:
     """Publish the table of regions.
 
-    Columns ``minx,miny,width,height,status,label,prob_<class>...``: level-0 px in OpenSlide's
-    frame, the status's word, the predicted class, and as many digits as a float32 needs to come
-    back the same. Regions without a score have empty label and probabilities.
+    Columns ``minx,miny,width,height,status,label,prob_<class>...,quality``: level-0 px in
+    OpenSlide's frame, the status's word, the predicted class, as many digits as a float32 needs to
+    come back the same, and what is doubtful about the picture. Regions without a score have empty
+    label and probabilities.
 
     Args:
         path: Where it should go.
@@ -41,6 +42,7 @@ def write_regions_csv(path: Path, score_map: ScoreMap) -> None:
         writer.writerow(
             ["minx", "miny", "width", "height", "status", "label"]
             + [PROB_PREFIX + visible(name) for name in score_map.classes]
+            + [QUALITY]
         )
         for first in range(0, len(score_map), _ROWS_AT_ONCE):
             part = slice(first, first + _ROWS_AT_ONCE)
@@ -55,6 +57,7 @@ def write_regions_csv(path: Path, score_map: ScoreMap) -> None:
                     table.status[part],
                     [labels[label] for label in table.label[part]],
                     *digits.T.tolist(),
+                    table.quality[part],
                     strict=True,
                 )
             )

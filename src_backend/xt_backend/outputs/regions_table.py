@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from xt_backend.keys import RegionStatus
+from xt_backend.keys import Doubt, RegionStatus
 from xt_backend.store.score_map import ScoreMap
 
-__all__ = ["PROB_PREFIX", "RegionsTable", "regions_table"]
+__all__ = ["PROB_PREFIX", "QUALITY", "RegionsTable", "regions_table"]
 
 PROB_PREFIX = "prob_"
+QUALITY = "quality"
+"""Column of what is doubtful about a region's picture; the last one."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class RegionsTable:
         status: Word of `RegionStatus` per region.
         label: Name of the predicted class per region, "" where there is none.
         probabilities: (n, C) float32, NaN where there is no score.
+        quality: Word of `Doubt` per region, "" where the picture was not looked at.
     """
 
     minx: npt.NDArray[np.int64]
@@ -36,6 +39,7 @@ class RegionsTable:
     status: list[str]
     label: list[str]
     probabilities: npt.NDArray[np.float32]
+    quality: list[str]
 
 
 def regions_table(score_map: ScoreMap) -> RegionsTable:
@@ -51,4 +55,12 @@ def regions_table(score_map: ScoreMap) -> RegionsTable:
         [words[status] for status in score_map.status.tolist()],
         [names[label] for label in score_map.labels().tolist()],
         score_map.probabilities,
+        _quality(score_map),
     )
+
+
+def _quality(score_map: ScoreMap) -> list[str]:
+    if score_map.quality is None:
+        return [""] * len(score_map)
+    words = {value: Doubt(value).label for value in np.unique(score_map.quality).tolist()}
+    return [words[value] for value in score_map.quality.tolist()]

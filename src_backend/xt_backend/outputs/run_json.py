@@ -11,7 +11,7 @@ from xt_backend.errors import StoreCorruptError, StoreError
 from xt_backend.publishing import publish_bytes
 from xt_backend.store.plain import plain_json
 
-__all__ = ["read_json", "write_local_json", "write_run_json"]
+__all__ = ["is_pseudonymised", "read_json", "write_local_json", "write_run_json"]
 
 
 def write_run_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -62,6 +62,17 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise StoreCorruptError(f"{path.name} is no JSON object", "Run again")
     return content
+
+
+def is_pseudonymised(run: Mapping[str, Any]) -> bool:
+    """Whether the ids of a run tell no file name (``--pseudonymise``).
+
+    Args:
+        run: Content of its run.json.
+    """
+    configuration = run.get("configuration", {})
+    places = (run, configuration, configuration.get("options", {}))
+    return any(place.get("pseudonymise") for place in places)
 
 
 def _json_bytes(content: Any) -> bytes:

@@ -72,7 +72,8 @@ class SlideRow:
         n_failed_regions: How many of them could not be read.
         predicted: Predicted class; slide models only.
         probabilities: By class; slide models only.
-        fractions: Share of scored tissue area by class; region and dense models only.
+        fractions: Share of the area of tissue, scored or screened out, by class; region and dense
+            models only.
         counts: Number of points by kind; detection models only.
         seconds_read: Seconds that reader threads took to get at pixels, summed over them; they
             work beside the encoder, so it may be more than `seconds_total`.

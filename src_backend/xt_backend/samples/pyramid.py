@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Iterator
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +23,8 @@ Pixels = npt.NDArray[np.uint8]
 
 _BIG_TIFF_FROM_PX = 3_000_000_000
 _TOP_LEVEL_PX = 512
+_FAST = 1
+"""How hard lossless tiles are packed: more takes far longer and saves little."""
 
 
 def level_sizes(width_px: int, height_px: int, factor: int = 4) -> tuple[tuple[int, int], ...]:
@@ -31,19 +35,28 @@ def level_sizes(width_px: int, height_px: int, factor: int = 4) -> tuple[tuple[i
     return tuple(sizes)
 
 
+_JPEG: dict[str, Any] = {"photometric": "ycbcr", "compression": "jpeg", "subsampling": (2, 2)}
+_LOSSLESS: dict[str, Any] = {"photometric": "rgb", "compression": "adobe_deflate"}
+
+
 class _Level:
-    """Takes the rows of one level and gives them back as JPEG tiles.
+    """Takes the rows of one level and gives them back as encoded tiles.
 
     Args:
         size: (width, height) of the level.
         tile_px: Side of a tile.
-        quality: Of the JPEG.
+        quality: Of the JPEG; None loses nothing.
         factor: Downsample of the next level.
         below: The next, smaller level, fed on the way.
     """
 
     def __init__(
-        self, size: tuple[int, int], tile_px: int, quality: int, factor: int, below: _Level | None
+        self,
+        size: tuple[int, int],
+        tile_px: int,
+        quality: int | None,
+        factor: int,
+        below: _Level | None,
     ) -> None:
         self._width, self._height = size
         self._tile_px, self._quality, self._factor = tile_px, quality, factor
@@ -72,9 +85,12 @@ class _Level:
             # The decoder cuts this off; repeating the border keeps JPEG from ringing into it.
             rows = np.pad(rows, ((0, lacking[0]), (0, lacking[1]), (0, 0)), mode="edge")
         for left in range(0, rows.shape[1], tile_px):
+            tile = rows[:, left : left + tile_px]
+            if self._quality is None:
+                self.tiles.append(zlib.compress(tile.tobytes(), _FAST))
+                continue
             buffer = BytesIO()
-            tile = Image.fromarray(rows[:, left : left + tile_px])
-            tile.save(buffer, "JPEG", quality=self._quality, subsampling="4:2:0")
+            Image.fromarray(tile).save(buffer, "JPEG", quality=self._quality, subsampling="4:2:0")
             self.tiles.append(buffer.getvalue())
 
     def _reduce(self, rows: Pixels, below: _Level) -> None:
@@ -99,21 +115,21 @@ def write_pyramid(
     width_px: int,
     height_px: int,
     *,
-    mpp: tuple[float, float] = (0.5, 0.5),
+    mpp: tuple[float, float] | None = (0.5, 0.5),
     tile_px: int = 256,
-    quality: int = 87,
+    quality: int | None = 87,
     factor: int = 4,
 ) -> None:
-    """Write a slide from strips, top to bottom; memory holds one strip and the small levels' JPEG.
+    """Write a slide from strips, top to bottom; memory holds one strip and the packed small levels.
 
     Args:
         path: Where to; overwritten.
         strips: (h, width, 3) uint8 pieces of any heights that sum to the slide's.
         width_px: Of level 0.
         height_px: Of level 0.
-        mpp: um/px in x and y.
+        mpp: um/px in x and y; None states none.
         tile_px: Side of a tile, a multiple of 16.
-        quality: Of the JPEG, 1 to 100.
+        quality: Of the JPEG, 1 to 100; None loses nothing, and takes ten times the room.
         factor: Downsample from level to level.
 
     Raises:
@@ -146,19 +162,20 @@ def write_pyramid(
     with tifffile.TiffWriter(path, bigtiff=width_px * height_px > _BIG_TIFF_FROM_PX) as tiff:
         for number, (level, (width, height)) in enumerate(zip(levels, sizes, strict=True)):
             scale = (width_px / width, height_px / height)
+            stated: dict[str, Any] = {}
+            if mpp is not None:
+                per_cm = (1e4 / (mpp[0] * scale[0]), 1e4 / (mpp[1] * scale[1]))
+                stated = {"resolution": per_cm, "resolutionunit": "CENTIMETER"}
             tiff.write(
                 islice(tiles, count) if number == 0 else iter(level.tiles),
                 shape=(height, width, 3),
                 dtype=np.uint8,
                 tile=(tile_px, tile_px),
-                photometric="ycbcr",
-                compression="jpeg",
-                subsampling=(2, 2),
                 subfiletype=int(number > 0),
-                resolution=(1e4 / (mpp[0] * scale[0]), 1e4 / (mpp[1] * scale[1])),
-                resolutionunit="CENTIMETER",
                 software=PRODUCT,
                 metadata=None,
+                **(_LOSSLESS if quality is None else _JPEG),
+                **stated,
             )
             # Nobody asks for more than the last tile; this lets the strips come to their end.
             for _ in tiles:

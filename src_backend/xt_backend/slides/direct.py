@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from xt_backend.errors import RegionReadError
 from xt_backend.slides.handle import Handle
 from xt_backend.slides.info import SlideInfo
-from xt_backend.slides.jpeg_tile import DecoderError, Signature, decoder_version
+from xt_backend.slides.jpeg_tile import DecoderError
 from xt_backend.slides.reading import Reading
 from xt_backend.slides.resample import Level
 from xt_backend.slides.stopwatch import Stopwatch
@@ -88,7 +89,7 @@ class DirectTiles:
         self._choosing = threading.Lock()
         self._file: _File | None = None
         self._layouts: dict[int, TileLayout] = {}
-        self._known: dict[int, set[Signature]] = {}
+        self._known: dict[int, set[tuple[Any, ...] | bytes]] = {}
         self._memory = TileMemory(cache_bytes)
         self.decoding = Stopwatch()
         self._doubtful: set[Key] = set()
@@ -124,7 +125,7 @@ class DirectTiles:
         layout = self._layouts[level]
         x, y = x - layout.left_px, y - layout.top_px
         missing = list(_around(x, y, width, height, layout.width_px, layout.height_px))
-        tile_w, tile_h = layout.jpeg.width_px, layout.jpeg.height_px
+        tile_w, tile_h = layout.tiles.width_px, layout.tiles.height_px
         left, top = max(x, 0), max(y, 0)
         right, lower = min(x + width, layout.width_px), min(y + height, layout.height_px)
         if right <= left or lower <= top:
@@ -148,17 +149,17 @@ class DirectTiles:
 
     def _fill(self, level: int, index: int, corner: tuple[int, int], place: Rgb) -> bool:
         """Copies a part of a tile; False leaves it to OpenSlide."""
-        jpeg = self._layouts[level].jpeg
+        tiles = self._layouts[level].tiles
         key = level, index
         tile = self._memory.borrow(key)
         if tile is None:
             file = self._file
             if file is None or key in self._doubtful:
                 return False
-            if place.shape[:2] == (jpeg.height_px, jpeg.width_px) and place.flags.c_contiguous:
+            if place.shape[:2] == (tiles.height_px, tiles.width_px) and place.flags.c_contiguous:
                 # Who asks for tiles one by one has no use for half of one later.
                 return self._decode(file, level, index, place)
-            tile = self._memory.blank(jpeg.height_px, jpeg.width_px)
+            tile = self._memory.blank(tiles.height_px, tiles.width_px)
             if not self._decode(file, level, index, tile.pixels):
                 return False
             self._memory.keep(key, tile)
@@ -174,8 +175,8 @@ class DirectTiles:
         if data is None:
             return False
         with self.decoding.running():
-            known = layout.jpeg.signature(data) in self._known[level]
-            good = known and layout.jpeg.decode(data, out)
+            known = layout.tiles.signature(data) in self._known[level]
+            good = known and layout.tiles.decode(data, out)
         if not good:
             self._doubtful.add((level, index))
         return good
@@ -183,14 +184,15 @@ class DirectTiles:
     def _choose(self) -> Reading:
         n = len(self._levels)
         try:
-            decoder = f"simplejpeg {decoder_version()}"
             found = read_layouts(self._path, self._info, self._levels)
             file = _File(self._path)
-            reasons = []
+            reasons, decoders = [], []
             for level, layout in enumerate(found):
                 if isinstance(layout, TileLayout):
                     self._layouts[level], self._known[level] = layout, set()
+                    decoder = layout.tiles.decoder()
                     reasons.append(self._compare(file, level))
+                    decoders += [] if reasons[-1] else [decoder]
                 else:
                     reasons.append(layout)
         except DecoderError as error:
@@ -205,12 +207,12 @@ class DirectTiles:
         with self._lock:
             self._file = None if self._closed else file
         self._memory.max_bytes = min(self._memory.max_bytes, max(_LEAST_BYTES, self._two_rows()))
-        return Reading(decoder, tuple(reasons))
+        return Reading(" and ".join(dict.fromkeys(decoders)), tuple(reasons))
 
     def _two_rows(self) -> int:
         """Bytes of two rows of the largest level's tiles: what a walk in rows comes back to."""
         return max(
-            2 * layout.n_cols * layout.jpeg.width_px * layout.jpeg.height_px * 3
+            2 * layout.n_cols * layout.tiles.width_px * layout.tiles.height_px * 3
             for layout in self._layouts.values()
         )
 
@@ -221,7 +223,7 @@ class DirectTiles:
             DecoderError: One of them is not.
         """
         layout, seen = self._layouts[level], 0
-        tile = np.empty((layout.jpeg.height_px, layout.jpeg.width_px, 3), np.uint8)
+        tile = np.empty((layout.tiles.height_px, layout.tiles.width_px, 3), np.uint8)
         for index in _sampled(layout.counts):
             place = self._place(level, index)
             try:
@@ -229,8 +231,8 @@ class DirectTiles:
             except RegionReadError:
                 continue
             data = _bytes_of(file, layout, index)
-            signature = None if data is None else layout.jpeg.signature(data)
-            if data is None or signature is None or not layout.jpeg.decode(data, tile):
+            signature = None if data is None else layout.tiles.signature(data)
+            if data is None or signature is None or not layout.tiles.decode(data, tile):
                 continue
             width, height = place[1]
             theirs = np.asarray(image)
@@ -246,10 +248,10 @@ class DirectTiles:
         """Location, level-0 px, and size, px of the level, of what is seen of a tile."""
         layout = self._layouts[level]
         row, col = divmod(index, layout.n_cols)
-        x, y = col * layout.jpeg.width_px, row * layout.jpeg.height_px
+        x, y = col * layout.tiles.width_px, row * layout.tiles.height_px
         size = (
-            min(layout.jpeg.width_px, layout.width_px - x),
-            min(layout.jpeg.height_px, layout.height_px - y),
+            min(layout.tiles.width_px, layout.width_px - x),
+            min(layout.tiles.height_px, layout.height_px - y),
         )
         step = int(self._levels[level].downsample)
         return ((x + layout.left_px) * step, (y + layout.top_px) * step), size

@@ -10,6 +10,7 @@ import openslide
 from PIL import Image
 
 from xt_backend.errors import RegionReadError, UsageError
+from xt_backend.slides.vulnerable import warn_once
 
 __all__ = ["Handle", "scrub"]
 
@@ -32,6 +33,7 @@ class Handle:
     """
 
     def __init__(self, path: Path) -> None:
+        warn_once()
         self._path = path
         self._lock = threading.Lock()
         self._cache = openslide.OpenSlideCache(CACHE_BYTES)

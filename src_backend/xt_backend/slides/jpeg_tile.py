@@ -78,6 +78,14 @@ class JpegTiles:
             body += b"\xff\xee" + (len(_ADOBE) + 3).to_bytes(2, "big") + _ADOBE + b"\0"
         return cls(width_px, height_px, space, _SOI + body if body else b"")
 
+    def decoder(self) -> str:
+        """Name and version of the decoder.
+
+        Raises:
+            DecoderError: It is not installed, or does not load.
+        """
+        return f"simplejpeg {decoder_version()}"
+
     def signature(self, data: bytes) -> Signature | None:
         """Reads a tile's markers; None where they are not those of an ordinary tile."""
         try:

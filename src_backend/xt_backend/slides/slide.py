@@ -44,6 +44,13 @@ def open_slide(
     Raises:
         SlideOpenError: There is no slide that can be read; the text says why.
         SlideMppError: `slide_mpp` is not a number from 0.05 to 5.
+
+    Example:
+        >>> import xt_backend as xt
+        >>> with xt.open_slide("slide.tiff") as slide:
+        ...     picture = slide.read(600, 600, 256, 256, mpp=2.0)  # from level-0 px (600, 600)
+        >>> picture.shape, picture.dtype
+        ((256, 256, 3), dtype('uint8'))
     """
     return Slide(Path(path), slide_mpp, accept_objective_mpp=accept_objective_mpp)
 
@@ -56,6 +63,12 @@ class Slide:
         info: What is known without reading pixels.
         pixels: Reads by plan, for `Reader`.
         missing: Which of its files are missing, so that some places cannot be read; else empty.
+
+    Example:
+        >>> import xt_backend as xt
+        >>> with xt.open_slide("slide.tiff", slide_mpp=0.25) as slide:
+        ...     slide.info.width_px, slide.info.mpp.x, slide.info.mpp.source
+        (3072, 0.25, 'user')
     """
 
     path: Path

@@ -15,7 +15,12 @@ __all__ = ["TiffSummary", "is_tiff", "summarise_tiff"]
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _UNSIGNED = {3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
 _STRIP_OFFSETS, _STRIP_COUNTS, _TILE_OFFSETS, _TILE_COUNTS = 273, 279, 324, 325
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
+_READ = (_STRIP_OFFSETS, _STRIP_COUNTS, _TILE_OFFSETS, _TILE_COUNTS, _TILE_WIDTH, _TILE_LENGTH)
 _MAX_DIRECTORIES = 4096
+# OpenSlide takes memory for what a tile declares, and ends the process where there is none.
+_HARMLESS_BYTES = 64 << 20
+_HARMLESS_TILE_PX = 1 << 28
 
 Offsets = npt.NDArray[np.uint64]
 
@@ -31,6 +36,8 @@ class TiffSummary:
         n_missing: Those of them that start beyond the end of the file.
         n_cut: Those of them that start within the file and end beyond it.
         cut_off: Whether a directory lies beyond the end of the file.
+        absurd: What a tile declares that no slide has, so that reading it takes gigabytes; else
+            empty.
     """
 
     n_pages: int
@@ -39,21 +46,25 @@ class TiffSummary:
     n_missing: int
     n_cut: int
     cut_off: bool
+    absurd: str = ""
 
     @property
     def is_whole(self) -> bool:
         """Whether everything that the directories name lies within the file."""
-        return self.n_pages > 0 and not (self.n_missing or self.n_cut or self.cut_off)
+        damaged = self.n_missing or self.n_cut or self.cut_off or self.absurd
+        return self.n_pages > 0 and not damaged
 
     @property
     def truncation(self) -> str:
-        """What shows that the file is incomplete, or an empty text."""
+        """What shows that the file is incomplete or damaged, or an empty text."""
         if self.n_missing:
             return (
                 f"the file is cut off: {self.n_missing} of {self.n_segments} image tiles lie "
                 "beyond its end"
             )
-        return "the file is cut off: its directory lies beyond its end" if self.cut_off else ""
+        if self.cut_off:
+            return "the file is cut off: its directory lies beyond its end"
+        return f"the file is damaged: {self.absurd}" if self.absurd else ""
 
 
 class _CutOff(Exception):
@@ -75,6 +86,7 @@ def summarise_tiff(path: Path) -> TiffSummary:
         OSError: The file cannot be read.
     """
     pages, tiled, segments, missing, cut, cut_off = 0, False, 0, 0, 0, False
+    absurd = ""
     size = path.stat().st_size
     with path.open("rb") as file:
         try:
@@ -86,6 +98,7 @@ def summarise_tiff(path: Path) -> TiffSummary:
                 fields, offset = walker.directory(offset)
                 pages += 1
                 tiled |= _TILE_OFFSETS in fields
+                absurd = absurd or _absurd_tile(fields)
                 for places, lengths in (
                     (_TILE_OFFSETS, _TILE_COUNTS),
                     (_STRIP_OFFSETS, _STRIP_COUNTS),
@@ -97,10 +110,22 @@ def summarise_tiff(path: Path) -> TiffSummary:
                     segments += int(used.sum())
                     beyond = starts >= size
                     missing += int((used & beyond).sum())
-                    cut += int((used & ~beyond & (starts + counts > size)).sum())
+                    # Compared like this, for their sum may be too large for its type.
+                    over = used & ~beyond & (counts > size - np.minimum(starts, size))
+                    cut += int(over.sum())
+                    longest = int(counts[over].max(initial=0))
+                    if longest > _HARMLESS_BYTES:
+                        absurd = absurd or f"a part of {longest} bytes in a file of {size}"
         except _CutOff:
             cut_off = True
-    return TiffSummary(pages, tiled, segments, missing, cut, cut_off)
+    return TiffSummary(pages, tiled, segments, missing, cut, cut_off, absurd)
+
+
+def _absurd_tile(fields: dict[int, Offsets]) -> str:
+    sides = [int(fields[tag][0]) for tag in (_TILE_WIDTH, _TILE_LENGTH) if len(fields.get(tag, ()))]
+    if len(sides) == 2 and sides[0] * sides[1] > _HARMLESS_TILE_PX:
+        return f"tiles of {sides[0]} x {sides[1]} px"
+    return ""
 
 
 class _Walker:
@@ -125,7 +150,7 @@ class _Walker:
         return data
 
     def directory(self, offset: int) -> tuple[dict[int, Offsets], int]:
-        """The offset and count fields of one directory, and where the next one is (0: none)."""
+        """What one directory says of its tiles and strips, and where the next one is (0: none)."""
         count_form, entry_size, next_form = ("Q", 20, "Q") if self._big else ("H", 12, "I")
         head = struct.calcsize("=" + count_form)
         (count,) = struct.unpack(self._order + count_form, self._read(offset, head))
@@ -134,7 +159,7 @@ class _Walker:
         for start in range(0, len(entries), entry_size):
             entry = entries[start : start + entry_size]
             (tag,) = struct.unpack_from(self._order + "H", entry)
-            if tag in (_STRIP_OFFSETS, _STRIP_COUNTS, _TILE_OFFSETS, _TILE_COUNTS):
+            if tag in _READ:
                 values = self._values(entry)
                 if values is not None:
                     fields[tag] = values

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xt_backend.slides.info import SlideInfo
+from xt_backend.slides.jp2k_tile import Jp2kTiles
 from xt_backend.slides.jpeg_tile import ColorSpace, DecoderError, JpegTiles
 from xt_backend.slides.resample import Level
 
@@ -22,13 +23,12 @@ __all__ = ["TileLayout", "read_layouts"]
 
 _VENDORS = frozenset({"aperio", "generic-tiff", "leica", "philips", "trestle"})
 """Formats whose tiles OpenSlide puts side by side, as TIFF has it."""
-_JPEG, _RGB, _YCBCR, _CONTIG = 7, 2, 6, 1
+_JPEG, _APERIO_RGB, _RGB, _YCBCR, _CONTIG = 7, 33005, 2, 6, 1
 _NAMES = {
     1: "uncompressed",
     5: "LZW",
     8: "deflate",
-    33003: "JPEG 2000",
-    33005: "JPEG 2000",
+    33003: "JPEG 2000 in YCbCr",
     32946: "deflate",
     34712: "JPEG 2000",
 }
@@ -41,7 +41,7 @@ class TileLayout:
     """The tiles of one pyramid level.
 
     Attributes:
-        jpeg: How a tile is decoded.
+        tiles: How a tile is decoded.
         width_px: Width of the part of the level that the tiles cover.
         height_px: Height of that part.
         left_px: Where that part begins, px of the level.
@@ -51,7 +51,7 @@ class TileLayout:
         counts: (n,) int64, bytes there; 0 where the file has no tile.
     """
 
-    jpeg: JpegTiles
+    tiles: JpegTiles | Jp2kTiles
     width_px: int
     height_px: int
     left_px: int
@@ -112,14 +112,14 @@ def _layout(info: SlideInfo, level: Level, pages: Sequence[tifffile.TiffPage]) -
         # OpenSlide draws what lies over them anew, from the finer level.
         raise DecoderError("tiles are missing in a finer level")
     page, left, top = _page_of(info, level, pages)
-    jpeg = _jpeg_tiles(page)
+    tiles = _tiles_of(page)
     n_cols, n_rows = -(-page.imagewidth // page.tilewidth), -(-page.imagelength // page.tilelength)
     offsets = np.asarray(page.dataoffsets, np.int64)
     counts = np.asarray(page.databytecounts, np.int64)
     if len(offsets) != n_cols * n_rows or len(counts) != len(offsets):
         raise DecoderError("its list of tiles is incomplete")
     return TileLayout(
-        jpeg,
+        tiles,
         min(page.imagewidth, level.width_px - left),
         min(page.imagelength, level.height_px - top),
         left,
@@ -161,9 +161,9 @@ def _is_padded(page: tifffile.TiffPage, level: Level) -> bool:
     return 0 <= more[0] < page.tilewidth and 0 <= more[1] < page.tilelength
 
 
-def _jpeg_tiles(page: tifffile.TiffPage) -> JpegTiles:
+def _tiles_of(page: tifffile.TiffPage) -> JpegTiles | Jp2kTiles:
     compression, color = int(page.compression), int(page.photometric)
-    if compression != _JPEG:
+    if compression not in (_JPEG, _APERIO_RGB):
         raise DecoderError(f"its tiles are {_NAMES.get(compression, 'compressed otherwise')}")
     sampled = page.samplesperpixel == 3 and page.bitspersample == 8
     flat = int(page.planarconfig) == _CONTIG and page.imagedepth == 1
@@ -172,5 +172,9 @@ def _jpeg_tiles(page: tifffile.TiffPage) -> JpegTiles:
         raise DecoderError("its pixels are not plain 8-bit colour")
     if not (0 < page.tilewidth <= _MAX_TILE_PX and 0 < page.tilelength <= _MAX_TILE_PX):
         raise DecoderError(f"its tiles of {page.tilewidth} x {page.tilelength} px are too large")
+    if compression == _APERIO_RGB:
+        if color != _RGB:
+            raise DecoderError("its pixels are not plain 8-bit colour")
+        return Jp2kTiles(page.tilewidth, page.tilelength)
     space: ColorSpace = "RGB" if color == _RGB else "YCbCr"
     return JpegTiles.for_page(page.tilewidth, page.tilelength, space, page.jpegtables)

@@ -9,8 +9,17 @@ from xt_backend.publishing import (
     scratch,
     sweep_partials,
 )
-from xt_backend.store.cache import StoreInfo, disk_use, list_stores, remove_store
+from xt_backend.store.blocks import Blocks, blocks_of, parts
+from xt_backend.store.cache import (
+    StoreInfo,
+    disk_use,
+    keys_of_slide,
+    list_stores,
+    remove_store,
+)
+from xt_backend.store.feature_rows import FeatureRows, FileRows, ScratchRows, StoredRows, in_blocks
 from xt_backend.store.h5 import H5Reader, content_digest, h5_image, open_checked
+from xt_backend.store.h5_stream import H5Stream, h5_stream, write_h5
 from xt_backend.store.mask_grid import MaskGrid
 from xt_backend.store.plain import (
     Difference,
@@ -26,22 +35,33 @@ from xt_backend.store.store_index import store_folder
 from xt_backend.store.store_key import StoreKey
 
 __all__ = [
+    "Blocks",
     "Difference",
+    "FeatureRows",
+    "FileRows",
     "H5Reader",
+    "H5Stream",
     "MaskGrid",
     "Points",
     "RegionStore",
     "ScoreMap",
+    "ScratchRows",
     "StoreInfo",
     "StoreKey",
+    "StoredRows",
+    "blocks_of",
     "canonical_json",
     "content_digest",
     "differences",
     "disk_use",
     "h5_image",
+    "h5_stream",
+    "in_blocks",
+    "keys_of_slide",
     "list_stores",
     "make_folder",
     "open_checked",
+    "parts",
     "plain_json",
     "publish",
     "publish_bytes",
@@ -49,5 +69,6 @@ __all__ = [
     "scratch",
     "store_folder",
     "sweep_partials",
+    "write_h5",
     "writer_version",
 ]

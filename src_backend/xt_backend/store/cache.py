@@ -16,9 +16,11 @@ from xt_backend.keys import RunFile, StoreH5
 from xt_backend.store.store_index import read_index
 from xt_backend.store.store_key import StoreKey
 
-__all__ = ["StoreInfo", "disk_use", "list_stores", "remove_store"]
+__all__ = ["StoreInfo", "disk_use", "keys_of_slide", "list_stores", "remove_store"]
 
 _STORE_NAME = re.compile(r"[0-9a-f]{64}")
+_keys: dict[Path, StoreKey] = {}
+"""By the folder of their store, whose name is made from them, so that they never change."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,31 @@ def list_stores(cache_dir: Path) -> list[StoreInfo]:
     Shards are not opened: `RegionStore.verify` does that.
     """
     return sorted(map(_describe, _store_folders(cache_dir)), key=lambda s: (s.used, s.digest))
+
+
+def keys_of_slide(cache_dir: Path, slide: str) -> list[StoreKey]:
+    """Keys of the region stores that hold something of a slide; unreadable ones are left out.
+
+    Each index is read once a process: a cache may hold thousands.
+
+    Args:
+        cache_dir: The cache's folder; there need not be one.
+        slide: Identity of the slide's content.
+    """
+    found = []
+    for folder in _store_folders(cache_dir):
+        key = _keys.get(folder)
+        if key is None:
+            try:
+                index = read_index(folder)
+            except StoreError:
+                continue
+            if index is None:
+                continue
+            key = _keys[folder] = index.key
+        if key.slide == slide:
+            found.append(key)
+    return found
 
 
 def disk_use(folder: Path) -> int:

@@ -8,6 +8,7 @@ reading, everything that a file declares is checked before any data is read.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import stat
@@ -22,6 +23,7 @@ import numpy.typing as npt
 
 from xt_backend.errors import StoreCorruptError, StoreError
 from xt_backend.keys import AnyH5
+from xt_backend.store.blocks import Blocks, blocks_of
 
 __all__ = ["H5Reader", "content_digest", "h5_image", "open_checked"]
 
@@ -30,25 +32,56 @@ _MAX_NAMES = 64
 _MAX_ATTRS_BYTES = 64 << 20
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # From this version of the format on, libhdf5 puts checksums on everything that is not data.
-_FORMAT = ("v110", "v110")
+FORMAT = ("v110", "v110")
 # What h5py raises over a damaged file, depending on where the damage is.
 _H5_FAULTS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, SystemError)
 _DAMAGED_WAY_OUT = "Delete it and run again to make it anew"
+
+_numbers = itertools.count()
 
 Array = npt.NDArray[Any]
 Attr = str | int | float
 
 
-def content_digest(datasets: Mapping[str, Array], attrs: Mapping[str, Attr]) -> str:
+def content_digest(datasets: Mapping[str, Array | Blocks], attrs: Mapping[str, Attr]) -> str:
     """SHA-256 of datasets (names, types, shapes, values) and attributes, as 64 hex digits."""
     sha = hashlib.sha256()
+    digest_attrs(sha, attrs)
+    for name in sorted(datasets):
+        data = datasets[name]
+        digest_part(sha, name, data, blocks_of(data))
+    return sha.hexdigest()
+
+
+def digest_attrs(sha: Any, attrs: Mapping[str, Attr]) -> None:
+    """The first part of `content_digest`."""
     named = {name: value for name, value in attrs.items() if name != AnyH5.ATTR_DIGEST}
     sha.update(json.dumps(named, sort_keys=True).encode())
-    for name in sorted(datasets):
-        data = np.ascontiguousarray(datasets[name])
-        sha.update(json.dumps([name, data.dtype.str, data.shape]).encode())
-        sha.update(data.data if data.size else b"")
-    return sha.hexdigest()
+
+
+def digest_part(sha: Any, name: str, data: Array | Blocks, blocks: Iterator[Array]) -> None:
+    """The part of `content_digest` of one dataset, whose rows `blocks` yields."""
+    sha.update(json.dumps([name, data.dtype.str, data.shape or (1,)]).encode())
+    for block in blocks:
+        sha.update(np.ascontiguousarray(block).data)
+
+
+def memory_file(**options: Any) -> h5py.File:
+    """An HDF5 file to be written in memory, open, for its `get_file_image`.
+
+    libhdf5 tells such files apart by their names: two threads may be writing one at a time.
+
+    Args:
+        options: Further arguments of `h5py.File`.
+    """
+    return h5py.File(
+        f"image-{next(_numbers)}",
+        "w",
+        driver="core",
+        backing_store=False,
+        block_size=CHUNK_BYTES,
+        **options,
+    )
 
 
 def h5_image(
@@ -68,28 +101,32 @@ def h5_image(
         The bytes of the file.
     """
     digest = digest or content_digest(datasets, attrs)
-    with h5py.File(
-        "image", "w", driver="core", backing_store=False, block_size=CHUNK_BYTES, libver=_FORMAT
-    ) as file:
+    with memory_file(libver=FORMAT) as file:
         for name in sorted(datasets):
             data = np.ascontiguousarray(datasets[name])
             if data.size and data.ndim:
-                file.create_dataset(name, data=data, chunks=_chunks(data), fletcher32=True)
+                file.create_dataset(name, data=data, chunks=chunks(data), fletcher32=True)
             else:
                 file.create_dataset(name, data=data)
-        for name, value in {**attrs, AnyH5.ATTR_DIGEST: digest}.items():
-            if isinstance(value, str):
-                # Fixed length: variable-length text lies in a heap without checksums.
-                text = value.encode() or b"\0"
-                file.attrs.create(name, text, dtype=h5py.string_dtype("utf-8", len(text)))
-            else:
-                file.attrs.create(name, value)
+        put_attrs(file, {**attrs, AnyH5.ATTR_DIGEST: digest})
         file.flush()
         image: bytes = file.id.get_file_image()
     return image
 
 
-def _chunks(data: Array) -> tuple[int, ...]:
+def put_attrs(file: h5py.File, attrs: Mapping[str, Attr]) -> None:
+    """Write attributes of the root."""
+    for name, value in attrs.items():
+        if isinstance(value, str):
+            # Fixed length: variable-length text lies in a heap without checksums.
+            text = value.encode() or b"\0"
+            file.attrs.create(name, text, dtype=h5py.string_dtype("utf-8", len(text)))
+        else:
+            file.attrs.create(name, value)
+
+
+def chunks(data: Array | Blocks) -> tuple[int, ...]:
+    """Chunks of about 1 MB, along the first axis, of what is not empty."""
     rows = len(data)
     most = max(1, CHUNK_BYTES // max(1, data.nbytes // rows))
     # Equal chunks, because the last one is stored whole even when it is nearly empty.
@@ -130,6 +167,7 @@ class H5Reader:
         dtype: npt.DTypeLike,
         shape: tuple[int | None, ...],
         rows: slice | None = None,
+        out: Array | None = None,
     ) -> Array:
         """Read a dataset, or a run of its rows.
 
@@ -138,6 +176,7 @@ class H5Reader:
             dtype: The type that it must have.
             shape: The shape that it must have; None for a length that may be anything.
             rows: The rows to read; None for all.
+            out: Where to put them, C-contiguous, of the same type and shape; None makes room.
 
         Raises:
             StoreCorruptError: It is missing, of another type or shape, or damaged.
@@ -153,8 +192,12 @@ class H5Reader:
                 f"holds {name!r} as {found_dtype} {found}, expected {np.dtype(dtype)} {shape}"
             )
         with _as_corrupt(self.name):
-            data: Array = self._file[name][() if rows is None else rows]
-            return data
+            if out is None:
+                data: Array = self._file[name][() if rows is None else rows]
+                return data
+            if out.size:
+                self._file[name].read_direct(out, None if rows is None else np.s_[rows])
+            return out
 
     def attr(self, name: str, kind: type[Attr]) -> Any:
         """An attribute that must be there and of the given kind.
@@ -167,7 +210,7 @@ class H5Reader:
             raise self.corrupt(f"has no attribute {name!r} that is a {kind.__name__}")
         return value
 
-    def check_digest(self, datasets: Mapping[str, Array]) -> None:
+    def check_digest(self, datasets: Mapping[str, Array | Blocks]) -> None:
         """Compare all the file's datasets, as read, and its attributes with its digest.
 
         Raises:

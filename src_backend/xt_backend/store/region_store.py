@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from xt_backend.errors import StoreCorruptError, StoreError, StoreVersionError
-from xt_backend.keys import RegionStatus, RunFile, StoreH5
+from xt_backend.errors import StoreError
+from xt_backend.keys import RegionStatus, StoreH5
 from xt_backend.publishing import make_folder, sweep_partials
-from xt_backend.store.row_table import RowTable
-from xt_backend.store.shard import SHARD_BYTES, Shard, read_shard, write_shard
-from xt_backend.store.store_index import read_index, store_folder, write_index
+from xt_backend.store.joining import portions, small_shards
+from xt_backend.store.shard import SHARD_BYTES, Shard, write_shard
+from xt_backend.store.shard_folder import ShardFolder
+from xt_backend.store.store_index import read_index, store_folder
 from xt_backend.store.store_key import StoreKey
 
 __all__ = ["RegionStore"]
@@ -44,17 +47,18 @@ class RegionStore:
     Attributes:
         folder: The store's folder; made when the first rows are appended.
         key: What it is made from.
-        problems: What was found damaged and what became of it, as sentences.
     """
 
     def __init__(self, folder: Path, key: StoreKey) -> None:
         self.folder = folder
         self.key = key
-        self.problems: list[str] = []
-        self._shards: dict[str, Shard] = {}
-        self._ignored: set[str] = set()
-        self._table: RowTable | None = None
+        self._known = ShardFolder(folder, key)
         self._lock = threading.RLock()
+
+    @property
+    def problems(self) -> list[str]:
+        """What was found damaged and what became of it, as sentences."""
+        return self._known.problems
 
     @classmethod
     def open(cls, cache_dir: Path, key: StoreKey) -> RegionStore:
@@ -71,17 +75,32 @@ class RegionStore:
         """
         store = cls(store_folder(Path(cache_dir), key), key)
         sweep_partials(store.folder, time.time())
-        store._check_index()
-        store._refresh()
+        store._known.check_index()
+        store._known.refresh()
         with contextlib.suppress(OSError):  # the time of use, by which caches are pruned
             os.utime(store.folder / StoreH5.INDEX)
         return store
 
+    @classmethod
+    def find(cls, cache_dir: Path, digest: str) -> RegionStore | None:
+        """Open the store of a key of which only the digest is known, None where there is none.
+
+        Args:
+            cache_dir: The cache's folder.
+            digest: As of `StoreKey.digest`.
+
+        Raises:
+            StoreVersionError: A newer version wrote the store.
+            StoreCorruptError: Its index cannot be read.
+        """
+        index = read_index(Path(cache_dir) / digest[:2] / digest)
+        return None if index is None else cls.open(cache_dir, index.key)
+
     def __len__(self) -> int:
         """The number of cells that are there."""
         with self._lock:
-            self._refresh()
-            return len(self._rows())
+            self._known.refresh()
+            return len(self._known.rows)
 
     def has(self, cells: Cells) -> npt.NDArray[np.bool_]:
         """Which cells are there, without reading features.
@@ -93,8 +112,8 @@ class RegionStore:
             (n,) bool. A shard that turns out damaged in `load` takes rows away again.
         """
         with self._lock:
-            self._refresh()
-            return self._rows().find(cells)[2]
+            self._known.refresh()
+            return self._known.rows.find(cells)[2]
 
     def load(self, cells: Cells) -> tuple[Features, npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
         """Read the tokens of cells, whichever process stored them.
@@ -113,8 +132,8 @@ class RegionStore:
         """
         with self._lock:
             while True:
-                self._refresh()
-                shard_of, row_of, found = self._rows().find(cells)
+                self._known.refresh()
+                shard_of, row_of, found = self._known.rows.find(cells)
                 try:
                     return *self._gather(shard_of, row_of, found), found
                 except _ShardLostError:
@@ -166,18 +185,62 @@ class RegionStore:
                 shard = write_shard(
                     self.folder, self.key, cells[part], status[part], features[part]
                 )
-                self._ignored.discard(shard.path.name)
-                self._shards[shard.path.name] = shard
-                self._table = None
-            rows = {name: len(self._shards[name]) for name in sorted(self._shards)}
-            write_index(self.folder, self.key, rows)
+                self._known.add(shard)
+            self._known.write_index()
         return len(cells)
+
+    def join(self, fewest: int = 16) -> int:
+        """Put small shards together, which are faster to open; the rows stay what they are.
+
+        A kill leaves both, which is the same. Who reads meanwhile finds the rows again.
+
+        Args:
+            fewest: Small shards that are worth it.
+
+        Returns:
+            The number of shards that were put together.
+
+        Raises:
+            OutputError: The folder cannot be written.
+        """
+        with self._lock:
+            self._known.refresh()
+            small = small_shards(self._known.shards)
+            if len(small) < fewest or not self._room_for(small):
+                return 0
+            try:
+                made = list(self._joined(small))
+            except _ShardLostError:  # its rows have to be made anew before anything is joined
+                return 0
+            for shard in made:
+                self._known.add(shard)
+            spent = [
+                self._known.drop(name) for name in set(small) - {one.path.name for one in made}
+            ]
+            self._known.write_index()  # first, so that it never names what is gone
+            for shard in spent:
+                with contextlib.suppress(OSError):
+                    shard.path.unlink(missing_ok=True)
+            return len(small)
+
+    def _room_for(self, names: list[str]) -> bool:
+        """Whether both can lie on the disk for a while, and what the run still writes as well."""
+        wanted = 2 * sum(self._known.shards[name].features_bytes for name in names)
+        try:
+            return shutil.disk_usage(self.folder).free > wanted
+        except OSError:
+            return False
+
+    def _joined(self, names: list[str]) -> Iterator[Shard]:
+        for cells in portions(self._known.rows, self._known.shards, names):
+            features, status = self._gather(*self._known.rows.find(cells))
+            yield write_shard(self.folder, self.key, cells, status, features)
 
     def verify(self) -> list[str]:
         """Read everything, move damaged shards aside, and return all `problems`."""
         with self._lock:
-            self._refresh()
-            for shard in list(self._shards.values()):
+            self._known.refresh()
+            for shard in list(self._known.shards.values()):
                 shard.verified = False
                 with contextlib.suppress(_ShardLostError):
                     self._read(shard, 0, len(shard))
@@ -189,8 +252,7 @@ class RegionStore:
         row_of: npt.NDArray[np.int64],
         found: npt.NDArray[np.bool_],
     ) -> tuple[Features, npt.NDArray[np.uint8]]:
-        shards = [self._shards[name] for name in sorted(self._shards)]
-        tokens = shards[0].tokens if shards else (0, 0)
+        shards, tokens = self._known.in_order, self._known.tokens or (0, 0)
         features = np.empty((len(found), *tokens), np.float16)
         features[~found] = np.nan
         status = np.full(len(found), RegionStatus.SKIPPED, np.uint8)
@@ -201,98 +263,29 @@ class RegionStore:
             if not len(places):
                 continue
             shard, rows = shards[shard_of[places[0]]], row_of[places]
-            slab = self._read(shard, int(rows[0]), int(rows[-1]) + 1)
-            in_order = len(slab) == len(rows) and bool((np.diff(rows) == 1).all())
-            features[places] = slab if in_order else slab[rows - rows[0]]
+            first, last = int(rows[0]), int(rows[-1]) + 1
             status[places] = shard.status[rows]
+            if _one_after_another(rows) and _one_after_another(places):
+                self._read(shard, first, last, features[places[0] : places[-1] + 1])
+            else:
+                features[places] = self._read(shard, first, last)[rows - first]
         return features, status
 
-    def _read(self, shard: Shard, first: int, last: int) -> Features:
+    def _read(self, shard: Shard, first: int, last: int, out: Features | None = None) -> Features:
         try:
-            return shard.features(first, last)
+            return shard.features(first, last, out)
         except StoreError as error:
-            self._set_aside(shard.path, error)
+            self._known.set_aside(shard.path, error)
             raise _ShardLostError from error
 
-    def _rows(self) -> RowTable:
-        if self._table is None:
-            self._table = RowTable.of([self._shards[name] for name in sorted(self._shards)])
-        return self._table
-
-    def _refresh(self) -> None:
-        """Take up shards that others have added, and forget those that are gone."""
-        try:
-            names = {p.name for p in self.folder.iterdir() if p.suffix == StoreH5.SHARD_SUFFIX}
-        except (FileNotFoundError, NotADirectoryError):
-            names = set()
-        except OSError as error:
-            raise StoreError(
-                f"The store {self.folder.name[:12]} cannot be read ({error.strerror})",
-                "Check the permissions of the cache, or use another with --cache",
-            ) from error
-        for name in self._shards.keys() - names:
-            del self._shards[name]
-            self._table = None
-        for name in sorted(names - self._shards.keys() - self._ignored):
-            try:
-                shard = read_shard(self.folder / name, self.key)
-                if self._shards and shard.tokens != self._tokens():
-                    raise StoreCorruptError(
-                        f"{name} holds tokens {shard.tokens}, the others {self._tokens()}"
-                    )
-            except StoreError as error:
-                self._set_aside(self.folder / name, error)
-            else:
-                self._shards[name] = shard
-                self._table = None
-
-    def _set_aside(self, path: Path, error: StoreError) -> None:
-        """Stop using a shard; move it aside if it is its content that is wrong."""
-        self._shards.pop(path.name, None)
-        self._table = None
-        if isinstance(error, StoreVersionError):
-            raise error
-        if not path.exists():  # pruned by another process: nothing is wrong
-            return
-        fate = "not used"
-        if isinstance(error, StoreCorruptError):
-            try:
-                os.replace(path, path.with_name(path.name + RunFile.BAD))
-                fate = f"moved aside as {path.name}{RunFile.BAD}"
-            except OSError as refused:
-                fate = f"not used, and not moved aside either ({refused.strerror})"
-        if path.exists():
-            self._ignored.add(path.name)
-        self._report(f"{error.cause}; {fate}, its regions are encoded again")
-
-    def _report(self, problem: str) -> None:
-        self.problems.append(f"Store {self.folder.name[:12]}: {problem}")
-
-    def _tokens(self) -> tuple[int, int]:
-        return next(iter(self._shards.values())).tokens
-
     def _check_tokens(self, features: Features) -> None:
-        if self._shards and features.shape[1:] != self._tokens():
+        known = self._known.tokens
+        if known is not None and features.shape[1:] != known:
             raise StoreError(
-                f"Cannot store tokens {features.shape[1:]} in a store of {self._tokens()}",
+                f"Cannot store tokens {features.shape[1:]} in a store of {known}",
                 "The key must tell apart encoders with other tokens",
             )
 
-    def _check_index(self) -> None:
-        try:
-            index = read_index(self.folder)
-        except StoreCorruptError as error:
-            self._report(f"{error.cause}; the shards are read without it")
-            return
-        if index is None:
-            return
-        if different := self.key.differences(index.key):
-            raise StoreError(
-                f"The store {self.folder.name[:12]} was made from something else: {different[0]}",
-                "Delete that store or use another cache with --cache",
-            )
-        if gone := [name for name in index.shards if not (self.folder / name).exists()]:
-            self._report(
-                f"{len(gone)} of {len(index.shards)} shards are gone; "
-                "their regions are encoded again"
-            )
+
+def _one_after_another(places: npt.NDArray[np.int64]) -> bool:
+    return bool((np.diff(places) == 1).all())

@@ -32,6 +32,11 @@ class RowTable:
     def __len__(self) -> int:
         return len(self.keys)
 
+    @property
+    def cells(self) -> npt.NDArray[np.int32]:
+        """(m, 2) int32, (col, row), in the order of `keys`."""
+        return np.stack([self.keys >> 32, self.keys & 0xFFFFFFFF], axis=1).astype(np.int32)
+
     @classmethod
     def of(cls, shards: Sequence[Shard]) -> RowTable:
         """Of all rows of shards; of a cell's rows the last one of the last shard counts."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,17 +15,20 @@ from xt_backend.errors import UsageError
 from xt_backend.keys import RegionStatus, RunH5, RunMeta
 from xt_backend.publishing import publish_bytes
 from xt_backend.slides.lattice import Lattice
+from xt_backend.slides.quality import MEASURES
 from xt_backend.store.h5 import h5_image, open_checked
 from xt_backend.store.labels import probabilities_of, winners
 from xt_backend.store.plain import plain_json, writer_version
+from xt_backend.store.score_checks import check_values
 from xt_backend.store.shard import check_schema
 
 __all__ = ["ScoreMap"]
 
 _BUDGET_BYTES = 4 << 30
 _SCORED = [int(status) for status in RegionStatus if status.scored]
-_ARRAYS = ("cells", "status", "logits", "region_only_logits", "slide_logits", "tissue")
-_OPTIONAL = (RunH5.SLIDE_LOGITS, RunH5.TISSUE)
+_OPTIONAL = (RunH5.SLIDE_LOGITS, RunH5.TISSUE, RunH5.QUALITY, RunH5.QUALITY_MEASURES)
+_ARRAYS = ("cells", "status", "logits", "region_only_logits", *_OPTIONAL)
+_NEW_STATUSES = (RegionStatus.SCREENED_OUT, RegionStatus.LEFT_OUT, RegionStatus.EXCLUDED)
 
 Floats = npt.NDArray[np.float32]
 
@@ -64,9 +67,20 @@ class ScoreMap:
             the last name is kept.
         tissue: (n,) float32, share of each region's area that is tissue, 0 to 1; None in files of
             older versions, which did not keep it.
+        quality: (n,) uint8, `Doubt`: what is doubtful about each region's picture; None in files of
+            older versions, which did not look.
+        quality_measures: (n, m) float16 that it follows from, see `slides.quality`; NaN where there
+            are none.
 
     Raises:
         UsageError: Values that do not fit each other.
+
+    Example:
+        >>> import xt_backend as xt
+        >>> run = xt.score("slide.tiff", model="context-demo", out="results", workers=2)
+        >>> found = xt.ScoreMap.load(run.folder / "slide.run.h5")
+        >>> found.probabilities.dtype, found.grid(found.probabilities).shape[2]
+        (dtype('float32'), 4)
     """
 
     slide_id: str
@@ -93,6 +107,8 @@ class ScoreMap:
     model_sha256: str
     run_meta: Mapping[str, Any] = field(default_factory=dict)
     tissue: Floats | None = None
+    quality: npt.NDArray[np.uint8] | None = None
+    quality_measures: npt.NDArray[np.float16] | None = None
 
     def __repr__(self) -> str:
         n, n_scored = len(self.cells), int(self.scored.sum())
@@ -108,8 +124,15 @@ class ScoreMap:
             "region_only_logits": (n, n_classes),
             "slide_logits": (n_classes,),
             "tissue": (n,),
+            "quality": (n,),
+            "quality_measures": (n, len(MEASURES)),
         }
-        dtypes = {"cells": np.int32, "status": np.uint8}
+        dtypes: dict[str, npt.DTypeLike] = {
+            "cells": np.int32,
+            "status": np.uint8,
+            "quality": np.uint8,
+            "quality_measures": np.float16,
+        }
         for name in _ARRAYS:
             value = getattr(self, name)
             if value is None and name in _OPTIONAL:
@@ -122,36 +145,11 @@ class ScoreMap:
                 )
             object.__setattr__(self, name, value)
         object.__setattr__(self, "run_meta", plain_json(self.run_meta, key="run_meta"))
-        self._check_values()
+        check_values(self)
         for name in ("logits", "region_only_logits"):
             object.__setattr__(self, name, self._without_unscored(getattr(self, name)))
         if self.slide_logits is not None and not np.isfinite(self.slide_logits).all():
             object.__setattr__(self, "slide_logits", np.full(n_classes, np.nan, np.float32))
-
-    def _check_values(self) -> None:
-        if not 1 <= len(self.colors) == len(self.classes) == len(set(self.classes)):
-            raise UsageError(
-                f"{len(self.colors)} colours for the classes {self.classes}",
-                "Give distinct classes with one colour each",
-            )
-        if unknown := set(self.thresholds) - set(self.classes):
-            raise UsageError(
-                f"thresholds name the unknown classes {sorted(unknown)}",
-                f"Use {', '.join(self.classes)}",
-            )
-        if PurePosixPath(self.slide_name).name != self.slide_name:
-            raise UsageError("slide_name is more than a file name", "Leave its folder out")
-        if not np.isin(self.status, [int(status) for status in RegionStatus]).all():
-            raise UsageError("status holds unknown numbers", "Use RegionStatus")
-        places = (self.lattice.n_cols, self.lattice.n_rows)
-        if ((self.cells < 0) | (self.cells >= places)).any():
-            raise UsageError(
-                f"cells lie outside the lattice of {places}", "Use the lattice's cells"
-            )
-        if self.tissue is not None and not ((self.tissue >= 0) & (self.tissue <= 1)).all():
-            raise UsageError("tissue holds what is no share", "Give 0 to 1")
-        if not self.temperature > 0:
-            raise UsageError(f"the temperature is {self.temperature}", "Give one above 0")
 
     def _without_unscored(self, logits: Floats) -> Floats:
         void = ~(np.isfinite(logits).all(axis=1) & self.scored)
@@ -297,8 +295,9 @@ class ScoreMap:
                 datasets[name] = values
         meta = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _ARRAYS}
         meta["lattice"] = self.lattice.to_dict()
+        left_out = np.isin(self.status, _NEW_STATUSES).any()
         attrs: dict[str, str | int | float] = {
-            RunH5.ATTR_SCHEMA: RunH5.SCHEMA,
+            RunH5.ATTR_SCHEMA: RunH5.SCHEMA if left_out else RunH5.SCHEMA_ALL_LOOKED_AT,
             RunH5.ATTR_VERSION: writer_version(),
             RunH5.ATTR_META: json.dumps(meta),
         }
@@ -333,6 +332,8 @@ class ScoreMap:
                     region_only_logits=data[RunH5.REGION_ONLY_LOGITS],
                     slide_logits=data.get(RunH5.SLIDE_LOGITS),
                     tissue=data.get(RunH5.TISSUE),
+                    quality=data.get(RunH5.QUALITY),
+                    quality_measures=data.get(RunH5.QUALITY_MEASURES),
                 )
             except (KeyError, TypeError, ValueError) as error:
                 raise reader.corrupt(f"is no score map ({error})") from error

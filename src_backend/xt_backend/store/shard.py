@@ -45,10 +45,23 @@ class Shard:
     def __len__(self) -> int:
         return len(self.cells)
 
-    def features(self, first: int, last: int) -> npt.NDArray[np.float16]:
+    @property
+    def features_bytes(self) -> int:
+        """Size of its features."""
+        return len(self) * self.tokens[0] * self.tokens[1] * np.dtype(np.float16).itemsize
+
+    def features(
+        self, first: int, last: int, out: npt.NDArray[np.float16] | None = None
+    ) -> npt.NDArray[np.float16]:
         """Read the rows from `first` up to, not including, `last`.
 
         The first time the whole shard is read and compared with its digest.
+
+        Args:
+            first: Row.
+            last: Row.
+            out: (last - first, kk, D) float16, C-contiguous: where to put them, since fresh memory
+                costs more than reading. None makes room.
 
         Returns:
             (last - first, kk, D) float16.
@@ -60,11 +73,19 @@ class Shard:
         with open_checked(self.path, _BUDGET_BYTES) as reader:
             shape = (len(self), *self.tokens)
             if self.verified:
-                return reader.read(StoreH5.FEATURES, np.float16, shape, slice(first, last))
-            features = reader.read(StoreH5.FEATURES, np.float16, shape)
+                return reader.read(StoreH5.FEATURES, np.float16, shape, slice(first, last), out)
+            whole = last - first == len(self)
+            features = reader.read(
+                StoreH5.FEATURES, np.float16, shape, None, out if whole else None
+            )
             reader.check_digest(_datasets(self.cells, self.status, features))
             self.verified = True
-            return features[first:last]
+            if whole:
+                return features
+            if out is None:
+                return features[first:last]
+            out[:] = features[first:last]
+            return out
 
 
 def write_shard(

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xt_backend.config import CommonOptions
-from xt_backend.engine.collection import collect
+from xt_backend.engine.collection import collect, features_shape
 from xt_backend.engine.encoder import BatchEncoder
 from xt_backend.engine.preparation import prepare
 from xt_backend.model import ModelCard
@@ -77,14 +77,15 @@ def load_field(
         known = read_truth(source, prepared, card)
         pixels = PixelField.of(source, prepared, known)
         notes = list(prepared.notes)
-        found = collect(prepared, encoder, options, on_regions)
+        features = np.zeros(features_shape(prepared, encoder), np.float16)
+        found = collect(prepared, encoder, options, features, on_regions)
         notes += found.problems
     n_failed = int((~found.scored).sum())
     if n_failed:
         notes.append(f"{n_failed:,} of {counted(len(cells), 'region')} could not be read")
     return SlideField(
         name=source.name,
-        features=found.features,
+        features=features,
         positions_um=lattice.centres_um(cells),
         boxes=lattice.boxes(cells),
         scored=found.scored,

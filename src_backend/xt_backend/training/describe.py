@@ -48,7 +48,7 @@ _VALIDATION_NOTE = (
     "before relying on these numbers."
 )
 _FOLDS_NOTE = (
-    "Every slide was predicted by a model of {} that had not seen its patient, and read with the "
+    "Every slide here was predicted by a model of {} that had not seen its patient, read with the "
     "temperature and thresholds that suit the other folds. Those stored suit all of them; the "
     "model in this file was trained on all slides."
 )

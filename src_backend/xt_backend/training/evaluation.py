@@ -8,7 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from xt_backend.engine import BatchDecoder, BatchEncoder, choose_device
+from xt_backend.engine import (
+    BatchDecoder,
+    BatchEncoder,
+    asked_way,
+    choose_device,
+    kept_encoders,
+)
 from xt_backend.errors import AnnotationError, EngineError, SlideError, UsageError
 from xt_backend.model import XT, ModelCard, find_model, load_model
 
@@ -91,6 +97,7 @@ def evaluate(spec: EvaluateSpec, progress: ProgressCallback = ignore) -> Evaluat
             know.
         SlideError: Not one slide could be judged.
         OutputError: The folder for the files cannot be written.
+        DeviceError: A device or encoder backend that cannot be had.
     """
     if spec.out is not None:
         prepare_folder(spec.out)
@@ -106,7 +113,8 @@ def evaluate(spec: EvaluateSpec, progress: ProgressCallback = ignore) -> Evaluat
     names = unique_names([slide.name for slide in slides])
     patients = _patients(spec, dict(zip(names, slides, strict=True)))
     options = spec.model_copy(update={"max_failed_fraction": 1.0})
-    encoder = BatchEncoder(model.region_encoder, device)
+    way = asked_way(spec.encoder_backend, device)
+    encoder = BatchEncoder(model.region_encoder, device, way, kept_encoders(spec))
     model.to(device.name)
     judged: dict[str, Judged] = {}
     failed: dict[str, str] = {}

@@ -24,7 +24,7 @@ from .processes import Processes
 from .spec import TrainSpec
 from .splits import draw_order
 
-__all__ = ["Fitter"]
+__all__ = ["CLIP_NORM", "Fitter", "learning_rate_share", "one_thread"]
 
 CLIP_NORM = 1.0
 
@@ -98,7 +98,7 @@ class Fitter:
         for row in self.history:
             on_epoch(row)
         last = spec.epochs if self.last_epoch is None else self.last_epoch
-        with self._few_threads():
+        with one_thread(self.learner.is_small):
             while not self.position.finished:
                 self._epoch(on_epoch)
                 here = self.position
@@ -181,7 +181,7 @@ class Fitter:
         return self.spec.views_per_epoch or len(self.learner)
 
     def _rate(self) -> float:
-        return _rate(self.position.step, self._n_steps, self.spec.warm_up)
+        return learning_rate_share(self.position.step, self._n_steps, self.spec.warm_up)
 
     def _backward(self, loss: Tensor, *, retain_graph: bool = False) -> None:
         self._scaler.scale(loss).backward(  # type: ignore[no-untyped-call]
@@ -255,18 +255,24 @@ class Fitter:
         if "cuda" in parts["rng"] and self.model.device.type == "cuda":
             torch.cuda.set_rng_state(parts["rng"]["cuda"], self.model.device)
 
-    @contextmanager
-    def _few_threads(self) -> Iterator[None]:
-        before = torch.get_num_threads()
-        if self.learner.is_small:
-            torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
+
+@contextmanager
+def one_thread(wanted: bool = True) -> Iterator[None]:
+    """Compute in a single thread: of what is small, several only wait for each other.
+
+    Args:
+        wanted: False changes nothing.
+    """
+    before = torch.get_num_threads()
+    if wanted:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
-def _rate(step: int, steps: int, warm_up: float) -> float:
+def learning_rate_share(step: int, steps: int, warm_up: float) -> float:
     """Learning rate over its largest: a linear rise, then half a cosine down to 0."""
     warm = max(1, round(steps * warm_up))
     if step < warm:

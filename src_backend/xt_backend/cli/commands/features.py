@@ -21,6 +21,7 @@ from ..rows import show_run, tell_passed_over
 @dataclass(frozen=True, kw_only=True)
 class _Own(flags.OutOption):
     encoder: str
+    retry_failed: bool = False
 
 
 @command()
@@ -30,9 +31,19 @@ def features(
         str | None, typer.Option(help="timm name of a region encoder. Needed.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for one HDF5 file per slide. Needed.")
+        Path | None, typer.Option(help="Folder for the files of the layout. Needed.")
     ] = None,
-    layout: Annotated[str | None, typer.Option(help="Of the files: xt [default: xt].")] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the files: xt, trident, clam, stamp, slide2vec, h5ad, parquet or h5 "
+            "[default: xt]."
+        ),
+    ] = None,
+    level: Annotated[
+        str | None,
+        typer.Option(help="region, or slide: the mean of its regions [default: region]."),
+    ] = None,
     weights: Annotated[
         str | None,
         typer.Option(
@@ -72,9 +83,10 @@ def features(
     max_pixels: flags.MaxPixels = None,
     offline: flags.Offline = None,
     config: flags.Config = None,
+    retry_failed: flags.RetryFailed = False,
     json: flags.Json = False,
 ) -> int:
-    """Export region features: an HDF5 file per slide, and slides.csv.
+    """Export region features in the layout of a tool, and slides.csv.
 
     A slide without tissue gives a valid file with 0 rows, a failed one no file. Exit codes as of
     `score`.
@@ -83,6 +95,7 @@ def features(
         "encoder": encoder,
         "out": out,
         "layout": layout,
+        "level": level,
         "weights": weights,
         "model_mpp": model_mpp,
         "region_px": region_px,
@@ -105,12 +118,13 @@ def features(
         "max_failed_fraction": max_failed_fraction,
         "max_pixels": max_pixels,
         "offline": offline,
+        "retry_failed": retry_failed or None,
         "json": json or None,
     }
     chosen, own = flags.merge_options(FeatureOptions, config, given, _Own)
     from xt_backend.batch import FeatureBatch
 
-    batch = FeatureBatch(inputs, own.encoder, own.out, chosen)
+    batch = FeatureBatch(inputs, own.encoder, own.out, chosen, retry_failed=own.retry_failed)
     note(f"device: {batch.device.name}, {batch.device.precision} ({batch.device.reason})")
     note(f"encoder: {batch.choice.way} ({batch.choice.reason})")
     tell_passed_over(batch.inputs)
@@ -123,5 +137,5 @@ def features(
             tell_problems,
             stop,
         )
-    show_run(run, batch.inputs, own.out, own.json)
+    show_run(run, own.out, own.json)
     return stop.exit_code if run.interrupted else run.exit_code

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +11,7 @@ from xt_backend.wording import counted
 
 from ..app import command
 from ..console import print_json, say
-from ..options import AcceptObjectiveMpp, Json, SlideMpp, check_slide_mpp
+from ..options import AcceptObjectiveMpp, Json, OneSlide, SlideMpp, check_slide_mpp
 
 if TYPE_CHECKING:
     from xt_backend.model import ModelCard
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 @command()
 def info(
-    slide: Annotated[Path, typer.Argument(metavar="SLIDE", help="Slide file or DICOM folder.")],
+    slide: OneSlide,
     model: Annotated[
         str | None, typer.Option(help="Say what this model would read [default: all known ones].")
     ] = None,

@@ -5,34 +5,38 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, TypeAlias, get_args
 
 import typer
 
 from xt_backend.config import ScoreOptions
 from xt_backend.keys import SlideStatus
-from xt_backend.wording import counted
 
 from .. import options as flags
 from ..app import command
-from ..console import note, print_json, progress_bar, say
+from ..console import note, progress_bar
+from ..dry_lines import show_dry_run
+from ..engine import Address, Engine, EngineFlags, Processes, Slurm, engine_options
 from ..interrupt import listening
 from ..progress import RunBar
+from ..repeated import repeated
 from ..rows import show_run, tell_passed_over
-
-if TYPE_CHECKING:
-    from xt_backend.batch import Inputs
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Own(flags.OutOption):
+class _Own(EngineFlags):
     model: str
     dry_run: bool = False
+    retry_failed: bool = False
+
+
+# As of other commands, but left out beside --repeat.
+_Inputs: TypeAlias = Annotated[list[Path] | None, get_args(flags.Inputs)[1]]
 
 
 @command()
 def score(
-    inputs: flags.Inputs,
+    inputs: _Inputs = None,
     model: Annotated[
         str | None, typer.Option(help="Name of a known model, or a model file. Needed.")
     ] = None,
@@ -62,6 +66,7 @@ def score(
         list[str] | None,
         typer.Option(metavar="KIND", help="Files beside the usual ones: parquet."),
     ] = None,
+    exclude_flagged: flags.ExcludeFlagged = None,
     screen: Annotated[
         float | None,
         typer.Option(
@@ -74,11 +79,24 @@ def score(
         list[str] | None,
         typer.Option(metavar="NAME", help="Class that --screen seeks; may be given several times."),
     ] = None,
+    pseudonymise: flags.Pseudonymise = None,
     offline: flags.Offline = None,
     config: flags.Config = None,
+    repeat: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN.JSON",
+            help="Do an earlier run again, exactly: its slides, model and options.",
+        ),
+    ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be done.")
+        bool, typer.Option("--dry-run", help="Only say what would be done, and what it would take.")
     ] = False,
+    retry_failed: flags.RetryFailed = False,
+    engine: Engine = None,
+    processes: Processes = None,
+    address: Address = None,
+    slurm: Slurm = None,
     json: flags.Json = False,
 ) -> int:
     """Score slides: a row in slides.csv for every input, and files.
@@ -107,41 +125,47 @@ def score(
         "max_failed_fraction": max_failed_fraction,
         "max_pixels": max_pixels,
         "layouts": tuple(layouts) if layouts else None,
+        "exclude_flagged": exclude_flagged,
         "screen": screen,
         "screen_class": tuple(screen_class) if screen_class else None,
+        "pseudonymise": pseudonymise,
         "offline": offline,
         "dry_run": dry_run or None,
+        "retry_failed": retry_failed or None,
+        "engine": engine,
+        "processes": processes,
+        "address": address,
+        "slurm": tuple(slurm) if slurm else None,
         "json": json or None,
     }
+    again = None if repeat is None else repeated(repeat, inputs, config, given)
     chosen, own = flags.merge_options(ScoreOptions, config, given, _Own)
-    from xt_backend.batch import Batch, dry_run_rows
+    wanted = engine_options(own)
+    from xt_backend.batch import Batch, preview
+    from xt_backend.batch.engines import EngineOptions, open_engine
 
-    batch = Batch(inputs, own.model, own.out, chosen, dry_run=own.dry_run, arguments=sys.argv)
-    note(f"device: {batch.device.name}, {batch.device.precision} ({batch.device.reason})")
-    note(f"encoder: {batch.choice.way} ({batch.choice.reason})")
-    tell_passed_over(batch.inputs)
-    if own.dry_run:
-        rows = dry_run_rows(batch)
-        _show_plan(rows, batch.inputs, own.json)
-        return 3 if any(row["status"] == SlideStatus.FAILED for row in rows) else 0
-    with listening() as stop, progress_bar() as bar:
-        shown = RunBar(bar, len(batch.tasks))
-        run = batch.run(shown.on_event, shown.on_outcome, stop)
-    show_run(run, batch.inputs, own.out, own.json)
-    return stop.exit_code if run.interrupted else run.exit_code
-
-
-def _show_plan(rows: list[dict[str, Any]], inputs: Inputs, json: bool) -> None:
-    if json:
-        print_json({"slides": rows, "passed_over": inputs.passed_over_values()})
-        return
-    for row in rows:
-        name = row["slide"]
-        if row["status"] == SlideStatus.FAILED:
-            say(f"{name}: cannot be scored: {row['reason']}")
-            continue
-        say(
-            f"{name}: {counted(row['n_regions'], 'region')} ({row['n_cached']:,} cached) at "
-            f"{row['slide_mpp']:.4g} um/px from {row['mpp_source']}; "
-            f"{row['reason'] or 'tissue found'}"
+    with open_engine(EngineOptions() if own.dry_run else wanted, chosen) as opened:
+        batch = Batch(
+            (inputs or []) if again is None else again.inputs,
+            own.model,
+            own.out,
+            chosen,
+            dry_run=own.dry_run,
+            retry_failed=own.retry_failed,
+            arguments=sys.argv,
+            device=opened.device,
+            repeated=None if again is None else again.configuration,
         )
+        note(f"device: {batch.device.name}, {batch.device.precision} ({batch.device.reason})")
+        note(f"encoder: {batch.choice.way} ({batch.choice.reason})")
+        tell_passed_over(batch.inputs)
+        if own.dry_run:
+            look = preview(batch)
+            show_dry_run(look, batch.inputs, own.json)
+            return 3 if any(row["status"] == SlideStatus.FAILED for row in look.rows) else 0
+        with listening() as stop, progress_bar() as bar:
+            shown = RunBar(bar, len(batch.todo))
+            execute = opened.executor(batch.device)
+            run = batch.run(shown.on_event, shown.on_outcome, stop, execute)
+    show_run(run, own.out, own.json)
+    return stop.exit_code if run.interrupted else run.exit_code

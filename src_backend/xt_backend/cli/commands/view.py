@@ -10,11 +10,12 @@ import typer
 from xt_backend.errors import InputNotFoundError, SlideError, StoreError, UsageError
 
 from ..app import command
+from ..options import OneSlide
 
 
 @command()
 def view(
-    slide: Annotated[Path, typer.Argument(metavar="SLIDE", help="Slide file or DICOM folder.")],
+    slide: OneSlide,
     run_dir: Annotated[
         Path | None, typer.Argument(metavar="RUN_DIR", help="Folder that `score` wrote.")
     ] = None,

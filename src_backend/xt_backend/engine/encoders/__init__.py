@@ -5,7 +5,7 @@ from __future__ import annotations
 from .base import Done, EncoderBackend, Features, Pending, Pixels
 from .batches import compute_batch, computing, padded_batch, run_halving
 from .choice import EncoderChoice, Trial
-from .choose import check_backend, choose_way, known_choice
+from .choose import asked_way, check_backend, choose_way, known_choice
 from .make import make_backend
 from .probing import Judge, failure_words, probe
 from .way import Way, usual_way
@@ -20,6 +20,7 @@ __all__ = [
     "Pixels",
     "Trial",
     "Way",
+    "asked_way",
     "check_backend",
     "choose_way",
     "compute_batch",

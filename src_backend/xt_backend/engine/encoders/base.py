@@ -33,7 +33,7 @@ class EncoderBackend(Protocol):
 
     Attributes:
         name: Part of the region store's key, e.g. ``torch-cpu``.
-        precision: ``fp32``, ``bf16`` or ``fp16``.
+        precision: ``fp32``, ``bf16``, ``fp16`` or ``int8``.
         batch: Regions that are computed together.
         ahead: Batches that may be started before the result of an earlier one is asked for; 0
             where `start` computes.

@@ -21,7 +21,14 @@ from .openvino_cpu import openvino_precisions
 from .probing import Judge, failure_words, probe
 from .way import Way, usual_way
 
-__all__ = ["ENOUGH_REGIONS", "PROBE_REGIONS", "check_backend", "choose_way", "known_choice"]
+__all__ = [
+    "ENOUGH_REGIONS",
+    "PROBE_REGIONS",
+    "asked_way",
+    "check_backend",
+    "choose_way",
+    "known_choice",
+]
 
 ENOUGH_REGIONS = 1000
 """A slide or batch of fewer is encoded sooner than a choice is made."""
@@ -30,6 +37,8 @@ PROBE_REGIONS = 96
 _LEAST_PROBED = 32
 _LEAST_COMPARED = 2
 """What is off is told by how much regions differ from each other."""
+
+_INT8 = "openvino-int8"
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +51,7 @@ def check_backend(asked: str, device: Device) -> None:
     Raises:
         DeviceError: It is not installed, or not for this device.
     """
-    if asked == "openvino":
+    if asked in ("openvino", _INT8):
         if device.kind != "cpu":
             raise DeviceError(
                 f"OpenVINO encodes on the CPU, not on {device.name}", "Add --device cpu"
@@ -51,11 +60,41 @@ def check_backend(asked: str, device: Device) -> None:
             raise DeviceError(
                 "OpenVINO is not installed", 'Install it with: pip install "napari-xt[cpu]"'
             )
+    if asked == _INT8:
+        if not _has("nncf"):
+            raise DeviceError(
+                "NNCF is not installed", 'Install it with: pip install "napari-xt[int8]"'
+            )
+        if not _computes_int8():
+            raise DeviceError(
+                "This processor computes no faster in 8-bit integers (it has no VNNI)",
+                "Use --encoder-backend auto",
+            )
+        if device.precision != "fp32":
+            raise DeviceError(
+                f"{_INT8} computes in int8, not in {device.precision}", "Leave --precision out"
+            )
     if asked == "torch-compile" and device.kind != "cuda":
         raise DeviceError(
             f"torch-compile is for CUDA, not for {device.name}",
             "Use --encoder-backend auto or torch",
         )
+
+
+def asked_way(asked: str, device: Device) -> Way | None:
+    """The way to encode that was asked for; None where it has to be found out.
+
+    Args:
+        asked: Backend as asked for.
+        device: Where it runs, with the precision that is usual there.
+
+    Raises:
+        DeviceError: As of `check_backend`.
+    """
+    check_backend(asked, device)
+    if asked == _INT8:
+        return Way(_INT8, "int8")
+    return Way(asked, device.precision) if asked in ("torch", "torch-compile") else None
 
 
 def known_choice(
@@ -72,9 +111,8 @@ def known_choice(
     Raises:
         DeviceError: As of `check_backend`.
     """
-    check_backend(asked, device)
-    if asked in ("torch", "torch-compile"):
-        return EncoderChoice(Way(asked, device.precision), "asked for")
+    if (way := asked_way(asked, device)) is not None:
+        return EncoderChoice(way, "asked for")
     if device.kind == "mps":
         return EncoderChoice(usual_way(device), "there is no other for this device")
     if device.kind == "cpu" and not _has_openvino():
@@ -167,5 +205,14 @@ def _computes_bf16() -> bool:
     return supported is not None and bool(supported())
 
 
+def _computes_int8() -> bool:
+    supported = getattr(torch.cpu, "_is_vnni_supported", None)
+    return supported is not None and bool(supported())
+
+
 def _has_openvino() -> bool:
-    return importlib.util.find_spec("openvino") is not None
+    return _has("openvino")
+
+
+def _has(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None

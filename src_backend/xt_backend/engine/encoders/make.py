@@ -31,7 +31,7 @@ def make_backend(
     Raises:
         Exception: The backend is missing or broken, in whatever way.
     """
-    if way.backend == "openvino":
+    if way.backend in ("openvino", "openvino-int8"):
         return OpenVinoBackend(region_encoder, way.precision, folder)
     own = replace(device, precision=way.precision)
     if device.kind == "cuda":

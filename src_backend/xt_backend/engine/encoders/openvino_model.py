@@ -22,6 +22,8 @@ from xt_backend.errors import OutputError
 from xt_backend.model import RegionEncoder
 from xt_backend.publishing import make_folder, publish_bytes
 
+from .calibration import calibration_numerics, calibration_pixels, quantised
+
 __all__ = ["converted", "load_openvino"]
 
 _log = logging.getLogger(__name__)
@@ -47,6 +49,8 @@ class _Silent:
         pass
 
     def __getattr__(self, name: str) -> Any:
+        if name == "backend":  # by which OpenVINO tells whose it is
+            raise AttributeError(name)
         return lambda *args, **options: None
 
 
@@ -82,7 +86,12 @@ class _FromPixels(nn.Module):
 
 
 def converted(
-    core: Any, region_encoder: RegionEncoder, shape: tuple[int, ...], folder: Path | None
+    core: Any,
+    region_encoder: RegionEncoder,
+    shape: tuple[int, ...],
+    folder: Path | None,
+    *,
+    int8: bool = False,
 ) -> Any:
     """The encoder for batches of one shape, from its file or converted anew.
 
@@ -91,12 +100,16 @@ def converted(
         region_encoder: On the CPU.
         shape: (B, R, R, 3).
         folder: Where the file is kept; None keeps none.
+        int8: Bring it to 8-bit integers.
     """
-    path = None if folder is None else folder / f"{_digest(region_encoder, shape)}.openvino"
+    path = None if folder is None else folder / f"{_digest(region_encoder, shape, int8)}.openvino"
     if path is not None and (found := _read(path)) is not None:
         return core.read_model(model=found[0], weights=found[1])
     model = _convert(region_encoder, shape)
     structure, weights = _serialised(model)
+    if int8:
+        batches = calibration_pixels(shape[1]).reshape(-1, *shape)
+        structure, weights = quantised(structure, weights, batches)
     if path is not None:
         _keep(path, structure, weights)
     # Also the fresh one goes through its file: both are the same to the last bit.
@@ -127,13 +140,14 @@ def _serialised(model: Any) -> tuple[bytes, bytes]:
         return path.read_bytes(), path.with_suffix(".bin").read_bytes()
 
 
-def _digest(region_encoder: RegionEncoder, shape: tuple[int, ...]) -> str:
+def _digest(region_encoder: RegionEncoder, shape: tuple[int, ...], int8: bool) -> str:
     what = {
         "encoder": region_encoder.numerics(),
         "shape": list(shape),
         "torch": str(torch.__version__),
         "openvino": str(load_openvino().__version__),
         "schema": 1,
+        **({"calibration": calibration_numerics(shape[1])} if int8 else {}),
     }
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 

@@ -9,7 +9,8 @@ from ..device import Device
 
 __all__ = ["BACKENDS", "Way", "usual_way"]
 
-BACKENDS = ("torch", "torch-compile", "openvino")
+BACKENDS = ("torch", "torch-compile", "openvino", "openvino-int8")
+_PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Way:
 
     Attributes:
         backend: One of `BACKENDS`.
-        precision: ``fp32``, ``bf16`` or ``fp16``.
+        precision: ``fp32``, ``bf16`` or ``fp16``; ``int8`` with ``openvino-int8``, and only there.
         batch: Regions that are computed together; None for the backend's usual number.
     """
 
@@ -39,7 +40,7 @@ class Way:
         """
         match values:
             case {"backend": str(backend), "precision": str(precision), "batch": int() | None}:
-                if backend in BACKENDS and precision in ("fp32", "bf16", "fp16"):
+                if backend in BACKENDS and precision in _PRECISIONS:
                     return cls(backend, precision, values["batch"])
         raise ValueError(f"no way to encode: {str(values)[:80]}")
 

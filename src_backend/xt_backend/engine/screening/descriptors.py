@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -30,21 +29,23 @@ Floats = npt.NDArray[np.float32]
 def low_lattice(lattice: Lattice) -> Lattice:
     """The same places at low resolution.
 
-    A region has 8 to 64 px there, more only where its stride allows no fewer.
+    They begin where they do at the model's resolution, and end within half a pixel of it. A region
+    has about 8 to 64 px there, more only where its stride is less than one of them. Rounding may
+    cost columns and rows at the far edge, which show next to nothing of the slide.
 
     Args:
         lattice: At the model's resolution.
     """
-    whole = Fraction(lattice.stride_px, lattice.region_px).denominator
     wanted = lattice.region_px * lattice.model_mpp / LOW_MPP
     wanted = min(max(wanted, _LEAST_PX), _MOST_PX, lattice.region_px)
-    side = max(1, round(wanted / whole)) * whole
+    overlap = lattice.region_px / lattice.stride_px
+    stride = max(1, round(wanted / overlap))
     return Lattice(
         lattice.origin_px,
         lattice.extent_px,
-        side,
-        lattice.stride_px * side // lattice.region_px,
-        lattice.region_px * lattice.model_mpp / side,
+        max(stride, round(stride * overlap)),
+        stride,
+        lattice.stride_px * lattice.model_mpp / stride,
         lattice.slide_mpp,
     )
 
@@ -69,15 +70,16 @@ def describe(
         (n, d) float32, NaN in rows that cannot be told.
     """
     low = low_lattice(prepared.lattice)
+    there = np.flatnonzero((prepared.cells < (low.n_cols, low.n_rows)).all(axis=1))
     own: Floats | None = None
-    reader = Reader(prepared.slide, low, prepared.cells, batch_size=_READ, threads=workers)
+    reader = Reader(prepared.slide, low, prepared.cells[there], batch_size=_READ, threads=workers)
     try:
         for batch in reader:
             found = _look(batch.pixels)
             found[batch.status == RegionStatus.READ_ERROR] = np.nan
             if own is None:
                 own = np.full((len(prepared.cells), found.shape[1]), np.nan, np.float32)
-            own[batch.rows] = found
+            own[there[batch.rows]] = found
             if cancelled():
                 break
     finally:

@@ -71,7 +71,7 @@ class AttentionContext(ContextEncoder):
             turn = rotations(positions_um, self.heads, size, self.wavelengths_um)
         attend = functools.partial(scaled_dot_product_attention, attn_mask=visible)
         for block in self.blocks:
-            tokens = block(tokens, attend, turn)
+            tokens = self.run_block(block, tokens, attend, turn)
         return tokens
 
 

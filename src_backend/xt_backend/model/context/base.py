@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from xt_backend.errors import ModelError, UsageError
 from xt_backend.model.orders import ORDERS, reading_order, way_of_layer
@@ -25,6 +26,9 @@ __all__ = [
 
 TOKENS_AT_ONCE = 4096
 """Tokens that go through a projection together: what it makes of them stays small."""
+
+LONG_FIELD = 16384
+"""Tokens of a field from which on, in training, a layer is computed twice rather than kept."""
 
 
 class ContextEncoder(nn.Module, ABC):
@@ -102,6 +106,15 @@ class ContextEncoder(nn.Module, ABC):
     def mix(self, tokens: Tensor, positions_um: Tensor, padding_mask: Tensor | None) -> Tensor:
         """Run the layers; same shapes as `forward`, padding zeroed before and after."""
 
+    def run_block(self, block: nn.Module, tokens: Tensor, *more: object) -> Tensor:
+        """What a layer makes of tokens, with memory for one layer at a time in long fields."""
+        # In eval mode, too: questions ask a model for gradients with respect to its tokens.
+        if tokens.shape[1] >= LONG_FIELD and torch.is_grad_enabled() and tokens.requires_grad:
+            again: Tensor = checkpoint(block, tokens, *more, use_reentrant=False)
+            return again
+        made: Tensor = block(tokens, *more)
+        return made
+
     def _encode(self, tokens: Tensor, positions_um: Tensor, padding_mask: Tensor | None) -> Tensor:
         if self.positions == "sincos":
             encoded = sincos_2d(positions_um, self.dim, self.wavelengths_um)
@@ -114,9 +127,9 @@ class SequenceContext(ContextEncoder):
     """A context encoder whose blocks read tokens one after the other, in one direction each.
 
     Args:
-        order: Along what the layers read, one of `ORDERS`; see `way_of_layer`. The default did
-            best where `mamba2` was trained along each of them; `napari-xt bench orders` measures
-            it for every kind that reads one way.
+        order: Along what the layers read, one of `ORDERS`; see `way_of_layer`. For no kind did
+            another order do better than the default beyond what seeds differ by
+            (docs/benchmarks.md, made by `napari-xt bench orders`).
         bidirectional: False lets every layer read forwards.
     """
 
@@ -156,7 +169,8 @@ class SequenceContext(ContextEncoder):
                     positions_um, padding_mask, path=path, exchanged=exchanged, backward=backward
                 )
             wanted = orders[way]
-            tokens = block(_take(tokens, wanted if place is None else place.gather(1, wanted)))
+            taken = _take(tokens, wanted if place is None else place.gather(1, wanted))
+            tokens = self.run_block(block, taken)
             place = wanted.argsort(dim=1)
         return tokens if place is None else _take(tokens, place)
 

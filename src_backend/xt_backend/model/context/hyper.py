@@ -115,7 +115,7 @@ class HyperContext(AttentionContext):
                 sampled=sampled,
                 block=self.block,
             )
-            tokens = block(tokens, attend, turn)
+            tokens = self.run_block(block, tokens, attend, turn)
         return tokens
 
 

@@ -1,0 +1,128 @@
+"""Who gets which task, and what becomes of it when workers are lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xt_backend.batch import InputRow, Outcome, Task
+from xt_backend.batch.engines import dispatch as dispatch_module
+from xt_backend.batch.engines.dispatch import dispatch
+from xt_backend.batch.engines.messages import Broke, Done, GaveUp, Lost, Message, Ready
+from xt_backend.errors import BackendDiedError, NoSpaceError, XTError
+from xt_backend.keys import SlideStatus, Stopped
+from xt_backend.outputs import SlideRow
+
+
+def tasks(n: int) -> list[Task]:
+    return [Task(InputRow(row, Path(f"s{row}.svs")), f"s{row}") for row in range(n)]
+
+
+def outcome(task: Task, reason: str = "") -> Outcome:
+    status = SlideStatus.FAILED if reason else SlideStatus.DONE
+    return Outcome(SlideRow(task.source.row, task.name, task.slide_id, status, reason))
+
+
+class FakeJob:
+    def failed(self, task: Task, error: XTError) -> Outcome:
+        return outcome(task, str(error))
+
+
+@dataclass
+class FakeCrew:
+    """Answers at once; `fates` says what comes instead, by slide, each once."""
+
+    fates: dict[str, list[Message]] = field(default_factory=dict)
+    starts: list[Message] = field(default_factory=list)
+    hired: list[int] = field(default_factory=list)
+    given: list[tuple[int, str]] = field(default_factory=list)
+    cancelled: bool = False
+    silent: bool = False
+    _words: list[tuple[int, Message]] = field(default_factory=list)
+
+    def hire(self, number: int) -> None:
+        self.hired.append(number)
+        self._words.append((number, self.starts.pop(0) if self.starts else Ready()))
+
+    def give(self, number: int, task: Task) -> None:
+        self.given.append((number, task.slide_id))
+        fate = self.fates.get(task.slide_id)
+        if not self.silent:
+            self._words.append((number, fate.pop(0) if fate else Done(outcome(task))))
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+    def hear(self, timeout_s: float) -> Iterable[tuple[int, Message]]:
+        words, self._words = self._words, []
+        return words
+
+
+def done(crew: FakeCrew, n_workers: int, n: int, cancelled: Any = lambda: False) -> dict[str, Any]:
+    job: Any = FakeJob()
+    given = tasks(n)
+    found = list(dispatch(crew, n_workers, job, given, lambda task, event: None, cancelled))
+    assert len({task.slide_id for task, _ in found}) == len(found)
+    return {
+        task.slide_id: result if isinstance(result, Stopped) else result.row.reason
+        for task, result in found
+    }
+
+
+def test_every_task_is_given_once_in_order_to_whoever_is_free() -> None:
+    crew = FakeCrew()
+    assert done(crew, 2, 5) == dict.fromkeys(("s0", "s1", "s2", "s3", "s4"), "")
+    assert [slide for _, slide in crew.given] == ["s0", "s1", "s2", "s3", "s4"]
+    assert {number for number, _ in crew.given} == {0, 1}
+
+
+def test_no_more_workers_are_hired_than_there_are_tasks() -> None:
+    crew = FakeCrew()
+    done(crew, 8, 2)
+    assert crew.hired == [0, 1]
+
+
+def test_the_task_of_a_lost_worker_goes_to_another_at_once() -> None:
+    crew = FakeCrew(fates={"s1": [Lost("signal 9")]})
+    assert set(done(crew, 1, 4).values()) == {""}
+    assert [slide for _, slide in crew.given] == ["s0", "s1", "s1", "s2", "s3"]
+    assert crew.hired == [0, 0]
+
+
+def test_a_slide_that_two_workers_were_lost_over_fails_with_the_cause() -> None:
+    crew = FakeCrew(fates={"s1": [Lost("signal 11"), Lost("signal 11")]})
+    found = done(crew, 2, 4)
+    assert "signal 11, twice with this slide" in found.pop("s1")
+    assert found == {"s0": "", "s2": "", "s3": ""}
+
+
+def test_workers_that_never_start_end_the_batch() -> None:
+    crew = FakeCrew(starts=[Lost("exit code 1")] * 50)
+    with pytest.raises(BackendDiedError, match=r"one after another.*exit code 1"):
+        done(crew, 2, 9)
+    assert len(crew.hired) < 20
+
+
+def test_an_error_that_ends_the_batch_is_raised() -> None:
+    crew = FakeCrew(fates={"s2": [Broke(NoSpaceError("No space left", "Free some"))]})
+    with pytest.raises(NoSpaceError, match="No space left"):
+        done(crew, 1, 5)
+    assert [slide for _, slide in crew.given] == ["s0", "s1", "s2"]
+
+
+def test_what_is_in_hand_is_given_up_and_nothing_more_begun() -> None:
+    crew = FakeCrew(fates={"s1": [GaveUp(Stopped.INTERRUPTED)]})
+    found = done(crew, 1, 9, lambda: len(crew.given) == 2)
+    assert crew.cancelled
+    assert found == {"s0": "", "s1": Stopped.INTERRUPTED}
+
+
+def test_workers_that_do_not_answer_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch_module, "PATIENCE_S", 0.0)
+    crew = FakeCrew(silent=True)
+    found = done(crew, 2, 3, lambda: bool(crew.given))
+    assert found == dict.fromkeys(("s0", "s1"), Stopped.INTERRUPTED)

@@ -1,0 +1,48 @@
+"""scripts/bench_window.py: every number that it promises is measured."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xt_backend import open_slide
+
+
+def test_every_number_is_measured(
+    checkout: Path,
+    tmp_path: Path,
+    make_napari_viewer: Callable[[], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = importlib.util.spec_from_file_location(
+        "bench_window", checkout / "scripts" / "bench_window.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    bench = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    monkeypatch.setattr(bench, "N_JUMPS", 2)
+    monkeypatch.setattr(bench, "N_UPDATES", 2)
+    size = (4500, 2500)
+    path = bench.large_slide(tmp_path / "large.tiff", size)
+    with open_slide(path) as slide:
+        assert slide.info.level_dimensions[0] == size
+        assert slide.read_level(0, 4244, 2244, 256, 256).std() > 10, "grain to the last corner"
+    viewer = make_napari_viewer()
+    rows = bench._measure(bench.Window(viewer), path, size, 0.3)
+    assert [row["what"] for row in rows] == [
+        "first paint",
+        "jump to full resolution",
+        "pan",
+        "memory after 0.3 s of it",
+        "overlay update",
+    ]
+    assert all(np.isfinite(row["value"]) and row["value"] > 0 for row in rows)
+    assert bench.scene_of(viewer).camera.zoom > 0
+    classes = next(layer for layer in viewer.layers if layer.name.startswith("xT classes"))
+    assert classes.data.all(), "all of the prediction was shown in the end"

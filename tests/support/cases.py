@@ -1,0 +1,66 @@
+"""The table of faults, tests/faults/cases.toml."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Case", "Removal", "docs_table", "read_cases"]
+
+ROOT = Path(__file__).resolve().parents[2]
+CASES = ROOT / "tests" / "faults" / "cases.toml"
+
+
+@dataclass(frozen=True)
+class Removal:
+    """A text of the product, and what takes its place where its protection is taken away."""
+
+    path: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """A fault that is withstood.
+
+    Attributes:
+        tests: Node ids of the tests that show it.
+        protection: In words, for the documentation.
+        removals: Together they take the protection away; none where that is no matter of a line.
+        red: Node id of the test that fails then.
+    """
+
+    number: int
+    fault: str
+    tests: tuple[str, ...]
+    protection: str
+    removals: tuple[Removal, ...]
+    red: str
+
+
+def read_cases() -> list[Case]:
+    """All of them, as they stand in the file."""
+    found = tomllib.loads(CASES.read_text(encoding="utf-8"))["case"]
+    return [
+        Case(
+            item["number"],
+            item["fault"],
+            tuple(item["tests"]),
+            item["protection"],
+            tuple(Removal(f"src_backend/xt_backend/{path}", *texts)
+                  for path, *texts in item["remove"]),
+            item.get("red", item["tests"][0]),
+        )
+        for item in found
+    ]  # fmt: skip
+
+
+def docs_table(cases: list[Case]) -> str:
+    """The lines of docs/safety.md that show them."""
+    lines = ["| | fault | tests | protection |", "|---|---|---|---|"]
+    for case in cases:
+        tests = "<br>".join(f"`{test.removeprefix('tests/')}`" for test in case.tests)
+        lines.append(f"| {case.number} | {case.fault} | {tests} | {case.protection} |")
+    return "\n".join(lines)

@@ -1,0 +1,55 @@
+"""Faults that a `support.commands.Command` brings about in its own process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from typing import Any
+
+__all__ = ["die_at_replace", "full_disk", "no_sockets"]
+
+
+def die_at_replace(nth: int, after: bool) -> None:
+    """SIGKILL itself at the nth time that a file gets its final name.
+
+    Args:
+        nth: From 1.
+        after: Just after it has its name, else just before.
+    """
+    replace = os.replace
+    calls = 0
+
+    def deadly(*args: Any, **kwargs: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == nth and not after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(*args, **kwargs)
+        if calls == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    os.replace = deadly
+
+
+def full_disk(n_bytes: int) -> None:
+    """No file can grow beyond a size: the nearest to a full disk that needs no rights."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
+
+
+def no_sockets() -> None:
+    """Any socket ends the process with 99, whatever the caller does about errors."""
+
+    def deny(*args: Any, **kwargs: Any) -> Any:
+        os.write(2, f"a socket was asked for: {args} {kwargs}\n".encode())
+        os._exit(99)
+
+    class Denied(socket.socket):
+        __init__ = deny
+
+    socket.socket = Denied  # type: ignore[misc]
+    socket.getaddrinfo = deny
+    socket.create_connection = deny
+    os.environ["HF_HUB_OFFLINE"] = "1"
