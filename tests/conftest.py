@@ -72,9 +72,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No test finds what another one has encoded, unless it names a cache folder."""
+    """No test finds what another one has encoded, or found to be the fastest way to encode."""
     folder = tmp_path_factory.getbasetemp() / f"cache-{next(_cache_numbers)}"
     monkeypatch.setenv("NAPARI_XT_CACHE", str(folder))
+    monkeypatch.setenv("XDG_CONFIG_HOME", f"{folder}-config")
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -55,9 +56,17 @@ def test_case_29_the_same_bytes_for_every_context(kind: str, slide: Path, tmp_pa
     assert result(1, 4, cache=cache) == (first, "hit")
 
 
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
 def test_case_29_a_run_is_repeated_to_the_byte(
-    call: Call, slide: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backend: str,
+    call: Call,
+    slide: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if backend == "openvino":
+        pytest.importorskip("openvino", reason="needs the extra cpu")
     folder = tmp_path / "work"
     folder.mkdir()
     shutil.copy(slide, folder / "a.tiff")
@@ -66,14 +75,19 @@ def test_case_29_a_run_is_repeated_to_the_byte(
     (folder / "list.csv").write_text("slide,slide_mpp\na.tiff,0.45\n")
     monkeypatch.chdir(folder)
     made = call("score", "list.csv", "--model", "m.safetensors", "--out", "first", "--stride",
-                "48", "--exclude-flagged", "--cache", "cache", "--layouts", "parquet")  # fmt: skip
+                "48", "--exclude-flagged", "--cache", "cache", "--layouts", "parquet",
+                "--encoder-backend", backend)  # fmt: skip
     assert made.returncode == 0, made.stderr
+    # Which way is the fastest is not measured again.
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "nothing"))
     monkeypatch.chdir(tmp_path)
     run_json = folder / "first" / "run.json"
     again = call("score", "--repeat", run_json, "--out", "second", "--no-cache")
     assert again.returncode == 0, again.stderr
     assert rows(tmp_path / "second")[0]["cache"] == "miss"
     check_same(result_of(tmp_path / "second"), result_of(folder / "first"))
+    encoder = json.loads((tmp_path / "second" / "run.json").read_text())["encoder"]
+    assert (encoder["way"]["backend"], encoder["tried"]) == (backend, [])
     for more in (("--stride", "32"), ("a.tiff",), ("--context", "off")):
         refused = call("score", *more, "--repeat", run_json, "--out", "third")
         assert refused.returncode == 2

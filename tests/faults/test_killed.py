@@ -7,6 +7,7 @@ import errno
 import functools
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -127,6 +128,21 @@ def test_case_02_no_space_while_publishing(
     assert "Traceback" not in said[1]
     assert not list(tmp_path.rglob("*.partial"))
     check_all(tmp_path)
+
+
+def test_case_02_no_space_to_convert_the_encoder(
+    slides: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("openvino", reason="needs the extra cpu")
+    command = [*score(slides, tiny_model, tmp_path), "--encoder-backend", "openvino"]
+    first = Command(command, tmp_path / "log")
+    assert first.end() == 0, first.said
+    shutil.rmtree(tmp_path / "run")
+    shutil.rmtree(tmp_path / "cache")
+    # Which way is the fastest is known now; what is converted was kept in the cache.
+    ended = Command(command, tmp_path / "log", functools.partial(full_disk, 400_000))
+    assert ended.end() == 5, ended.said
+    assert "No space left to write" in ended.said
 
 
 def test_case_02_the_previous_version_stays(slides: Path, tiny_model: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,12 +68,14 @@ def batch_encoder(
     out: Path | None,
     *,
     dry_run: bool = False,
+    repeated: Mapping[str, Any] | None = None,
 ) -> tuple[EncoderChoice, BatchEncoder | None]:
     """The way to encode, for all of a batch, and the encoder that computes so.
 
-    A batch that is resumed goes on as it began. A way that is chosen now is tried to the end, and
-    torch taken where it turns out to be closed; one that was known is opened by the first slide
-    that has to be encoded, so that a batch of stored features waits for nothing.
+    A batch that is resumed goes on as it began, and one that is repeated does as it did. A way
+    that is chosen now is tried to the end, and torch taken where it turns out to be closed; one
+    that was known is opened by the first slide that has to be encoded, so that a batch of
+    stored features waits for nothing.
 
     Args:
         encodes: The encoder.
@@ -82,6 +84,7 @@ def batch_encoder(
         device: Where it runs.
         out: Run directory.
         dry_run: Measure nothing, and prepare nothing.
+        repeated: Configuration of an earlier run that is done again.
 
     Returns:
         The encoder is None for torch as usual, which is not worth a trial.
@@ -90,7 +93,7 @@ def batch_encoder(
         DeviceError: The backend that was asked for, or with which the run began, cannot be had.
         ModelError: The encoder's weights do not fit it.
     """
-    before = _began_with(options, device, out)
+    before = _began_with(options, device, out, repeated)
     if before is None:
         known = known_choice(encodes.what, device, options.encoder_backend, options.precision)
         choice = known or _tried(encodes, tasks, options, device, dry_run)
@@ -101,23 +104,28 @@ def batch_encoder(
         except DeviceError as error:
             return torch_instead(choice, device, error), None
         return choice, encoder
+    run, elsewhere = f"The run in {out}", ", or choose another folder"
+    if repeated is not None:
+        run, elsewhere = "The earlier run", ""
     try:
         check_backend(before.backend, device)
         known = known_choice(encodes.what, device, options.encoder_backend, options.precision)
     except DeviceError as error:
-        raise _refused(out, before, error, ", or choose another folder") from error
+        raise _refused(run, before, error, elsewhere) from error
     try:
         encoder = _made(encodes, before, device, options)
     except DeviceError as error:  # names another folder itself
-        raise _refused(out, before, error) from error
+        raise _refused(run, before, error) from error
     if known is None or known.way != before:
-        known = EncoderChoice(before, "as this run began")
+        known = EncoderChoice(
+            before, f"as {'this' if repeated is None else 'the earlier'} run began"
+        )
     return known, encoder
 
 
-def _refused(out: Path | None, way: Way, error: DeviceError, more: str = "") -> DeviceError:
+def _refused(run: str, way: Way, error: DeviceError, more: str = "") -> DeviceError:
     return DeviceError(
-        f"The run in {out} began with {way} and goes on with nothing else: {error.cause}",
+        f"{run} began with {way} and goes on with nothing else: {error.cause}",
         f"{error.way_out}{more}",
     )
 
@@ -167,18 +175,25 @@ def _tried(
     return found
 
 
-def _began_with(options: EncodingOptions, device: Device, out: Path | None) -> Way | None:
-    """How the run in a folder encodes; None where there is none that can go on so."""
-    if out is None or not (out / RunFile.RUN_JSON).is_file():
-        return None
+def _began_with(
+    options: EncodingOptions, device: Device, out: Path | None, repeated: Mapping[str, Any] | None
+) -> Way | None:
+    """How the run in a folder, or the repeated one, encodes; None where none can go on so."""
     try:
-        configuration = read_json(out / RunFile.RUN_JSON)["configuration"]
+        if repeated is not None:
+            configuration = repeated
+        elif out is not None and (out / RunFile.RUN_JSON).is_file():
+            configuration = read_json(out / RunFile.RUN_JSON)["configuration"]
+        else:
+            return None
         if "encoder" in configuration:
             way = Way.from_dict(configuration["encoder"])
         else:
             way = usual_way(device)
     except (StoreError, KeyError, TypeError, ValueError):
         return None  # refused in a moment, with a reason
+    if repeated is not None:
+        return way
     # What is asked for now comes first: the folder is then refused where it holds something else.
     asked = options.encoder_backend
     suits = asked == "auto" or asked == way.backend == "openvino"

@@ -120,7 +120,13 @@ class Batch:
         self._encodes = self._encoding(card)
         with self._stages.timed("probe"):
             self.choice, encoder = batch_encoder(
-                self._encodes, self.tasks, options, device, out, dry_run=dry_run or elsewhere
+                self._encodes,
+                self.tasks,
+                options,
+                device,
+                out,
+                dry_run=dry_run or elsewhere,
+                repeated=repeated,
             )
         self._engine.choice = self.choice
         if encoder is not None:

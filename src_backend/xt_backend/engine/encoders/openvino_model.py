@@ -20,7 +20,7 @@ from torch import nn
 
 from xt_backend.errors import OutputError
 from xt_backend.model import RegionEncoder
-from xt_backend.publishing import make_folder, publish_bytes
+from xt_backend.publishing import make_folder, publish_bytes, scratch
 
 from .calibration import calibration_numerics, calibration_pixels, quantised
 
@@ -28,6 +28,7 @@ __all__ = ["converted", "load_openvino"]
 
 _log = logging.getLogger(__name__)
 
+_STRUCTURE_BYTES = 2**20
 _TELEMETRY = "openvino_telemetry"
 
 
@@ -101,12 +102,16 @@ def converted(
         shape: (B, R, R, 3).
         folder: Where the file is kept; None keeps none.
         int8: Bring it to 8-bit integers.
+
+    Raises:
+        NoSpaceError: There is none for temporary files.
     """
     path = None if folder is None else folder / f"{_digest(region_encoder, shape, int8)}.openvino"
     if path is not None and (found := _read(path)) is not None:
         return core.read_model(model=found[0], weights=found[1])
     model = _convert(region_encoder, shape)
-    structure, weights = _serialised(model)
+    sizes = [part.nbytes for part in region_encoder.state_dict().values()]
+    structure, weights = _serialised(model, sum(sizes))
     if int8:
         batches = calibration_pixels(shape[1]).reshape(-1, *shape)
         structure, weights = quantised(structure, weights, batches)
@@ -133,7 +138,9 @@ def _convert(region_encoder: RegionEncoder, shape: tuple[int, ...]) -> Any:
         )
 
 
-def _serialised(model: Any) -> tuple[bytes, bytes]:
+def _serialised(model: Any, n_weights_bytes: int) -> tuple[bytes, bytes]:
+    with scratch(None, n_weights_bytes + _STRUCTURE_BYTES):
+        pass  # of a full disk OpenVINO says no more than that it failed
     with tempfile.TemporaryDirectory(prefix="napari-xt-") as name:
         path = Path(name, "model.xml")
         load_openvino().save_model(model, path, compress_to_fp16=False)
