@@ -67,12 +67,21 @@ def test_a_cluster_that_is_lost_ends_the_batch_and_loses_nothing(
 ) -> None:
     out = tmp_path / "run"
 
+    workers: list[psutil.Process] = []
+
     def lose() -> None:
+        if workers:
+            return
+        workers.extend(below(WORKER))
+        for process in workers:
+            process.suspend()  # or it may be done before anybody notices
         for process in below("gcs_server"):
             process.kill()
 
     with pytest.raises(EngineError, match=r"Ray cluster at .* was lost: Connection refused"):
         score_with(out, lose, engine="ray", processes=1)
+    psutil.wait_procs(workers, timeout=60)
+    assert below("ray") == []
     with (out / "slides.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 7
