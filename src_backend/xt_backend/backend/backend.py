@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Iterator
 from functools import partial
-from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, cast
 
 from xt_backend.engine.events import Event, JobEvent
@@ -174,10 +173,5 @@ class Backend:
     def __enter__(self) -> Backend:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
