@@ -47,7 +47,7 @@ class Speed(Benchmark):
 
     def cases(self, spec: BenchSpec) -> list[Case]:
         """See `Benchmark`: few, because ratios are only good within one run."""
-        n_regions, rounds = (2, 1) if spec.quick else (96, 3)
+        n_regions, rounds = (2, 1) if spec.quick else (256, 3)
         slow = {"encoder": SLOW, "n_regions": n_regions, "rounds": rounds}
         return [{}, slow, *({"peer": name} for name in PEERS)]
 
