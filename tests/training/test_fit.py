@@ -150,6 +150,16 @@ def test_nan_loss_stops_and_keeps_the_best(slides: list[Simulated]) -> None:
     assert all(value.isfinite().all() for value in model.state_dict().values())
 
 
+def test_weights_that_the_last_step_spoiled_are_no_model(slides: list[Simulated]) -> None:
+    """No other step comes to tell of them."""
+    spec = recipe(epochs=1, lr=1e30, slides_per_step=10)
+    model, fields = make(slides, spec)
+    fitter = Fitter(CachedLearner(model, fields[:10], fields[10:], spec, REGION_UM), spec)
+    with pytest.raises(LossNotFiniteError, match="validation loss became nan in epoch 1"):
+        fitter.run(lambda row: None)
+    assert fitter.best_epoch == 0
+
+
 def test_regions_without_weight_teach_nothing(slides: list[Simulated]) -> None:
     """What is annotated too little may be labelled anyhow."""
     spec = recipe(epochs=1)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from xt_backend.model.metric_tables import metric_tables
 
 from .licence import encoder_licence
+from .metrics import aligned
 
 if TYPE_CHECKING:
     from xt_backend.model import ModelCard
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["card_lines", "metric_lines"]
 
 _LABEL = 20
-_NAME = 26
-_COLUMN = 24
 _NOT_SHOWN = ("metrics", "feature_stats")
 _PARTS = {
     "slide_head": ("slide",),
@@ -92,12 +91,7 @@ def metric_lines(metrics: Mapping[str, Any]) -> Iterator[str]:
             continue
         table = tables[name]
         yield ""
-        yield _line(name, table.columns)
-        for number, values in table.rows:
-            yield _line(f"  {number}", values)
+        rows = [(f"  {number}", values) for number, values in table.rows]
+        yield from aligned([(name, table.columns), *rows])
         if table.about:
             yield f"  {table.about}"
-
-
-def _line(name: str, values: Sequence[str]) -> str:
-    return (f"{name:<{_NAME}}" + "".join(f"{value:<{_COLUMN}}" for value in values)).rstrip()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from xt_backend.wording import counted
 
 if TYPE_CHECKING:
     from xt_backend.training import Interval, MaskMetrics, Metrics, PointMetrics
 
-__all__ = ["metrics_table", "pixels_table"]
+__all__ = ["aligned", "metrics_table", "pixels_table"]
+
+Row: TypeAlias = tuple[str, Sequence[str]]
 
 
 def metrics_table(context: Metrics, region_only: Metrics | None, unit: str = "region") -> str:
@@ -22,65 +25,53 @@ def metrics_table(context: Metrics, region_only: Metrics | None, unit: str = "re
         unit: What was judged: ``region`` or ``slide``.
     """
     columns = [context] if region_only is None else [context, region_only]
-    lines = [_header(len(columns))]
-
-    def line(name: str, values: list[Interval]) -> None:
-        lines.append(_line(name, values))
-
-    for name in context.classes:
-        line(f"F1 {name}", [metrics.f1[name] for metrics in columns])
-    for name in context.classes:
-        line(f"AUROC {name}", [metrics.auroc[name] for metrics in columns])
-    line("macro F1", [metrics.macro_f1 for metrics in columns])
-    line("balanced accuracy", [metrics.balanced_accuracy for metrics in columns])
-    line("accuracy", [metrics.accuracy for metrics in columns])
-    line("calibration error", [metrics.calibration_error for metrics in columns])
-    kappas = [metrics.quadratic_kappa for metrics in columns]
+    rows = [
+        *(_row(f"F1 {name}", [one.f1[name] for one in columns]) for name in context.classes),
+        *(_row(f"AUROC {name}", [one.auroc[name] for one in columns]) for name in context.classes),
+        _row("macro F1", [one.macro_f1 for one in columns]),
+        _row("balanced accuracy", [one.balanced_accuracy for one in columns]),
+        _row("accuracy", [one.accuracy for one in columns]),
+        _row("calibration error", [one.calibration_error for one in columns]),
+    ]
+    kappas = [one.quadratic_kappa for one in columns]
     if given := [kappa for kappa in kappas if kappa is not None]:
-        line("quadratic kappa", given)
+        rows.append(_row("quadratic kappa", given))
     failed = f", {context.n_failed} failed (counted as wrong)" if context.n_failed else ""
     judged = counted(context.n_regions, unit)
     if unit != "slide":
         judged += f" of {counted(context.n_slides, 'slide')}"
     drawn = math.isfinite(context.accuracy.low)
     how = f"; intervals by drawing {context.resampled} anew" if drawn else ""
-    lines.append(f"{judged}{failed}{how}")
-    return "\n".join(line.rstrip() for line in lines)
+    return _table(rows, f"{judged}{failed}{how}")
 
 
 def masks_table(context: MaskMetrics, region_only: MaskMetrics | None) -> str:
     """The same for masks."""
     columns = [context] if region_only is None else [context, region_only]
-    lines = [_header(len(columns))]
-    lines += [
-        _line(f"Dice {name}", [one.dice[name] for one in columns]) for name in context.classes
+    rows = [
+        *(_row(f"Dice {name}", [one.dice[name] for one in columns]) for name in context.classes),
+        *(_row(f"IoU {name}", [one.iou[name] for one in columns]) for name in context.classes),
+        _row("mean Dice", [one.mean_dice for one in columns]),
+        _row("mean IoU", [one.mean_iou for one in columns]),
+        _row("pixel accuracy", [one.accuracy for one in columns]),
     ]
-    lines += [_line(f"IoU {name}", [one.iou[name] for one in columns]) for name in context.classes]
-    lines += [
-        _line("mean Dice", [one.mean_dice for one in columns]),
-        _line("mean IoU", [one.mean_iou for one in columns]),
-        _line("pixel accuracy", [one.accuracy for one in columns]),
-        f"{counted(context.n_px, 'annotated pixel')} of the masks",
-    ]
-    return "\n".join(line.rstrip() for line in lines)
+    return _table(rows, f"{counted(context.n_px, 'annotated pixel')} of the masks")
 
 
 def points_table(context: PointMetrics, region_only: PointMetrics | None) -> str:
     """The same for points."""
     columns = [context] if region_only is None else [context, region_only]
-    lines = [_header(len(columns))]
+    rows = []
     for kind in context.kinds:
-        lines += [
-            _line(f"precision {kind}", [one.precision[kind] for one in columns]),
-            _line(f"recall {kind}", [one.recall[kind] for one in columns]),
-            _line(f"F1 {kind}", [one.f1[kind] for one in columns]),
+        rows += [
+            _row(f"precision {kind}", [one.precision[kind] for one in columns]),
+            _row(f"recall {kind}", [one.recall[kind] for one in columns]),
+            _row(f"F1 {kind}", [one.f1[kind] for one in columns]),
         ]
-    lines += [_line("F1 of all", [one.all_f1 for one in columns])]
+    rows.append(_row("F1 of all", [one.all_f1 for one in columns]))
     found, marked = sum(context.n_points.values()), sum(context.n_objects.values())
-    lines += [
-        f"{counted(found, 'point')}, {counted(marked, 'object')}, within {context.distance_um:g} um"
-    ]
-    return "\n".join(line.rstrip() for line in lines)
+    within = f"within {context.distance_um:g} um"
+    return _table(rows, f"{counted(found, 'point')}, {counted(marked, 'object')}, {within}")
 
 
 def pixels_table(
@@ -94,13 +85,30 @@ def pixels_table(
     return points_table(context, None if isinstance(region_only, MaskMetrics) else region_only)
 
 
-def _header(n_columns: int) -> str:
-    titles = ("with context", "region only")[:n_columns]
-    return f"{'':<24}" + "".join(f"{title:<24}" for title in titles)
+def aligned(rows: Sequence[Row]) -> list[str]:
+    """Lines of a table: names of any length first, columns two spaces apart.
+
+    Args:
+        rows: Name and cells of each; none has more cells than the first.
+    """
+    cells = [[name, *values] for name, values in rows]
+    widths = [
+        max(len(row[place]) for row in cells if place < len(row)) for place in range(len(cells[0]))
+    ]
+    return [
+        "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=False)).rstrip()
+        for row in cells
+    ]
 
 
-def _line(name: str, values: list[Interval]) -> str:
-    return f"{name:<24}" + "".join(f"{_interval(value):<24}" for value in values)
+def _table(rows: Sequence[Row], last: str) -> str:
+    """Titles, rows and a last line about all of it."""
+    titles = ("with context", "region only")[: max(len(values) for _, values in rows)]
+    return "\n".join([*aligned([("", titles), *rows]), last])
+
+
+def _row(name: str, values: Sequence[Interval]) -> Row:
+    return name, [_interval(value) for value in values]
 
 
 def _interval(value: Interval) -> str:

@@ -92,8 +92,8 @@ def hub_file(hub: HubName, filenames: tuple[str, ...], *, offline: bool | None =
         if is_offline() if offline is None else offline:
             raise ModelError(
                 f"{what} is not on this computer, and the network is switched off",
-                "fetch it once without HF_HUB_OFFLINE and --offline, or give a local file with "
-                "--weights FILE",
+                "fetch it once with `napari-xt models fetch`, the network switched on, or give a "
+                "local file with --weights FILE",
             )
         for filename in filenames:
             try:

@@ -136,10 +136,13 @@ class Fitter:
             "train_f1": macro_f1(np.array(here.confusion)),
             **learner.validate(),
         }
+        loss = row.get("val_loss")
+        if loss is not None and math.isnan(loss):
+            # After the last step, which no other one would tell of.
+            raise _not_finite("validation loss", loss, f"epoch {here.epoch}")
         here.order = []
         here.history.append(row)
         on_epoch(row)
-        loss = row.get("val_loss")
         if loss is not None and not math.isfinite(loss):
             loss = math.inf
         if loss is None or here.best_loss is None or loss < here.best_loss:
@@ -163,10 +166,7 @@ class Fitter:
         if not math.isfinite(outcome.loss) or not (math.isfinite(norm) or overflow):
             what = "loss" if not math.isfinite(outcome.loss) else "gradient"
             value = outcome.loss if what == "loss" else norm
-            raise LossNotFiniteError(
-                f"The {what} became {value} in epoch {here.epoch}, step {here.step + 1}",
-                "Use a smaller learning rate, and check the slides for odd regions",
-            )
+            raise _not_finite(what, value, f"epoch {here.epoch}, step {here.step + 1}")
         rate = self._rate()
         for group in self._optimizer.param_groups:
             group["lr"] = group["largest_lr"] * rate
@@ -254,6 +254,13 @@ class Fitter:
         torch.set_rng_state(parts["rng"]["cpu"])
         if "cuda" in parts["rng"] and self.model.device.type == "cuda":
             torch.cuda.set_rng_state(parts["rng"]["cuda"], self.model.device)
+
+
+def _not_finite(what: str, value: float, where: str) -> LossNotFiniteError:
+    return LossNotFiniteError(
+        f"The {what} became {value} in {where}",
+        "Use a smaller learning rate, and check the slides for odd regions",
+    )
 
 
 @contextmanager

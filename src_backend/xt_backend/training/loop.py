@@ -19,6 +19,7 @@ from .counts import ExampleCounts
 from .describe import complete_card, recipe
 from .events import Progress, ProgressCallback, ignore
 from .examples import Split, read_examples
+from .fit import Fitter
 from .judging import Judged
 from .metrics import Metrics
 from .pixel_judging import PixelJudged
@@ -136,7 +137,7 @@ def train(spec: TrainSpec, progress: ProgressCallback = ignore) -> TrainResult:
         if processes.is_main:
             card = save_model(fitted.model, spec.out)
             trainer.forget()
-            _draw(fitter.history, spec.out, trainer.notes)
+            _draw(fitter, spec.out, trainer.notes)
         log({"event": "end", "best_epoch": fitter.best_epoch, "metrics": card.metrics})
     processes.wait()
     return TrainResult(
@@ -184,9 +185,9 @@ def _check_out(spec: TrainSpec) -> None:
         )
 
 
-def _draw(history: list[dict[str, float]], out: Path, notes: list[str]) -> None:
+def _draw(fitter: Fitter, out: Path, notes: list[str]) -> None:
     try:
-        plot_curves(history, out.with_suffix(".train.png"))
+        plot_curves(fitter.history, out.with_suffix(".train.png"), fitter.best_epoch)
     except UsageError as error:
         notes.append(str(error))
 

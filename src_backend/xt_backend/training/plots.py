@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xt_backend.errors import UsageError
+from xt_backend.keys import DEFAULT_COLORS
 from xt_backend.store import publish_bytes
 
 if TYPE_CHECKING:
@@ -18,14 +19,20 @@ __all__ = ["new_figure", "plot_curves", "publish_figure", "require_matplotlib"]
 
 DPI = 120
 
+_FEW_EPOCHS = 12
 
-def plot_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
+
+def plot_curves(
+    history: Sequence[Mapping[str, float]], path: Path, best_epoch: int | None = None
+) -> None:
     """Draw loss and macro F1 by epoch.
 
     Args:
         history: One mapping an epoch with ``epoch``, ``loss``, ``train_f1`` and, with
-            validation slides, ``val_loss``, ``val_f1`` and ``val_f1_region_only``.
+            validation slides, ``val_loss``, ``val_f1`` and ``val_f1_region_only``, for masks
+            ``val_dice`` as well.
         path: PNG file, published atomically.
+        best_epoch: Whose weights are in the model; marked.
 
     Raises:
         UsageError: matplotlib is not installed.
@@ -42,15 +49,23 @@ def plot_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
                 "train_f1": "training",
                 "val_f1": "validation",
                 "val_f1_region_only": "validation, region only",
+                "val_dice": "validation, Dice of masks",
             },
-            "Macro F1",
+            "Macro F1 and Dice" if any("val_dice" in row for row in history) else "Macro F1",
         ),
     ):
-        for key, label in lines.items():
+        # A line of one point cannot be seen.
+        mark = "o" if len(history) < _FEW_EPOCHS else None
+        for color, (key, label) in zip(DEFAULT_COLORS, lines.items(), strict=False):
             if any(key in row for row in history):
                 values = [row.get(key, float("nan")) for row in history]
-                axes.plot(epochs, values, label=label)
+                axes.plot(epochs, values, color=color, label=label, marker=mark, markersize=4)
+        if best_epoch is not None:
+            axes.axvline(
+                best_epoch, color="0.6", linestyle=":", zorder=0, label=f"kept: epoch {best_epoch}"
+            )
         axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_title(title)
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)

@@ -156,7 +156,8 @@ class StreamedLearner:
         row = tally.row()
         if self._teacher is not None:
             found = self.processes.add(np.append(counts.ravel(), [loss, weight]))
-            region_loss = row["val_loss"] if math.isfinite(row["val_loss"]) else 0.0
+            # Infinite where no region of them could be read; NaN stays, it ends the training.
+            region_loss = 0.0 if math.isinf(row["val_loss"]) else row["val_loss"]
             row["val_loss"] = self.spec.region_weight * region_loss
             row["val_loss"] += float(found[-2]) / max(1.0, float(found[-1]))
             if self.model.card.task == "dense":

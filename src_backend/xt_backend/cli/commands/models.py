@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +14,7 @@ from xt_backend.errors import UsageError
 from ..app import PlainCommand, app
 from ..card_text import card_lines
 from ..console import print_json, say
-from ..options import Json
+from ..options import Json, Offline
 
 if TYPE_CHECKING:
     from xt_backend.model.library import ModelEntry
@@ -76,6 +77,36 @@ def show(
         return
     for line in card_lines(card):
         say(line)
+
+
+@models.command(cls=PlainCommand)
+def fetch(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A known model, a region encoder of timm, or hf-hub:owner/name[@COMMIT].",
+        ),
+    ],
+    offline: Offline = None,
+    json: Json = False,
+) -> None:
+    """Bring a model or an encoder's weights to this computer.
+
+    They need no network from then on, and a model of the hub goes by its repository's name.
+    """
+    from xt_backend.model.fetch import fetch_model
+
+    found = fetch_model(model, offline=offline)
+    if json:
+        print_json(asdict(found))
+        return
+    option = "--model" if found.kind == "model" else "--encoder"
+    say(f"{found.kind} {found.name} is here; {option} {found.name} needs no network")
+    where = " at ".join(part for part in (found.source, found.revision) if part)
+    say(f"source   {where}")
+    say(f"sha256   {found.sha256}")
+    say(f"licence  {found.licence or 'not stated; ask whoever made the weights'}")
 
 
 @models.command(cls=PlainCommand)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from xt_backend.errors import UsageError
+from xt_backend.wording import counted
 
 from .. import options as flags
 from ..app import command
@@ -181,11 +182,11 @@ def train(
         return
     for note in result.notes:
         say(note)
-    n_train, n_val = len(result.train_slides), len(result.val_slides)
+    learnt, n_val = counted(len(result.train_slides), "slide"), len(result.val_slides)
     if result.folds:
-        say(f"Trained on {n_train} slides; in {result.folds} folds, each held out once:")
+        say(f"Trained on {learnt}; in {result.folds} folds, each held out once:")
     else:
-        say(f"Trained on {n_train} slides; on {n_val} kept back:")
+        say(f"Trained on {learnt}; on {n_val:,} kept back:")
     if result.pixels is not None:
         say_table(pixels_table(result.pixels, None))
     unit = "slide" if spec.task == "slide" else "region"
