@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import types
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from support.jpeg_slides import encode, place_of_tile, rewrite, write_coded, wri
 from xt_backend.errors import RegionReadError, UsageError
 from xt_backend.slides import Slide, direct, open_slide
 from xt_backend.slides.reading import READER_VARIABLE
+from xt_backend.slides.tile_memory import TileMemory
 
 from .slide_makers import texture, write_slide
 
@@ -361,6 +363,72 @@ def test_the_cache_is_bounded_and_every_read_is_right(
                 np.testing.assert_array_equal(seen, oracle.read_level(0, 0, y, 128, 60))
                 assert slide._tiles._memory.n_bytes <= 10 * 64 * 64 * 3
         assert len(decoded) == 2 * 2 * 9, "a row of tiles is decoded once"
+
+
+@pytest.mark.parametrize("how", ["decoded", "refused", "raised"])
+def test_a_tile_is_decoded_once_for_all_who_wait_for_it(
+    two_levels: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """And whatever becomes of it, nobody waits for ever."""
+    entered, go, decoded = threading.Event(), threading.Event(), []
+    decode, wait = direct.DirectTiles._decode, TileMemory.wait
+    waiting = threading.Semaphore(0)
+
+    def slow(self: Any, *args: Any) -> bool:
+        decoded.append(args)
+        entered.set()
+        assert go.wait(60)
+        if how == "raised":
+            raise MemoryError
+        return how == "decoded" and decode(self, *args)
+
+    def noted(self: Any, tiles: Any) -> None:
+        waiting.release()
+        wait(self, tiles)
+
+    place = (0, 70, 70, 20, 20)
+    with open_slide(two_levels) as slide, _oracle(two_levels) as oracle:
+        expected = oracle.read_level(*place)
+        assert slide.reading.direct_levels
+        monkeypatch.setattr(direct.DirectTiles, "_decode", slow)
+        monkeypatch.setattr(TileMemory, "wait", noted)
+        with ThreadPoolExecutor(4) as pool:
+            first = pool.submit(slide.read_level, *place)
+            assert entered.wait(60)
+            others = [pool.submit(slide.read_level, *place) for _ in range(3)]
+            for _ in others:
+                assert waiting.acquire(timeout=60)
+            go.set()
+            if how == "raised":
+                with pytest.raises(MemoryError):
+                    first.result(60)
+            else:
+                np.testing.assert_array_equal(first.result(60), expected)
+            for other in others:
+                np.testing.assert_array_equal(other.result(60), expected)
+        assert len(decoded) == 1
+
+
+def test_large_reads_hold_few_tiles_beside_the_cache(
+    two_levels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(direct, "_AT_ONCE_BYTES", 3 * 64 * 64 * 3)
+    lent: list[int] = []
+    borrow = TileMemory.borrow
+
+    def noted(self: Any, keys: Any, *size: int) -> Any:
+        lent.append(len(keys))
+        return borrow(self, keys, *size)
+
+    with open_slide(two_levels) as slide, _oracle(two_levels) as oracle:
+        assert slide.reading.direct_levels
+        slide._tiles._memory.max_bytes = 0
+        monkeypatch.setattr(TileMemory, "borrow", noted)
+        seen = slide.read_level(0, 3, 5, 690, 500)
+        assert slide._tiles._memory.n_bytes == 0
+        np.testing.assert_array_equal(seen, oracle.read_level(0, 3, 5, 690, 500))
+    assert max(lent) == 3
+    assert sum(lent) == 11 * 8
 
 
 def test_a_file_that_is_cut_off_while_it_is_open_fails_the_read(two_levels: Path) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,7 @@ CACHE_BYTES = 128 * 2**20
 """Decoded tiles that are kept of one slide at most: two rows of a slide 80 000 px wide."""
 
 _LEAST_BYTES = 16 * 2**20
+_AT_ONCE_BYTES = 8 * 2**20
 _SAMPLES = 4
 _TRIES = 12
 
@@ -51,6 +53,22 @@ class _File:
         with self._lock:
             os.lseek(self._descriptor, offset, os.SEEK_SET)
             return os.read(self._descriptor, count)
+
+
+class _Piece(NamedTuple):
+    """What a tile shows of a place.
+
+    Attributes:
+        tile: Its number on the level.
+        to: Where it goes in the output.
+        of: Where it is in the tile.
+        box: (left, top, right, lower) in the output.
+    """
+
+    tile: int
+    to: tuple[slice, slice]
+    of: tuple[slice, slice]
+    box: Box
 
 
 class DirectTiles:
@@ -124,20 +142,23 @@ class DirectTiles:
             return [(0, 0, width, height)]
         layout = self._layouts[level]
         x, y = x - layout.left_px, y - layout.top_px
-        missing = list(_around(x, y, width, height, layout.width_px, layout.height_px))
-        tile_w, tile_h = layout.tiles.width_px, layout.tiles.height_px
-        left, top = max(x, 0), max(y, 0)
-        right, lower = min(x + width, layout.width_px), min(y + height, layout.height_px)
-        if right <= left or lower <= top:
-            return missing
-        for row in range(top // tile_h, -(-lower // tile_h)):
-            y0, y1 = max(row * tile_h, top), min((row + 1) * tile_h, lower)
-            for col in range(left // tile_w, -(-right // tile_w)):
-                x0, x1 = max(col * tile_w, left), min((col + 1) * tile_w, right)
-                place = out[y0 - y : y1 - y, x0 - x : x1 - x]
-                corner = y0 - row * tile_h, x0 - col * tile_w
-                if not self._fill(level, row * layout.n_cols + col, corner, place):
-                    missing.append((x0 - x, y0 - y, x1 - x, y1 - y))
+        missing: list[Box] = []
+        if not (0 <= x <= layout.width_px - width and 0 <= y <= layout.height_px - height):
+            missing += _around(x, y, width, height, layout.width_px, layout.height_px)
+        pieces = _pieces(layout, x, y, width, height)
+        file = self._file
+        if file is None:
+            return missing + [piece.box for piece in pieces]
+        tiles = layout.tiles
+        if len(pieces) == 1 and out.shape == (tiles.height_px, tiles.width_px, 3):
+            # Who asks for tiles one by one has no use for half of one later.
+            index = pieces[0].tile
+            if out.flags.c_contiguous and not self._memory.has((level, index)):
+                good = self._decode(file, level, index, out)
+                return missing if good else [*missing, pieces[0].box]
+        at_once = max(1, _AT_ONCE_BYTES // (tiles.height_px * tiles.width_px * 3))
+        for start in range(0, len(pieces), at_once):
+            missing += self._fill(file, level, pieces[start : start + at_once], out)
         return missing
 
     def close(self) -> None:
@@ -147,36 +168,44 @@ class DirectTiles:
             self._file = None
         self._memory.close()
 
-    def _fill(self, level: int, index: int, corner: tuple[int, int], place: Rgb) -> bool:
-        """Copies a part of a tile; False leaves it to OpenSlide."""
-        tiles = self._layouts[level].tiles
-        key = level, index
-        tile = self._memory.borrow(key)
-        if tile is None:
-            file = self._file
-            if file is None or key in self._doubtful:
-                return False
-            if place.shape[:2] == (tiles.height_px, tiles.width_px) and place.flags.c_contiguous:
-                # Who asks for tiles one by one has no use for half of one later.
-                return self._decode(file, level, index, place)
-            tile = self._memory.blank(tiles.height_px, tiles.width_px)
-            if not self._decode(file, level, index, tile.pixels):
-                return False
-            self._memory.keep(key, tile)
-        top, left = corner
-        place[:] = tile.pixels[top : top + place.shape[0], left : left + place.shape[1]]
-        self._memory.give_back(tile)
-        return True
+    def _fill(self, file: _File, level: int, pieces: Sequence[_Piece], out: Rgb) -> list[Box]:
+        """Copies parts of tiles; returns the places of those left to OpenSlide."""
+        shape = self._layouts[level].tiles
+        keys = [(level, piece.tile) for piece in pieces]
+        tiles, mine = self._memory.borrow(keys, shape.height_px, shape.width_px)
+        unsettled = mine[::-1]
+        try:
+            while unsettled:
+                tile = unsettled[-1]
+                good = self._decode(file, level, tile.key[1], tile.pixels)
+                self._memory.settle(tile, good)
+                unsettled.pop()
+            self._memory.wait(tiles)
+            missing = []
+            for piece, tile in zip(pieces, tiles, strict=True):
+                if tile.good:
+                    out[piece.to] = tile.pixels[piece.of]
+                else:
+                    missing.append(piece.box)
+            return missing
+        finally:
+            # Whatever happens, nobody shall wait for ever.
+            for tile in unsettled:
+                self._memory.settle(tile, False)
+            self._memory.give_back(tiles)
 
     def _decode(self, file: _File, level: int, index: int, out: Rgb) -> bool:
         """Decodes a tile; one that cannot be is not tried again."""
         layout = self._layouts[level]
+        if (level, index) in self._doubtful:
+            return False
         data = _bytes_of(file, layout, index)
         if data is None:
             return False
-        with self.decoding.running():
-            known = layout.tiles.signature(data) in self._known[level]
-            good = known and layout.tiles.decode(data, out)
+        began = time.perf_counter()
+        known = layout.tiles.signature(data) in self._known[level]
+        good = known and layout.tiles.decode(data, out)
+        self.decoding.add(time.perf_counter() - began)
         if not good:
             self._doubtful.add((level, index))
         return good
@@ -267,6 +296,32 @@ def _bytes_of(file: _File, layout: TileLayout, index: int) -> bytes | None:
     except (OSError, ValueError, OverflowError):
         return None
     return data if len(data) == count else None
+
+
+def _pieces(layout: TileLayout, x: int, y: int, width: int, height: int) -> list[_Piece]:
+    """The parts of tiles that make up a place, row by row; px from the first tile's corner."""
+    tile_w, tile_h = layout.tiles.width_px, layout.tiles.height_px
+    left, top = max(x, 0), max(y, 0)
+    right, lower = min(x + width, layout.width_px), min(y + height, layout.height_px)
+    pieces: list[_Piece] = []
+    if right <= left or lower <= top:
+        return pieces
+    for row in range(top // tile_h, -(-lower // tile_h)):
+        edge_y = row * tile_h
+        y0, y1 = max(edge_y, top), min(edge_y + tile_h, lower)
+        to_y, of_y = slice(y0 - y, y1 - y), slice(y0 - edge_y, y1 - edge_y)
+        for col in range(left // tile_w, -(-right // tile_w)):
+            edge_x = col * tile_w
+            x0, x1 = max(edge_x, left), min(edge_x + tile_w, right)
+            pieces.append(
+                _Piece(
+                    row * layout.n_cols + col,
+                    (to_y, slice(x0 - x, x1 - x)),
+                    (of_y, slice(x0 - edge_x, x1 - edge_x)),
+                    (x0 - x, y0 - y, x1 - x, y1 - y),
+                )
+            )
+    return pieces
 
 
 def _sampled(counts: npt.NDArray[np.int64]) -> list[int]:

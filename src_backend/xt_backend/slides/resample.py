@@ -145,6 +145,11 @@ class Window:
     height: int
     box: tuple[float, float, float, float]
 
+    def is_whole(self, width: int, height: int) -> bool:
+        """Whether an output of this size is the window as it is."""
+        whole = (0.0, 0.0, float(width), float(height))
+        return (self.width, self.height) == (width, height) and self.box == whole
+
 
 @dataclass(frozen=True)
 class Strip:
@@ -223,7 +228,7 @@ def resample(raw: Rgb, plan: Plan, window: Window, width: int, height: int) -> R
         width: Output px.
         height: Output px.
     """
-    if raw.shape[:2] == (height, width) and window.box == (0.0, 0.0, float(width), float(height)):
+    if window.is_whole(width, height):
         return raw
     coarse = min(plan.ratio_x, plan.ratio_y) >= _HAMMING_FROM
     method = Image.Resampling.HAMMING if coarse else Image.Resampling.BILINEAR
