@@ -21,7 +21,7 @@ from support.jpeg_slides import encode, place_of_tile, rewrite, write_coded, wri
 
 from xt_backend.errors import RegionReadError, UsageError
 from xt_backend.slides import Slide, direct, open_slide
-from xt_backend.slides.reading import READER_VARIABLE
+from xt_backend.slides.reading import READER_VARIABLE, tell_once
 from xt_backend.slides.tile_memory import TileMemory
 
 from .slide_makers import texture, write_slide
@@ -291,19 +291,25 @@ def _switched_off(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "reason"),
+    ("spoil", "reason", "to_be_mended"),
     [
-        (_no_decoder, "simplejpeg is not installed"),
-        (_decoder_without_its_function, "simplejpeg is installed but does not load"),
-        (_decoder_of_another_version, "direct decoding does not work (TypeError)"),
-        (_wrong_decoder, "a tile of level 0 decodes differently"),
-        (_no_layout, "tifffile cannot read its layout (OSError)"),
-        (_switched_off, "NAPARI_XT_READER says so"),
+        (_no_decoder, "simplejpeg is not installed", True),
+        (_decoder_without_its_function, "simplejpeg is installed but does not load", True),
+        (_decoder_of_another_version, "direct decoding does not work (TypeError)", True),
+        (_wrong_decoder, "a tile of level 0 decodes differently", True),
+        (_no_layout, "tifffile cannot read its layout (OSError)", False),
+        (_switched_off, "NAPARI_XT_READER says so", False),
     ],
 )
 def test_without_a_sound_decoder_openslide_reads_and_the_reason_is_told(
-    two_levels: Path, monkeypatch: pytest.MonkeyPatch, spoil: Any, reason: str
+    two_levels: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    spoil: Any,
+    reason: str,
+    to_be_mended: bool,
 ) -> None:
+    tell_once.cache_clear()
     with open_slide(two_levels) as slide:
         expected = slide.read_level(0, 30, 40, 300, 200)
         assert slide.reading.direct_levels == (0, 1)
@@ -312,6 +318,12 @@ def test_without_a_sound_decoder_openslide_reads_and_the_reason_is_told(
         np.testing.assert_array_equal(slide.read_level(0, 30, 40, 300, 200), expected)
         assert slide.reading.direct_levels == ()
         assert str(slide.reading) == f"levels 0, 1 by OpenSlide: {reason}"
+    with open_slide(two_levels) as slide:
+        assert slide.reading.direct_levels == ()
+    # Once, and so that the command line shows it.
+    told = [one for one in caplog.records if reason in one.getMessage()]
+    assert [one.levelname for one in told] == ["ERROR"] * to_be_mended
+    tell_once.cache_clear()
 
 
 def test_an_unknown_reader_is_refused(two_levels: Path, monkeypatch: pytest.MonkeyPatch) -> None:

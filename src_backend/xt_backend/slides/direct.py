@@ -6,9 +6,9 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +16,13 @@ import numpy.typing as npt
 from xt_backend.errors import RegionReadError
 from xt_backend.slides.handle import Handle
 from xt_backend.slides.info import SlideInfo
-from xt_backend.slides.jpeg_tile import DecoderError
-from xt_backend.slides.reading import Reading
+from xt_backend.slides.jpeg_tile import DecoderError, DecoderFault
+from xt_backend.slides.reading import Reading, tell_once
 from xt_backend.slides.resample import Level
 from xt_backend.slides.stopwatch import Stopwatch
 from xt_backend.slides.tile_layout import TileLayout, read_layouts
 from xt_backend.slides.tile_memory import TileMemory
+from xt_backend.slides.tile_pieces import Box, Piece, around, pieces_of
 
 __all__ = ["CACHE_BYTES", "DirectTiles"]
 
@@ -34,7 +35,6 @@ _SAMPLES = 4
 _TRIES = 12
 
 Rgb = npt.NDArray[np.uint8]
-Box = tuple[int, int, int, int]
 Key = tuple[int, int]
 
 
@@ -53,22 +53,6 @@ class _File:
         with self._lock:
             os.lseek(self._descriptor, offset, os.SEEK_SET)
             return os.read(self._descriptor, count)
-
-
-class _Piece(NamedTuple):
-    """What a tile shows of a place.
-
-    Attributes:
-        tile: Its number on the level.
-        to: Where it goes in the output.
-        of: Where it is in the tile.
-        box: (left, top, right, lower) in the output.
-    """
-
-    tile: int
-    to: tuple[slice, slice]
-    of: tuple[slice, slice]
-    box: Box
 
 
 class DirectTiles:
@@ -144,8 +128,8 @@ class DirectTiles:
         x, y = x - layout.left_px, y - layout.top_px
         missing: list[Box] = []
         if not (0 <= x <= layout.width_px - width and 0 <= y <= layout.height_px - height):
-            missing += _around(x, y, width, height, layout.width_px, layout.height_px)
-        pieces = _pieces(layout, x, y, width, height)
+            missing += around(x, y, width, height, layout.width_px, layout.height_px)
+        pieces = pieces_of(layout, x, y, width, height)
         file = self._file
         if file is None:
             return missing + [piece.box for piece in pieces]
@@ -168,7 +152,7 @@ class DirectTiles:
             self._file = None
         self._memory.close()
 
-    def _fill(self, file: _File, level: int, pieces: Sequence[_Piece], out: Rgb) -> list[Box]:
+    def _fill(self, file: _File, level: int, pieces: Sequence[Piece], out: Rgb) -> list[Box]:
         """Copies parts of tiles; returns the places of those left to OpenSlide."""
         shape = self._layouts[level].tiles
         keys = [(level, piece.tile) for piece in pieces]
@@ -225,12 +209,16 @@ class DirectTiles:
                 else:
                     reasons.append(layout)
         except DecoderError as error:
+            if isinstance(error, DecoderFault):
+                tell_once(str(error))
             return Reading("", (str(error),) * n)
         except OSError as error:
             return Reading("", (f"the file cannot be opened a second time ({error.strerror})",) * n)
         except Exception as error:
             # A library that is there but broken must not stop what OpenSlide can read.
-            return Reading("", (f"direct decoding does not work ({type(error).__name__})",) * n)
+            reason = f"direct decoding does not work ({type(error).__name__})"
+            tell_once(reason)
+            return Reading("", (reason,) * n)
         if "" not in reasons:
             return Reading("", tuple(reasons))
         with self._lock:
@@ -249,7 +237,7 @@ class DirectTiles:
         """Compares some tiles of a level with OpenSlide's; empty if they are the same.
 
         Raises:
-            DecoderError: One of them is not.
+            DecoderFault: One of them is not.
         """
         layout, seen = self._layouts[level], 0
         tile = np.empty((layout.tiles.height_px, layout.tiles.width_px, 3), np.uint8)
@@ -266,7 +254,7 @@ class DirectTiles:
             width, height = place[1]
             theirs = np.asarray(image)
             if (theirs[..., 3] != 255).any() or (theirs[..., :3] != tile[:height, :width]).any():
-                raise DecoderError(f"a tile of level {level} decodes differently")
+                raise DecoderFault(f"a tile of level {level} decodes differently")
             self._known[level].add(signature)
             seen += 1
             if seen == _SAMPLES:
@@ -298,32 +286,6 @@ def _bytes_of(file: _File, layout: TileLayout, index: int) -> bytes | None:
     return data if len(data) == count else None
 
 
-def _pieces(layout: TileLayout, x: int, y: int, width: int, height: int) -> list[_Piece]:
-    """The parts of tiles that make up a place, row by row; px from the first tile's corner."""
-    tile_w, tile_h = layout.tiles.width_px, layout.tiles.height_px
-    left, top = max(x, 0), max(y, 0)
-    right, lower = min(x + width, layout.width_px), min(y + height, layout.height_px)
-    pieces: list[_Piece] = []
-    if right <= left or lower <= top:
-        return pieces
-    for row in range(top // tile_h, -(-lower // tile_h)):
-        edge_y = row * tile_h
-        y0, y1 = max(edge_y, top), min(edge_y + tile_h, lower)
-        to_y, of_y = slice(y0 - y, y1 - y), slice(y0 - edge_y, y1 - edge_y)
-        for col in range(left // tile_w, -(-right // tile_w)):
-            edge_x = col * tile_w
-            x0, x1 = max(edge_x, left), min(edge_x + tile_w, right)
-            pieces.append(
-                _Piece(
-                    row * layout.n_cols + col,
-                    (to_y, slice(x0 - x, x1 - x)),
-                    (of_y, slice(x0 - edge_x, x1 - edge_x)),
-                    (x0 - x, y0 - y, x1 - x, y1 - y),
-                )
-            )
-    return pieces
-
-
 def _sampled(counts: npt.NDArray[np.int64]) -> list[int]:
     """Tiles that tell most: the longest, the first, the last, and some between."""
     held = np.flatnonzero(counts > 0)
@@ -332,17 +294,3 @@ def _sampled(counts: npt.NDArray[np.int64]) -> list[int]:
     longest = int(held[counts[held].argmax()])
     spread = held[np.linspace(0, len(held) - 1, _TRIES).round().astype(int)].tolist()
     return list(dict.fromkeys([longest, spread[0], spread[-1], *spread[_TRIES // 2 :], *spread]))
-
-
-def _around(x: int, y: int, width: int, height: int, whole_w: int, whole_h: int) -> Iterator[Box]:
-    """The pieces of a place that lie beside a picture of the given size."""
-    left, top = min(max(-x, 0), width), min(max(-y, 0), height)
-    right, lower = max(min(whole_w - x, width), left), max(min(whole_h - y, height), top)
-    for box in (
-        (0, 0, width, top),
-        (0, lower, width, height),
-        (0, top, left, lower),
-        (right, top, width, lower),
-    ):
-        if box[0] < box[2] and box[1] < box[3]:
-            yield box

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ColorSpace", "DecoderError", "JpegTiles", "decoder_version"]
+__all__ = ["ColorSpace", "DecoderError", "DecoderFault", "JpegTiles", "decoder_version"]
 
 ColorSpace = Literal["RGB", "YCbCr"]
 
@@ -23,6 +23,10 @@ _RGB_IDS = b"RGB"
 
 class DecoderError(Exception):
     """Direct decoding is out of the question; the text says why."""
+
+
+class DecoderFault(DecoderError):
+    """The decoder is missing, broken or wrong, so that every slide of its kind is read slowly."""
 
 
 class Signature(NamedTuple):
@@ -82,7 +86,7 @@ class JpegTiles:
         """Name and version of the decoder.
 
         Raises:
-            DecoderError: It is not installed, or does not load.
+            DecoderFault: It is not installed, or does not load.
         """
         return f"simplejpeg {decoder_version()}"
 
@@ -152,7 +156,7 @@ def decoder_version() -> str:
     """Version of the decoder.
 
     Raises:
-        DecoderError: It is not installed, or does not load.
+        DecoderFault: It is not installed, or does not load.
     """
     try:
         import simplejpeg
@@ -162,11 +166,11 @@ def decoder_version() -> str:
             raise TypeError("decode_jpeg is no function")
     except ImportError as error:
         if getattr(error, "name", None) == "simplejpeg":
-            raise DecoderError("simplejpeg is not installed") from None
-        raise DecoderError("simplejpeg is installed but does not load") from error
+            raise DecoderFault("simplejpeg is not installed") from None
+        raise DecoderFault("simplejpeg is installed but does not load") from error
     except Exception as error:
         # A broken library may fail in any way while it is loaded.
-        raise DecoderError("simplejpeg is installed but does not load") from error
+        raise DecoderFault("simplejpeg is installed but does not load") from error
     return str(getattr(simplejpeg, "__version__", "unknown"))
 
 
