@@ -21,6 +21,7 @@ from support.jpeg_slides import encode, place_of_tile, rewrite, write_coded, wri
 
 from xt_backend.errors import RegionReadError, UsageError
 from xt_backend.slides import Slide, direct, open_slide
+from xt_backend.slides.jpeg_tile import JpegTiles
 from xt_backend.slides.reading import READER_VARIABLE, tell_once
 from xt_backend.slides.tile_memory import TileMemory
 
@@ -211,6 +212,26 @@ def test_a_tile_of_another_form_than_those_compared_is_left_to_openslide(
         expected = oracle.read_level(0, 192, 128, 64, 64)
         np.testing.assert_array_equal(slide.read_level(0, 192, 128, 64, 64), expected)
         assert np.abs(expected[32, 32].astype(int) - (200, 30, 60)).max() > 40
+
+
+def test_what_a_tile_begins_with_is_told_from_what_others_begin_with() -> None:
+    """All of it, up to the pixels, though it is looked at once only."""
+    image = texture(64, 64)
+    coded = encode(image)
+    tiles = JpegTiles.for_page(64, 64, "YCbCr", None)
+    usual = tiles.signature(coded)
+    assert usual is not None
+    assert tiles.signature(encode(texture(64, 64, 3))) == usual
+    scan = coded.index(b"\xff\xda")
+    frame = coded.index(b"\xff\xc0")
+    for at in range(scan + 2):
+        data = bytearray(coded)
+        data[at] ^= 0x10
+        fresh = JpegTiles.for_page(64, 64, "YCbCr", None)
+        assert tiles.signature(bytes(data)) == fresh.signature(bytes(data)), at
+    assert tiles.signature(coded[:scan]) is None
+    other = coded[: frame + 11] + b"\x11" + coded[frame + 12 :]
+    assert tiles.signature(other) not in (usual, None)
 
 
 @pytest.mark.parametrize("kind", ["flip", "zeros", "noise", "cut"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ _IN_TABLES = frozenset({0xDB, 0xC4, 0xFE, *range(0xE1, 0xEE), 0xEF})
 _BARE = frozenset({0x01, *range(0xD0, 0xDA)})
 _ADOBE = b"Adobe\0\x64\0\0\0\0"
 _RGB_IDS = b"RGB"
+_MOST_HEADS = 4
 
 
 class DecoderError(Exception):
@@ -61,6 +62,10 @@ class JpegTiles:
     height_px: int
     space: ColorSpace
     prefix: bytes
+    _heads: list[tuple[bytes, Signature]] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
+    """Beginnings of tiles that were looked at: those of a slide mostly are the same."""
 
     @classmethod
     def for_page(
@@ -92,6 +97,9 @@ class JpegTiles:
 
     def signature(self, data: bytes) -> Signature | None:
         """Reads a tile's markers; None where they are not those of an ordinary tile."""
+        for head, found in self._heads:
+            if data.startswith(head):
+                return found
         try:
             return self._signature(data)
         except IndexError:
@@ -121,7 +129,11 @@ class JpegTiles:
         if not frame or len(components) != 10 or components[0] != 3:
             return None
         found = Signature(frame, components, jfif, adobe)
-        return found if self._has_color(found) else None
+        if not self._has_color(found):
+            return None
+        if len(self._heads) < _MOST_HEADS:
+            self._heads.append((data[: at + 2], found))
+        return found
 
     def _has_color(self, found: Signature) -> bool:
         """Whether the decoder takes the tile for what the TIFF says."""

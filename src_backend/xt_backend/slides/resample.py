@@ -203,8 +203,8 @@ def strips(plan: Plan, x0_px: float, y0_px: float, width: int, height: int) -> I
         width: Output px.
         height: Output px.
     """
-    raw_width = make_window(plan, x0_px, y0_px, width, 1).width
-    n_rows = max(1, int(MAX_STRIP_PX / raw_width / plan.ratio_y) - 4)
+    first, last, _, _ = _extent(x0_px, plan.step_x, plan.ratio_x, width)
+    n_rows = max(1, int(MAX_STRIP_PX / (last - first) / plan.ratio_y) - 4)
     for row in range(0, height, n_rows):
         count = min(n_rows, height - row)
         top_px = y0_px + row * plan.ratio_y * plan.step_y
