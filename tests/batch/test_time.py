@@ -49,6 +49,8 @@ def test_the_parts_add_up_to_the_total(
     assert again.returncode == 0, again.stderr
     check(seconds_in(tmp_path / "again"))
     assert seconds_in(tmp_path / "again")["reload"] > 0
+    (line,) = [line for line in again.stderr.splitlines() if line.startswith("time: ")]
+    assert "encoding" not in line
 
 
 def test_small_parts_are_not_named() -> None:

@@ -8,7 +8,7 @@ import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -118,9 +118,10 @@ def test_a_slot_is_not_filled_again_before_its_result_was_taken(net: RegionEncod
 class Hungry(torch.nn.Module):
     tokens_per_region, dim = 1, 3
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, error: Exception | None = None) -> None:
         super().__init__()
         self.limit, self.full = limit, True
+        self.error = error or torch.OutOfMemoryError("out of memory")
         self.batches: list[int] = []
 
     def ready(self) -> Hungry:
@@ -129,7 +130,7 @@ class Hungry(torch.nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         self.batches.append(len(images))
         if self.full and len(images) > self.limit:
-            raise torch.OutOfMemoryError("out of memory")
+            raise self.error
         return images.float().mean((2, 3))[:, None]
 
 
@@ -146,6 +147,33 @@ def test_out_of_memory_halves_only_the_failing_batch() -> None:
     )
     with pytest.raises(OutOfMemoryError, match="--device cpu"):
         cuda(Hungry(0)).start(pixels[:1])
+
+
+class FakeApple(Device):
+    """An Apple GPU whose part the CPU plays."""
+
+    @property
+    def kind(self) -> str:
+        return "mps"
+
+
+def test_on_an_apple_gpu_batches_are_padded_to_one_size_and_halved(net: RegionEncoder) -> None:
+    apple = FakeApple("cpu", "fp32", "test")
+    hungry = Hungry(99)
+    backend = make_backend(cast("RegionEncoder", hungry), apple, Way("torch", "fp32"), None)
+    assert (backend.name, backend.batch, backend.ahead) == ("torch-mps", 32, 0)
+    assert backend.numerics() == {"backend": "torch-mps", "precision": "fp32"}
+    pixels = regions(40)
+    whole = run_through(backend, pixels)
+    assert hungry.batches == [32, 32]
+    full = RuntimeError("MPS backend out of memory (MPS allocated: 8 GB, max allowed: 9 GB)")
+    short = Hungry(8, full)
+    halved = make_backend(cast("RegionEncoder", short), apple, Way("torch", "fp32"), None)
+    np.testing.assert_array_equal(run_through(halved, pixels[:32]), whole[:32])
+    assert short.batches == [32, 16, 8, 8, 16, 8, 8]
+    mine = run_through(make_backend(net, apple, Way("torch", "fp32"), None), pixels[:9])
+    theirs = run_through(TorchBackend(net, CPU), pixels[:9])
+    np.testing.assert_allclose(mine, theirs, atol=2e-3)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import types
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,9 @@ from support.jpeg_slides import encode, place_of_tile, rewrite, write_coded, wri
 
 from xt_backend.errors import RegionReadError, UsageError
 from xt_backend.slides import Slide, direct, open_slide
-from xt_backend.slides.reading import READER_VARIABLE
+from xt_backend.slides.jpeg_tile import JpegTiles
+from xt_backend.slides.reading import READER_VARIABLE, tell_once
+from xt_backend.slides.tile_memory import TileMemory
 
 from .slide_makers import texture, write_slide
 
@@ -211,6 +214,26 @@ def test_a_tile_of_another_form_than_those_compared_is_left_to_openslide(
         assert np.abs(expected[32, 32].astype(int) - (200, 30, 60)).max() > 40
 
 
+def test_what_a_tile_begins_with_is_told_from_what_others_begin_with() -> None:
+    """All of it, up to the pixels, though it is looked at once only."""
+    image = texture(64, 64)
+    coded = encode(image)
+    tiles = JpegTiles.for_page(64, 64, "YCbCr", None)
+    usual = tiles.signature(coded)
+    assert usual is not None
+    assert tiles.signature(encode(texture(64, 64, 3))) == usual
+    scan = coded.index(b"\xff\xda")
+    frame = coded.index(b"\xff\xc0")
+    for at in range(scan + 2):
+        data = bytearray(coded)
+        data[at] ^= 0x10
+        fresh = JpegTiles.for_page(64, 64, "YCbCr", None)
+        assert tiles.signature(bytes(data)) == fresh.signature(bytes(data)), at
+    assert tiles.signature(coded[:scan]) is None
+    other = coded[: frame + 11] + b"\x11" + coded[frame + 12 :]
+    assert tiles.signature(other) not in (usual, None)
+
+
 @pytest.mark.parametrize("kind", ["flip", "zeros", "noise", "cut"])
 def test_a_damaged_tile_fails_or_not_as_with_openslide(two_levels: Path, kind: str) -> None:
     """The decoder alone would make up what is missing in most of these."""
@@ -289,19 +312,25 @@ def _switched_off(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "reason"),
+    ("spoil", "reason", "to_be_mended"),
     [
-        (_no_decoder, "simplejpeg is not installed"),
-        (_decoder_without_its_function, "simplejpeg is installed but does not load"),
-        (_decoder_of_another_version, "direct decoding does not work (TypeError)"),
-        (_wrong_decoder, "a tile of level 0 decodes differently"),
-        (_no_layout, "tifffile cannot read its layout (OSError)"),
-        (_switched_off, "NAPARI_XT_READER says so"),
+        (_no_decoder, "simplejpeg is not installed", True),
+        (_decoder_without_its_function, "simplejpeg is installed but does not load", True),
+        (_decoder_of_another_version, "direct decoding does not work (TypeError)", True),
+        (_wrong_decoder, "a tile of level 0 decodes differently", True),
+        (_no_layout, "tifffile cannot read its layout (OSError)", False),
+        (_switched_off, "NAPARI_XT_READER says so", False),
     ],
 )
 def test_without_a_sound_decoder_openslide_reads_and_the_reason_is_told(
-    two_levels: Path, monkeypatch: pytest.MonkeyPatch, spoil: Any, reason: str
+    two_levels: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    spoil: Any,
+    reason: str,
+    to_be_mended: bool,
 ) -> None:
+    tell_once.cache_clear()
     with open_slide(two_levels) as slide:
         expected = slide.read_level(0, 30, 40, 300, 200)
         assert slide.reading.direct_levels == (0, 1)
@@ -310,6 +339,12 @@ def test_without_a_sound_decoder_openslide_reads_and_the_reason_is_told(
         np.testing.assert_array_equal(slide.read_level(0, 30, 40, 300, 200), expected)
         assert slide.reading.direct_levels == ()
         assert str(slide.reading) == f"levels 0, 1 by OpenSlide: {reason}"
+    with open_slide(two_levels) as slide:
+        assert slide.reading.direct_levels == ()
+    # Once, and so that the command line shows it.
+    told = [one for one in caplog.records if reason in one.getMessage()]
+    assert [one.levelname for one in told] == ["ERROR"] * to_be_mended
+    tell_once.cache_clear()
 
 
 def test_an_unknown_reader_is_refused(two_levels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,6 +396,72 @@ def test_the_cache_is_bounded_and_every_read_is_right(
                 np.testing.assert_array_equal(seen, oracle.read_level(0, 0, y, 128, 60))
                 assert slide._tiles._memory.n_bytes <= 10 * 64 * 64 * 3
         assert len(decoded) == 2 * 2 * 9, "a row of tiles is decoded once"
+
+
+@pytest.mark.parametrize("how", ["decoded", "refused", "raised"])
+def test_a_tile_is_decoded_once_for_all_who_wait_for_it(
+    two_levels: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """And whatever becomes of it, nobody waits for ever."""
+    entered, go, decoded = threading.Event(), threading.Event(), []
+    decode, wait = direct.DirectTiles._decode, TileMemory.wait
+    waiting = threading.Semaphore(0)
+
+    def slow(self: Any, *args: Any) -> bool:
+        decoded.append(args)
+        entered.set()
+        assert go.wait(60)
+        if how == "raised":
+            raise MemoryError
+        return how == "decoded" and decode(self, *args)
+
+    def noted(self: Any, tiles: Any) -> None:
+        waiting.release()
+        wait(self, tiles)
+
+    place = (0, 70, 70, 20, 20)
+    with open_slide(two_levels) as slide, _oracle(two_levels) as oracle:
+        expected = oracle.read_level(*place)
+        assert slide.reading.direct_levels
+        monkeypatch.setattr(direct.DirectTiles, "_decode", slow)
+        monkeypatch.setattr(TileMemory, "wait", noted)
+        with ThreadPoolExecutor(4) as pool:
+            first = pool.submit(slide.read_level, *place)
+            assert entered.wait(60)
+            others = [pool.submit(slide.read_level, *place) for _ in range(3)]
+            for _ in others:
+                assert waiting.acquire(timeout=60)
+            go.set()
+            if how == "raised":
+                with pytest.raises(MemoryError):
+                    first.result(60)
+            else:
+                np.testing.assert_array_equal(first.result(60), expected)
+            for other in others:
+                np.testing.assert_array_equal(other.result(60), expected)
+        assert len(decoded) == 1
+
+
+def test_large_reads_hold_few_tiles_beside_the_cache(
+    two_levels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(direct, "_AT_ONCE_BYTES", 3 * 64 * 64 * 3)
+    lent: list[int] = []
+    borrow = TileMemory.borrow
+
+    def noted(self: Any, keys: Any, *size: int) -> Any:
+        lent.append(len(keys))
+        return borrow(self, keys, *size)
+
+    with open_slide(two_levels) as slide, _oracle(two_levels) as oracle:
+        assert slide.reading.direct_levels
+        slide._tiles._memory.max_bytes = 0
+        monkeypatch.setattr(TileMemory, "borrow", noted)
+        seen = slide.read_level(0, 3, 5, 690, 500)
+        assert slide._tiles._memory.n_bytes == 0
+        np.testing.assert_array_equal(seen, oracle.read_level(0, 3, 5, 690, 500))
+    assert max(lent) == 3
+    assert sum(lent) == 11 * 8
 
 
 def test_a_file_that_is_cut_off_while_it_is_open_fails_the_read(two_levels: Path) -> None:

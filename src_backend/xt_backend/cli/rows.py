@@ -69,9 +69,9 @@ def time_spent(seconds: Mapping[str, float]) -> str:
     from xt_backend.engine import peak_memory_bytes
 
     total = seconds.get("total", 0.0)
-    if not total or not seconds.get("encode", 0.0):
+    whole = sum(seconds.get(name, 0.0) for name in STAGE_WORDS)  # of all workers, if several
+    if not total or not whole:
         return ""
-    whole = sum(seconds[name] for name in STAGE_WORDS)  # of all workers, where there are several
     shares = {words: seconds[name] / whole for name, words in STAGE_WORDS.items()}
     parts = [f"{words} {share:.0%}" for words, share in shares.items() if share >= _SHOWN]
     text = (

@@ -44,7 +44,7 @@ def make_blocks(
         cells: (n, 2) int64 of (col, row).
         boxes: (n, 4) int64, their level-0 px.
         region_px: Side of a region, output px.
-        max_members: Most regions in a block.
+        max_members: Most regions in a block; none goes across a multiple of it.
 
     Yields:
         Blocks that together hold every cell once, in order.
@@ -56,6 +56,7 @@ def make_blocks(
         & (boxes[1:, 0] > boxes[:-1, 0])
         & (boxes[1:, 0] <= boxes[:-1, 2])
     )
+    touches[::max_members] = False
     start = 0
     members: list[tuple[Strip, ...]] = []
     area: Window | None = None
@@ -63,9 +64,7 @@ def make_blocks(
         needs = tuple(strips(plan, x0, y0, region_px, region_px))
         window = union([strip.window for strip in needs])
         grown = window if area is None else union([area, window])
-        if members and not (
-            touches[index] and len(members) < max_members and grown.width * grown.height <= budget
-        ):
+        if members and not (touches[index] and grown.width * grown.height <= budget):
             yield Block(start, tuple(members))
             start, members, grown = index, [], window
         members.append(needs)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ import numpy.typing as npt
 from xt_backend.errors import RegionReadError
 from xt_backend.slides.handle import Handle
 from xt_backend.slides.info import SlideInfo
-from xt_backend.slides.jpeg_tile import DecoderError
-from xt_backend.slides.reading import Reading
+from xt_backend.slides.jpeg_tile import DecoderError, DecoderFault
+from xt_backend.slides.reading import Reading, tell_once
 from xt_backend.slides.resample import Level
 from xt_backend.slides.stopwatch import Stopwatch
 from xt_backend.slides.tile_layout import TileLayout, read_layouts
 from xt_backend.slides.tile_memory import TileMemory
+from xt_backend.slides.tile_pieces import Box, Piece, around, pieces_of
 
 __all__ = ["CACHE_BYTES", "DirectTiles"]
 
@@ -28,11 +30,11 @@ CACHE_BYTES = 128 * 2**20
 """Decoded tiles that are kept of one slide at most: two rows of a slide 80 000 px wide."""
 
 _LEAST_BYTES = 16 * 2**20
+_AT_ONCE_BYTES = 8 * 2**20
 _SAMPLES = 4
 _TRIES = 12
 
 Rgb = npt.NDArray[np.uint8]
-Box = tuple[int, int, int, int]
 Key = tuple[int, int]
 
 
@@ -124,20 +126,23 @@ class DirectTiles:
             return [(0, 0, width, height)]
         layout = self._layouts[level]
         x, y = x - layout.left_px, y - layout.top_px
-        missing = list(_around(x, y, width, height, layout.width_px, layout.height_px))
-        tile_w, tile_h = layout.tiles.width_px, layout.tiles.height_px
-        left, top = max(x, 0), max(y, 0)
-        right, lower = min(x + width, layout.width_px), min(y + height, layout.height_px)
-        if right <= left or lower <= top:
-            return missing
-        for row in range(top // tile_h, -(-lower // tile_h)):
-            y0, y1 = max(row * tile_h, top), min((row + 1) * tile_h, lower)
-            for col in range(left // tile_w, -(-right // tile_w)):
-                x0, x1 = max(col * tile_w, left), min((col + 1) * tile_w, right)
-                place = out[y0 - y : y1 - y, x0 - x : x1 - x]
-                corner = y0 - row * tile_h, x0 - col * tile_w
-                if not self._fill(level, row * layout.n_cols + col, corner, place):
-                    missing.append((x0 - x, y0 - y, x1 - x, y1 - y))
+        missing: list[Box] = []
+        if not (0 <= x <= layout.width_px - width and 0 <= y <= layout.height_px - height):
+            missing += around(x, y, width, height, layout.width_px, layout.height_px)
+        pieces = pieces_of(layout, x, y, width, height)
+        file = self._file
+        if file is None:
+            return missing + [piece.box for piece in pieces]
+        tiles = layout.tiles
+        if len(pieces) == 1 and out.shape == (tiles.height_px, tiles.width_px, 3):
+            # Who asks for tiles one by one has no use for half of one later.
+            index = pieces[0].tile
+            if out.flags.c_contiguous and not self._memory.has((level, index)):
+                good = self._decode(file, level, index, out)
+                return missing if good else [*missing, pieces[0].box]
+        at_once = max(1, _AT_ONCE_BYTES // (tiles.height_px * tiles.width_px * 3))
+        for start in range(0, len(pieces), at_once):
+            missing += self._fill(file, level, pieces[start : start + at_once], out)
         return missing
 
     def close(self) -> None:
@@ -147,36 +152,44 @@ class DirectTiles:
             self._file = None
         self._memory.close()
 
-    def _fill(self, level: int, index: int, corner: tuple[int, int], place: Rgb) -> bool:
-        """Copies a part of a tile; False leaves it to OpenSlide."""
-        tiles = self._layouts[level].tiles
-        key = level, index
-        tile = self._memory.borrow(key)
-        if tile is None:
-            file = self._file
-            if file is None or key in self._doubtful:
-                return False
-            if place.shape[:2] == (tiles.height_px, tiles.width_px) and place.flags.c_contiguous:
-                # Who asks for tiles one by one has no use for half of one later.
-                return self._decode(file, level, index, place)
-            tile = self._memory.blank(tiles.height_px, tiles.width_px)
-            if not self._decode(file, level, index, tile.pixels):
-                return False
-            self._memory.keep(key, tile)
-        top, left = corner
-        place[:] = tile.pixels[top : top + place.shape[0], left : left + place.shape[1]]
-        self._memory.give_back(tile)
-        return True
+    def _fill(self, file: _File, level: int, pieces: Sequence[Piece], out: Rgb) -> list[Box]:
+        """Copies parts of tiles; returns the places of those left to OpenSlide."""
+        shape = self._layouts[level].tiles
+        keys = [(level, piece.tile) for piece in pieces]
+        tiles, mine = self._memory.borrow(keys, shape.height_px, shape.width_px)
+        unsettled = mine[::-1]
+        try:
+            while unsettled:
+                tile = unsettled[-1]
+                good = self._decode(file, level, tile.key[1], tile.pixels)
+                self._memory.settle(tile, good)
+                unsettled.pop()
+            self._memory.wait(tiles)
+            missing = []
+            for piece, tile in zip(pieces, tiles, strict=True):
+                if tile.good:
+                    out[piece.to] = tile.pixels[piece.of]
+                else:
+                    missing.append(piece.box)
+            return missing
+        finally:
+            # Whatever happens, nobody shall wait for ever.
+            for tile in unsettled:
+                self._memory.settle(tile, False)
+            self._memory.give_back(tiles)
 
     def _decode(self, file: _File, level: int, index: int, out: Rgb) -> bool:
         """Decodes a tile; one that cannot be is not tried again."""
         layout = self._layouts[level]
+        if (level, index) in self._doubtful:
+            return False
         data = _bytes_of(file, layout, index)
         if data is None:
             return False
-        with self.decoding.running():
-            known = layout.tiles.signature(data) in self._known[level]
-            good = known and layout.tiles.decode(data, out)
+        began = time.perf_counter()
+        known = layout.tiles.signature(data) in self._known[level]
+        good = known and layout.tiles.decode(data, out)
+        self.decoding.add(time.perf_counter() - began)
         if not good:
             self._doubtful.add((level, index))
         return good
@@ -196,12 +209,16 @@ class DirectTiles:
                 else:
                     reasons.append(layout)
         except DecoderError as error:
+            if isinstance(error, DecoderFault):
+                tell_once(str(error))
             return Reading("", (str(error),) * n)
         except OSError as error:
             return Reading("", (f"the file cannot be opened a second time ({error.strerror})",) * n)
         except Exception as error:
             # A library that is there but broken must not stop what OpenSlide can read.
-            return Reading("", (f"direct decoding does not work ({type(error).__name__})",) * n)
+            reason = f"direct decoding does not work ({type(error).__name__})"
+            tell_once(reason)
+            return Reading("", (reason,) * n)
         if "" not in reasons:
             return Reading("", tuple(reasons))
         with self._lock:
@@ -220,7 +237,7 @@ class DirectTiles:
         """Compares some tiles of a level with OpenSlide's; empty if they are the same.
 
         Raises:
-            DecoderError: One of them is not.
+            DecoderFault: One of them is not.
         """
         layout, seen = self._layouts[level], 0
         tile = np.empty((layout.tiles.height_px, layout.tiles.width_px, 3), np.uint8)
@@ -237,7 +254,7 @@ class DirectTiles:
             width, height = place[1]
             theirs = np.asarray(image)
             if (theirs[..., 3] != 255).any() or (theirs[..., :3] != tile[:height, :width]).any():
-                raise DecoderError(f"a tile of level {level} decodes differently")
+                raise DecoderFault(f"a tile of level {level} decodes differently")
             self._known[level].add(signature)
             seen += 1
             if seen == _SAMPLES:
@@ -277,17 +294,3 @@ def _sampled(counts: npt.NDArray[np.int64]) -> list[int]:
     longest = int(held[counts[held].argmax()])
     spread = held[np.linspace(0, len(held) - 1, _TRIES).round().astype(int)].tolist()
     return list(dict.fromkeys([longest, spread[0], spread[-1], *spread[_TRIES // 2 :], *spread]))
-
-
-def _around(x: int, y: int, width: int, height: int, whole_w: int, whole_h: int) -> Iterator[Box]:
-    """The pieces of a place that lie beside a picture of the given size."""
-    left, top = min(max(-x, 0), width), min(max(-y, 0), height)
-    right, lower = max(min(whole_w - x, width), left), max(min(whole_h - y, height), top)
-    for box in (
-        (0, 0, width, top),
-        (0, lower, width, height),
-        (0, top, left, lower),
-        (right, top, width, lower),
-    ):
-        if box[0] < box[2] and box[1] < box[3]:
-            yield box

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from xt_backend.slides.jpeg_tile import DecoderError
+from xt_backend.slides.jpeg_tile import DecoderFault
 
 __all__ = ["Jp2kTiles"]
 
@@ -39,7 +39,7 @@ class Jp2kTiles:
         """Name and version of the decoder.
 
         Raises:
-            DecoderError: It does not load.
+            DecoderFault: It does not load.
         """
         try:
             import imagecodecs
@@ -47,7 +47,7 @@ class Jp2kTiles:
             return f"imagecodecs {imagecodecs.__version__} ({imagecodecs.jpeg2k_version()})"
         except Exception as error:
             # Also where it was built without OpenJPEG.
-            raise DecoderError("imagecodecs does not load, or knows no JPEG 2000") from error
+            raise DecoderFault("imagecodecs does not load, or knows no JPEG 2000") from error
 
     def signature(self, data: bytes) -> bytes | None:
         """How a tile was coded and quantised; None where it is no ordinary one."""

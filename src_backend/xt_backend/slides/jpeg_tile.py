@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ColorSpace", "DecoderError", "JpegTiles", "decoder_version"]
+__all__ = ["ColorSpace", "DecoderError", "DecoderFault", "JpegTiles", "decoder_version"]
 
 ColorSpace = Literal["RGB", "YCbCr"]
 
@@ -19,10 +19,15 @@ _IN_TABLES = frozenset({0xDB, 0xC4, 0xFE, *range(0xE1, 0xEE), 0xEF})
 _BARE = frozenset({0x01, *range(0xD0, 0xDA)})
 _ADOBE = b"Adobe\0\x64\0\0\0\0"
 _RGB_IDS = b"RGB"
+_MOST_HEADS = 4
 
 
 class DecoderError(Exception):
     """Direct decoding is out of the question; the text says why."""
+
+
+class DecoderFault(DecoderError):
+    """The decoder is missing, broken or wrong, so that every slide of its kind is read slowly."""
 
 
 class Signature(NamedTuple):
@@ -57,6 +62,10 @@ class JpegTiles:
     height_px: int
     space: ColorSpace
     prefix: bytes
+    _heads: list[tuple[bytes, Signature]] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
+    """Beginnings of tiles that were looked at: those of a slide mostly are the same."""
 
     @classmethod
     def for_page(
@@ -82,12 +91,15 @@ class JpegTiles:
         """Name and version of the decoder.
 
         Raises:
-            DecoderError: It is not installed, or does not load.
+            DecoderFault: It is not installed, or does not load.
         """
         return f"simplejpeg {decoder_version()}"
 
     def signature(self, data: bytes) -> Signature | None:
         """Reads a tile's markers; None where they are not those of an ordinary tile."""
+        for head, found in self._heads:
+            if data.startswith(head):
+                return found
         try:
             return self._signature(data)
         except IndexError:
@@ -117,7 +129,11 @@ class JpegTiles:
         if not frame or len(components) != 10 or components[0] != 3:
             return None
         found = Signature(frame, components, jfif, adobe)
-        return found if self._has_color(found) else None
+        if not self._has_color(found):
+            return None
+        if len(self._heads) < _MOST_HEADS:
+            self._heads.append((data[: at + 2], found))
+        return found
 
     def _has_color(self, found: Signature) -> bool:
         """Whether the decoder takes the tile for what the TIFF says."""
@@ -152,7 +168,7 @@ def decoder_version() -> str:
     """Version of the decoder.
 
     Raises:
-        DecoderError: It is not installed, or does not load.
+        DecoderFault: It is not installed, or does not load.
     """
     try:
         import simplejpeg
@@ -162,11 +178,11 @@ def decoder_version() -> str:
             raise TypeError("decode_jpeg is no function")
     except ImportError as error:
         if getattr(error, "name", None) == "simplejpeg":
-            raise DecoderError("simplejpeg is not installed") from None
-        raise DecoderError("simplejpeg is installed but does not load") from error
+            raise DecoderFault("simplejpeg is not installed") from None
+        raise DecoderFault("simplejpeg is installed but does not load") from error
     except Exception as error:
         # A broken library may fail in any way while it is loaded.
-        raise DecoderError("simplejpeg is installed but does not load") from error
+        raise DecoderFault("simplejpeg is installed but does not load") from error
     return str(getattr(simplejpeg, "__version__", "unknown"))
 
 

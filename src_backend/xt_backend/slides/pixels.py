@@ -119,6 +119,31 @@ class Pixels:
         """
         return self._raw(plan, window.x, window.y, window.width, window.height)[0]
 
+    def is_direct(self, level: int) -> bool:
+        """Whether the tiles of a level are decoded without OpenSlide, and kept."""
+        return self._tiles_of(level) is not None
+
+    def fill(self, level: int, x_px: int, y_px: int, out: Rgb) -> None:
+        """As `level`, into memory of the caller.
+
+        Args:
+            level: Pyramid level.
+            x_px: Left edge, px of that level; may be negative.
+            y_px: Upper edge, px of that level; may be negative.
+            out: (height, width, 3) uint8, filled in; spoilt where something is raised.
+
+        Raises:
+            RegionReadError: A place cannot be decoded.
+        """
+        height, width = out.shape[:2]
+        geometry = self.levels[level]
+        within = 0 <= x_px <= geometry.width_px - width and 0 <= y_px <= geometry.height_px - height
+        tiles = self._tiles_of(level) if within else None
+        if tiles is not None:
+            self._direct(tiles, level, x_px, y_px, out)
+        else:
+            out[:] = self._level(level, x_px, y_px, width, height)[0]
+
     def level(self, level: int, x_px: int, y_px: int, width: int, height: int) -> Rgb:
         """Px of one level, (height, width, 3) uint8, padded with the background outside of it.
 
@@ -172,19 +197,28 @@ class Pixels:
         return whole, alpha
 
     def _exact(self, level: int, x: int, y: int, width: int, height: int) -> tuple[Rgb, Cover]:
-        if self._tiles is None or self._tiles.reading.reasons[level]:
+        tiles = self._tiles_of(level)
+        if tiles is None:
             return self._by_openslide(level, x, y, width, height)
         rgb = np.empty((height, width, 3), np.uint8)
-        missing = self._tiles.read(level, x, y, rgb)
+        return rgb, self._direct(tiles, level, x, y, rgb)
+
+    def _tiles_of(self, level: int) -> DirectTiles | None:
+        if self._tiles is None or self._tiles.reading.reasons[level]:
+            return None
+        return self._tiles if self.levels[level].exact else None
+
+    def _direct(self, tiles: DirectTiles, level: int, x: int, y: int, out: Rgb) -> Cover:
+        """Fills in a place that lies on a level, with OpenSlide where a tile is left to it."""
         alpha: Cover = None
-        for left, top, right, lower in missing:
+        for left, top, right, lower in tiles.read(level, x, y, out):
             part, cover = self._by_openslide(level, x + left, y + top, right - left, lower - top)
-            rgb[top:lower, left:right] = part
+            out[top:lower, left:right] = part
             if cover is not None:
                 if alpha is None:
-                    alpha = np.full((height, width), 255, np.uint8)
+                    alpha = np.full(out.shape[:2], 255, np.uint8)
                 alpha[top:lower, left:right] = cover
-        return rgb, alpha
+        return alpha
 
     def _by_openslide(
         self, level: int, x: int, y: int, width: int, height: int

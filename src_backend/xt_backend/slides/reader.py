@@ -42,6 +42,23 @@ class RegionBatch:
     status: Status
 
 
+@dataclass(frozen=True)
+class _Job:
+    """A block to be read.
+
+    Attributes:
+        block: Which regions.
+        batch: To which they belong.
+        pixels: Their part of the batch's pixels.
+        status: Their part of its status, as it is if they can be read.
+    """
+
+    block: Block
+    batch: RegionBatch
+    pixels: Pixels
+    status: Status
+
+
 class _Cancelled(Exception):
     """The reader was closed while a block was being read."""
 
@@ -107,7 +124,7 @@ class Reader:
         ).astype(np.uint8)
         self._batch_size = batch_size
         self._pool = ThreadPoolExecutor(threads, "xt-reader") if threads else None
-        self._ahead = threads + 2
+        self._ahead = threads + 2 if threads else 1
         self._closed = threading.Event()
         self._started = False
         self._lock = threading.Lock()
@@ -168,76 +185,60 @@ class Reader:
         self.close()
 
     def _batches(self) -> Iterator[RegionBatch]:
-        pixels, status = self._buffers(0)
-        start = filled = 0
         try:
-            for block_pixels, block_status in self._results():
-                if not filled and len(block_status) == len(status):
-                    yield RegionBatch(
-                        np.arange(start, start + len(status)), block_pixels, block_status
-                    )
-                    start += len(status)
-                    pixels, status = self._buffers(start)
-                    continue
-                done = 0
-                while done < len(block_status):
-                    take = min(len(status) - filled, len(block_status) - done)
-                    pixels[filled : filled + take] = block_pixels[done : done + take]
-                    status[filled : filled + take] = block_status[done : done + take]
-                    filled, done = filled + take, done + take
-                    if filled == len(status):
-                        yield RegionBatch(np.arange(start, start + filled), pixels, status)
-                        start, filled = start + filled, 0
-                        pixels, status = self._buffers(start)
+            for job in self._done_jobs():
+                last = job.block.start + len(job.block.strips) - 1
+                if last == job.batch.rows[-1]:
+                    yield job.batch
         finally:
             self.close()
 
-    def _buffers(self, start: int) -> tuple[Pixels, Status]:
-        # Fresh ones for every batch: the consumer may keep it.
-        n = min(self._batch_size, len(self._cells) - start)
-        return np.empty((n, self._size, self._size, 3), np.uint8), np.empty(n, np.uint8)
-
-    def _results(self) -> Iterator[tuple[Pixels, Status]]:
-        if self._pool is None:
-            for block in self._blocks():
-                began = time.perf_counter()
-                try:
-                    result = self._read(block)
-                except _Cancelled:
-                    return
-                self._seconds_waited += time.perf_counter() - began
-                yield result
-            return
-        pending: deque[Future[tuple[Pixels, Status]]] = deque()
-        blocks = self._blocks()
+    def _done_jobs(self) -> Iterator[_Job]:
+        """Jobs whose regions have been read, in order; those behind them are under way."""
+        pending: deque[tuple[_Job, Future[None] | None]] = deque()
+        jobs = self._jobs()
         while not self._closed.is_set():
-            while len(pending) < self._ahead and (following := next(blocks, None)) is not None:
-                pending.append(self._pool.submit(self._read, following))
+            while len(pending) < self._ahead and (following := next(jobs, None)) is not None:
+                run = None if self._pool is None else self._pool.submit(self._read, following)
+                pending.append((following, run))
             if not pending:
                 return
+            job, run = pending.popleft()
             began = time.perf_counter()
             try:
-                result = pending.popleft().result()
+                if run is None:
+                    self._read(job)
+                else:
+                    run.result()
             except (_Cancelled, CancelledError):
                 return
             self._seconds_waited += time.perf_counter() - began
-            yield result
+            yield job
 
-    def _blocks(self) -> Iterator[Block]:
-        return make_blocks(
-            self._plan, self._cells, self._boxes, self._size, max_members=self._batch_size
-        )
+    def _jobs(self) -> Iterator[_Job]:
+        """Blocks, and the batches that they fill: fresh ones, for the consumer may keep them."""
+        n, size = len(self._cells), self._size
+        batch: RegionBatch | None = None
+        for block in make_blocks(
+            self._plan, self._cells, self._boxes, size, max_members=self._batch_size
+        ):
+            if batch is None or block.start > batch.rows[-1]:
+                rows = np.arange(block.start, min(block.start + self._batch_size, n))
+                pixels = np.empty((len(rows), size, size, 3), np.uint8)
+                batch = RegionBatch(rows, pixels, self._good[rows])
+            at = block.start - int(batch.rows[0])
+            part = slice(at, at + len(block.strips))
+            yield _Job(block, batch, batch.pixels[part], batch.status[part])
 
-    def _read(self, block: Block) -> tuple[Pixels, Status]:
+    def _read(self, job: _Job) -> None:
+        """Fills in the pixels and the status of a block."""
         began = time.perf_counter()
-        n, size = len(block.strips), self._size
-        pixels = np.empty((n, size, size, 3), dtype=np.uint8)
-        status = self._good[block.start : block.start + n].copy()
+        block, pixels = job.block, job.pixels
         try:
-            if n > 1:
+            if len(block.strips) > 1 and not self._is_shared(block):
                 try:
                     self._read_together(block, pixels)
-                    return pixels, status
+                    return
                 except RegionReadError:
                     # Only the regions that hold the bad place shall suffer.
                     pass
@@ -246,8 +247,7 @@ class Reader:
                     self._read_alone(needs, pixels[row])
                 except RegionReadError:
                     pixels[row] = 0
-                    status[row] = RegionStatus.READ_ERROR
-            return pixels, status
+                    job.status[row] = RegionStatus.READ_ERROR
         finally:
             with self._lock:
                 self._seconds_read += time.perf_counter() - began
@@ -270,12 +270,32 @@ class Reader:
     def _read_alone(self, needs: tuple[Strip, ...], out: Pixels) -> None:
         for strip in needs:
             self._check_open()
-            self._place(strip, self._pixels.raw(self._plan, strip.window), out)
+            window = strip.window
+            if self._plan.reduce == 1 and window.is_whole(self._size, strip.n_rows):
+                rows = out[strip.row : strip.row + strip.n_rows]
+                self._pixels.fill(self._plan.level, window.x, window.y, rows)
+            else:
+                self._place(strip, self._pixels.raw(self._plan, window), out)
 
     def _place(self, strip: Strip, raw: Pixels, out: Pixels) -> None:
         rows = slice(strip.row, strip.row + strip.n_rows)
         with self._resampling.running():
             out[rows] = resample(raw, self._plan, strip.window, self._size, strip.n_rows)
+
+    def _is_shared(self, block: Block) -> bool:
+        """Whether regions are copied from tiles that are decoded once, as they are.
+
+        Then one read for all of them has nothing to save, and would be copied once more.
+        """
+        return (
+            self._plan.reduce == 1
+            and self._pixels.is_direct(self._plan.level)
+            and all(
+                strip.window.is_whole(self._size, strip.n_rows)
+                for needs in block.strips
+                for strip in needs
+            )
+        )
 
     def _check_open(self) -> None:
         if self._closed.is_set():

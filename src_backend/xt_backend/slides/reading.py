@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 from dataclasses import dataclass
 
 from xt_backend.errors import UsageError
 
-__all__ = ["READER_VARIABLE", "Reading", "wants_direct"]
+__all__ = ["READER_VARIABLE", "Reading", "tell_once", "wants_direct"]
+
+_log = logging.getLogger(__name__)
 
 READER_VARIABLE = "NAPARI_XT_READER"
 
@@ -53,3 +57,17 @@ class Reading:
             else:
                 parts.append(f"{which} by {self.decoder}")
         return "; ".join(parts)
+
+
+@functools.cache
+def tell_once(reason: str) -> None:
+    """Log that reading is slow and need not be; above what the command line keeps to itself.
+
+    Args:
+        reason: What is wrong with direct decoding; told once.
+    """
+    _log.error(
+        "OpenSlide reads every tile, with the same result but several times slower: %s. "
+        "napari-xt doctor tells more",
+        reason,
+    )

@@ -145,6 +145,11 @@ class Window:
     height: int
     box: tuple[float, float, float, float]
 
+    def is_whole(self, width: int, height: int) -> bool:
+        """Whether an output of this size is the window as it is."""
+        whole = (0.0, 0.0, float(width), float(height))
+        return (self.width, self.height) == (width, height) and self.box == whole
+
 
 @dataclass(frozen=True)
 class Strip:
@@ -198,8 +203,8 @@ def strips(plan: Plan, x0_px: float, y0_px: float, width: int, height: int) -> I
         width: Output px.
         height: Output px.
     """
-    raw_width = make_window(plan, x0_px, y0_px, width, 1).width
-    n_rows = max(1, int(MAX_STRIP_PX / raw_width / plan.ratio_y) - 4)
+    first, last, _, _ = _extent(x0_px, plan.step_x, plan.ratio_x, width)
+    n_rows = max(1, int(MAX_STRIP_PX / (last - first) / plan.ratio_y) - 4)
     for row in range(0, height, n_rows):
         count = min(n_rows, height - row)
         top_px = y0_px + row * plan.ratio_y * plan.step_y
@@ -223,7 +228,7 @@ def resample(raw: Rgb, plan: Plan, window: Window, width: int, height: int) -> R
         width: Output px.
         height: Output px.
     """
-    if raw.shape[:2] == (height, width) and window.box == (0.0, 0.0, float(width), float(height)):
+    if window.is_whole(width, height):
         return raw
     coarse = min(plan.ratio_x, plan.ratio_y) >= _HAMMING_FROM
     method = Image.Resampling.HAMMING if coarse else Image.Resampling.BILINEAR

@@ -28,6 +28,9 @@ class Stopwatch:
         try:
             yield
         finally:
-            taken = time.perf_counter() - began
-            with self._lock:
-                self.seconds += taken
+            self.add(time.perf_counter() - began)
+
+    def add(self, seconds: float) -> None:
+        """Count what was measured elsewhere, s."""
+        with self._lock:
+            self.seconds += seconds
