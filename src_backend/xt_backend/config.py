@@ -164,7 +164,8 @@ class ScoreOptions(EncodingOptions):
     Attributes:
         model_mpp: Pixel size of a converted model whose file states none, um/px.
         context: False predicts from each region alone (the region-only head).
-        layouts: Files written beside those that are always written.
+        layouts: Files written beside those that are always written: ``parquet`` with each slide,
+            ``report`` when all of them are done.
         exclude_flagged: Leave out regions whose picture is doubtful: blurred, folded, with pen.
         screen: Share of the regions of `screen_class` that is to be looked at, with 95 %
             confidence; regions that do not look like it at low resolution are left out. None looks
@@ -177,7 +178,7 @@ class ScoreOptions(EncodingOptions):
 
     model_mpp: Mpp | None = None
     context: bool = True
-    layouts: tuple[Literal["parquet"], ...] = ()
+    layouts: tuple[Literal["parquet", "report"], ...] = ()
     exclude_flagged: bool = False
     screen: Annotated[float, Field(ge=0.5, le=0.999)] | None = None
     screen_class: tuple[str, ...] = ()

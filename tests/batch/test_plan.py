@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
-from xt_backend.batch import InputRow, Inputs, Job, plan, read_inputs
+from xt_backend.batch import InputRow, Inputs, ScoreJob, plan, read_inputs
 from xt_backend.batch.folder import RunFolder
 from xt_backend.config import ScoreOptions
 from xt_backend.engine import EncoderChoice
@@ -64,10 +64,10 @@ def test_the_size_of_a_slide_is_that_of_all_its_files(tmp_path: Path) -> None:
 def test_a_job_and_its_tasks_travel_to_other_processes(tmp_path: Path) -> None:
     way = Way("torch", "fp32", None)
     folder = RunFolder(tmp_path, {"command": "score"})
-    job = Job("model.safetensors", OPTIONS, folder, EncoderChoice(way, "usual"))
+    job = ScoreJob(OPTIONS, folder, EncoderChoice(way, "usual"), "model.safetensors")
     task = plan(rows(InputRow(0, Path("a.svs"), slide_mpp=0.5)), OPTIONS)[0]
-    there, sent = pickle.loads(pickle.dumps((job.on("cuda:1"), task)))
+    there, sent = pickle.loads(pickle.dumps((job, task)))
     assert sent == task
-    assert (there.options.device, job.options.device) == ("cuda:1", "auto")
+    assert (there.options, there.model, there.choice) == (job.options, job.model, job.choice)
     assert there.folder.call == folder.call
     assert there.folder.digest(OPTIONS) == folder.digest(OPTIONS)

@@ -13,6 +13,8 @@ from support.slides import write_tissue_slide
 
 import xt_backend
 from xt_backend.batch import Batch
+from xt_backend.batch.engines.messages import Message, NearEnd
+from xt_backend.batch.engines.working import Upcoming, work_off
 from xt_backend.config import ScoreOptions
 from xt_backend.engine import ahead, prepare
 from xt_backend.engine.ahead import Ahead, Wish
@@ -110,6 +112,33 @@ def test_features_are_read_ahead_too(
     run = xt_backend.features(both, "tf_efficientnet_lite0", tmp_path, **options)
     assert [row.status for row in run.rows] == ["done", "done"]
     assert [thread == "xt-ahead" for _, thread in prepared] == [False, True]
+    assert most_open == [2]
+
+
+def test_workers_elsewhere_prepare_what_they_are_told_to_be_next(
+    slides: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    prepared: list[tuple[str, str]],
+    most_open: list[int],
+) -> None:
+    planned = batch(slides, tiny_model, tmp_path)
+    planned.publish_plan()
+    a, b, _, d = planned.todo
+    upcoming = Upcoming()
+    upcoming.tell(d)  # of the task before: too late
+    next_of, told = {"a": b, "b": b}, []
+
+    def tell(message: Message) -> None:
+        told.append(type(message).__name__)
+        if isinstance(message, NearEnd):
+            upcoming.tell(next_of[task.slide_id])
+
+    with planned.job.worker() as worker:
+        for task in (a, b):
+            work_off(worker, task, tell, lambda: False, upcoming)
+    assert told.count("NearEnd") == told.count("Done") == 2
+    assert prepared == [("a", "MainThread"), ("b", "xt-ahead")]
     assert most_open == [2]
 
 

@@ -11,7 +11,7 @@ import pytest
 from support.cli import Call, rows
 from support.slides import write_tissue_slide
 
-from xt_backend.batch import Batch, FeatureBatch, Run, Worker, summarise
+from xt_backend.batch import Batch, FeatureBatch, Run, summarise
 from xt_backend.config import FeatureOptions, ScoreOptions
 from xt_backend.errors import BackendDiedError, InputNotFoundError, UsageError
 
@@ -96,7 +96,7 @@ def test_workers_of_their_own_leave_a_whole_run(
     planned = batch(slides, tiny_model, out)
     planned.publish_plan()
     assert summarise(out).counts["not_started"] == 3
-    with Worker(planned.job) as worker:
+    with planned.job.worker() as worker:
         outcomes = {
             task.slide_id: worker.run(task) for task in planned.todo if task.slide_id != "b"
         }

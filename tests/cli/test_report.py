@@ -214,6 +214,25 @@ def test_a_run_without_any_result_has_a_page(call: Call, tmp_path: Path) -> None
     assert "not finished (interrupted)" in text
 
 
+def test_score_writes_the_pages_when_all_slides_are_done(
+    call: Call, tissue_slide: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.svs").write_bytes(b"no slide")
+    out = tmp_path / "run"
+    done = call(
+        "score", tissue_slide, tmp_path / "bad.svs", "--model", tiny_model, "--out", out,
+        "--layouts", "report",
+    )  # fmt: skip
+    assert done.returncode == 3, done.stderr
+    assert {path.name for path in out.glob("*.html")} == {"block.report.html", "report.html"}
+    written = {path.name: path.read_bytes() for path in out.glob("*.html")}
+    assert call("export", out, "--to", "report").returncode == 0
+    assert {path.name: path.read_bytes() for path in out.glob("*.html")} == written
+    page = Page()
+    page.feed((out / "report.html").read_text(encoding="utf-8"))
+    assert "bad.svs" in " ".join(page.texts)
+
+
 def test_what_means_nothing_for_a_report_is_refused(call: Call, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", [task_map("region")])
     for flag in ("--merged", "--gzip"):

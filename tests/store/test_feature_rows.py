@@ -13,6 +13,7 @@ from xt_backend.store import (
     Blocks,
     RegionStore,
     ScratchRows,
+    SomeRows,
     StoredRows,
     StoreKey,
     blocks,
@@ -60,6 +61,15 @@ def test_stored_rows_are_those_of_the_store(tmp_path: Path) -> None:
     assert more.n_missing == 1
     with pytest.raises(StoreError, match="pruned"):
         more[SOME]
+
+
+def test_rows_without_features_read_as_zeros() -> None:
+    wanted = np.isin(np.arange(40), [0, 3, 7, 10])
+    rows = SomeRows(FEATURES[wanted], wanted)
+    assert (rows.shape, rows.dtype) == (FEATURES.shape, FEATURES.dtype)
+    np.testing.assert_array_equal(rows[SOME], FEATURES[SOME] * wanted[SOME, None, None])
+    none = SomeRows(FEATURES[:0], np.zeros(40, bool))
+    assert not none[SOME].any()
 
 
 def test_a_file_written_in_blocks_is_what_was_written(

@@ -3,15 +3,17 @@
 from .diff import RunsDiff, diff_runs
 from .dry import DryRun, preview
 from .export import export_run
+from .feature_job import FeatureJob
 from .features import FeatureBatch, features
 from .inputs import InputRow, Inputs, read_inputs
-from .job import Executor, Job, Watch, Worker, one_after_another
+from .job import Executor, Job, Told, Watch, Worker, one_after_another
 from .loop import Results
 from .outcome import Interrupted, Outcome
 from .plan import Task, plan
 from .repeat import read_repeat
 from .result import Run
 from .score import Batch, score
+from .score_job import ScoreJob
 from .summary import summarise
 from .task import run_task
 
@@ -20,6 +22,7 @@ __all__ = [
     "DryRun",
     "Executor",
     "FeatureBatch",
+    "FeatureJob",
     "InputRow",
     "Inputs",
     "Interrupted",
@@ -28,7 +31,9 @@ __all__ = [
     "Results",
     "Run",
     "RunsDiff",
+    "ScoreJob",
     "Task",
+    "Told",
     "Watch",
     "Worker",
     "diff_runs",

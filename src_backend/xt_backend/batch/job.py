@@ -2,55 +2,75 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self, TypeAlias
 
-from xt_backend.config import ScoreOptions
-from xt_backend.engine import EncoderChoice, Engine, Event, Wish
+from xt_backend.config import EncodingOptions
+from xt_backend.engine import EncoderChoice, Event, RegionsEncoded
 from xt_backend.errors import XTError
 from xt_backend.keys import Stopped
-from xt_backend.model import ModelCard, find_model, read_card
 
 from .folder import RunFolder
 from .loop import Results
 from .outcome import Interrupted, Outcome
 from .plan import Task
-from .task import attempt, run_task
+from .task import attempt
 
-__all__ = ["Executor", "Job", "Watch", "Worker", "one_after_another"]
+__all__ = ["Executor", "Job", "Told", "Watch", "Worker", "one_after_another"]
 
-Watch = Callable[[Task, Event], None]
+Told: TypeAlias = Event | RegionsEncoded
+"""What is told of a task while it is done."""
+Watch = Callable[[Task, Told], None]
 """Told every event of a task's run."""
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(ABC):
     """All that the tasks of a batch have in common.
 
     Plain data: it may be pickled and sent to another process or machine that sees the same files.
 
     Attributes:
-        model: File of the model.
         options: Of the batch.
         folder: Run directory; None keeps results in memory only.
         choice: How all slides are encoded.
     """
 
-    model: str
-    options: ScoreOptions
+    options: EncodingOptions
     folder: RunFolder | None
     choice: EncoderChoice
 
-    def on(self, device: str) -> Job:
-        """The same job for a worker on a device of its own.
+    @abstractmethod
+    def worker(self) -> Worker:
+        """Who does tasks of this job; it loads the model with its first slide, and keeps it."""
 
-        Args:
-            device: For example ``cuda:1``; of the kind that the batch was planned for.
+    @property
+    @abstractmethod
+    def files(self) -> dict[str, Path]:
+        """What is read beside the slides and the files among the options, by what it is called."""
+
+    @abstractmethod
+    def absolute(self) -> Self:
+        """The same job with absolute paths of `files`."""
+
+    @abstractmethod
+    def finished(self, task: Task) -> Outcome | None:
+        """What an earlier call made of a slide that need not be done again; nothing is computed.
+
+        Raises:
+            OutputError: A file that is now asked for cannot be written.
         """
-        return replace(self, options=self.options.model_copy(update={"device": device}))
+
+    @abstractmethod
+    def recovered(self, task: Task) -> Outcome | None:
+        """What is known of a slide that was not reached; None where it is not finished.
+
+        Raises:
+            OutputError: As of `finished`.
+        """
 
     def failed(self, task: Task, error: XTError) -> Outcome:
         """The outcome of a task that nobody can do, published: its workers died over it.
@@ -66,42 +86,38 @@ class Job:
         def work() -> Outcome:
             raise error
 
-        return attempt(task, self.options, self.folder, work, [Path(self.model)])
-
-    def worker(self) -> Worker:
-        """Who does tasks of this job; it loads the model with its first slide, and keeps it."""
-        return Worker(self)
+        return attempt(task, self.options, self.folder, work, list(self.files.values()))
 
 
-class Worker:
+class Worker(ABC):
     """Does tasks of a job, one at a time; any number of workers may share a job.
 
     What became of a slide is in the run directory when `run` returns, complete, so that
     `summarise` finds it whatever becomes of the worker and of whoever started it.
-
-    Args:
-        job: The job.
-        engine: That has loaded the model, if any has.
     """
 
-    def __init__(self, job: Job, engine: Engine | None = None) -> None:
-        self._job = job
-        self._engine = engine or Engine()
-        self._engine.choice = job.choice
-
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    @abstractmethod
+    def ready(self) -> None:
+        """Load what every slide needs, where that can go wrong for all of them.
+
+        Raises:
+            XTError: No slide can be done here, or not with the same results.
+        """
+
+    @abstractmethod
     def run(
         self,
         task: Task,
-        watch: Watch = lambda task, event: None,
+        watch: Watch = lambda task, told: None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Outcome:
-        """Score a slide and publish its files and its outcome; see `run_task`.
+        """Do a slide and publish its files and its outcome.
 
         Returns:
             The outcome; without maps and points where they are in files.
@@ -110,31 +126,14 @@ class Worker:
             Interrupted: `cancelled` said so before the end.
             OutputError: The output cannot be written; the batch cannot go on.
         """
-        job = self._job
-        outcome = run_task(
-            task,
-            job.model,
-            job.options,
-            job.folder,
-            self._engine,
-            lambda event: watch(task, event),
-            cancelled,
-        )
-        return outcome if job.folder is None else outcome.light()
 
+    @abstractmethod
     def begin(self, task: Task) -> None:
         """Prepare the slide of the next task beside all else."""
-        card, spec = self._card, task.spec(self._job.model, self._job.options)
-        mpp = card.mpp(spec.model_mpp)
-        self._engine.ahead.begin(Wish(spec.slide, mpp, card.scored_px, spec, card.stain))
 
+    @abstractmethod
     def close(self) -> None:
         """Let go of what was prepared."""
-        self._engine.ahead.close()
-
-    @cached_property
-    def _card(self) -> ModelCard:
-        return read_card(find_model(self._job.model))
 
 
 class Executor(Protocol):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,6 @@ from xt_backend.engine import (
     Engine,
     Event,
     Judge,
-    RegionsScored,
-    Stages,
     choose_device,
     judge_of,
     sought_in,
@@ -29,26 +26,22 @@ from xt_backend.slides.reading import wants_direct
 
 from .configuration import score_configuration
 from .encoding import Encodes, batch_encoder
+from .engines import EngineOptions, open_engine
+from .export import export_run
 from .folder import RunFolder
-from .following import Following
-from .inputs import Inputs, read_inputs
-from .job import Executor, Job, Watch, Worker, one_after_another
-from .loop import Results, run_tasks
-from .outcome import Outcome
+from .inputs import read_inputs
 from .plan import Task, in_rows, plan
+from .planned import PlannedBatch
 from .pseudonyms import pseudonymous, read_key
 from .repeat import check_repeated
-from .report import RunReport, facts_of
 from .result import Run
 from .retry import unfinished
-from .summary import take_known
-from .table import SlideTable
-from .task import finished_before
+from .score_job import ScoreJob, Scorer
 
 __all__ = ["Batch", "score"]
 
 
-class Batch:
+class Batch(PlannedBatch):
     """A planned batch.
 
     Args:
@@ -63,10 +56,7 @@ class Batch:
         repeated: Configuration of an earlier run that is to be done again exactly.
 
     Attributes:
-        tasks: All of the batch, in the order of the inputs.
         options: As asked for.
-        todo: Those that are to be done, in the order in which they are begun.
-        job: What these have in common.
 
     Raises:
         UsageError: Anything that is wrong before work starts: no such path or model, an output
@@ -74,6 +64,8 @@ class Batch:
         DeviceError: A device, precision or encoder backend that cannot be had.
         OutputError: The output folder cannot be made.
     """
+
+    job: ScoreJob
 
     def __init__(
         self,
@@ -88,11 +80,11 @@ class Batch:
         device: Device | None = None,
         repeated: Mapping[str, Any] | None = None,
     ) -> None:
-        self._stages = Stages()
+        super().__init__()
         wants_direct()  # A wrong wish is told before any work
         self._arguments = None if arguments is None else list(arguments)
         self._named = [str(path.absolute()) for path in inputs]  # a link keeps its own name
-        self.inputs: Inputs = read_inputs(inputs)
+        self.inputs = read_inputs(inputs)
         if options.pseudonymise is not None:
             self.inputs = pseudonymous(self.inputs, read_key(options.pseudonymise))
         path = find_model(model)
@@ -142,97 +134,13 @@ class Batch:
         if repeated is not None:
             check_repeated(configuration, repeated)
         self.folder = None if out is None else RunFolder(out, configuration)
-        self._previous: dict[str, Any] = {}
         if self.folder is not None:
             ids = [task.slide_id for task in self.tasks]
             self._previous = self.folder.claim(ids, make=not dry_run)
         self.todo = ordered
         if retry_failed:
             self.todo = unfinished(self.folder, ordered, options, self._previous)
-        self.job = Job(self._model, options, self.folder, self.choice)
-
-    def run(
-        self,
-        on_event: Callable[[Task, Event], None] = lambda task, event: None,
-        on_outcome: Callable[[Task, Outcome], None] = lambda task, outcome: None,
-        cancelled: Callable[[], bool] = lambda: False,
-        execute: Executor | None = None,
-    ) -> Run:
-        """Score all slides; a bad one gets a failed row and the batch goes on.
-
-        When `cancelled`, the slide in hand is abandoned (its stored regions stay stored) and the
-        rest get rows that say so.
-
-        Args:
-            on_event: Told the task and each event of its run.
-            on_outcome: Told the task and how it went.
-            cancelled: Asked after every read batch.
-            execute: Who does the tasks; None does them here, one after another.
-
-        Raises:
-            OutputError: The output cannot be written.
-        """
-        report = self.publish_plan()
-        table = SlideTable(self.folder, self.tasks, self.classes, self.kinds)
-        outcomes: dict[str, Outcome] = {}
-        if self.folder is not None:
-            outcomes |= take_known(self.folder, self.tasks, table, report)
-
-        def take(task: Task, outcome: Outcome) -> None:
-            outcomes[task.slide_id] = outcome
-            on_outcome(task, outcome)
-
-        with ExitStack() as stack:
-            results = (execute or self._here)(self.job, self.todo, on_event, cancelled)
-            if isinstance(results, Generator):
-                stack.enter_context(closing(results))  # an error here ends its workers at once
-            stopped = run_tasks(
-                self.todo,
-                table,
-                report,
-                results,
-                lambda task: finished_before(task, self.options, self.folder),
-                take,
-            )
-        return Run(
-            rows=table.rows,
-            classes=self.classes,
-            kinds=self.kinds,
-            folder=None if self.folder is None else self.folder.path,
-            score_maps={
-                slide_id: outcome.score_map
-                for slide_id, outcome in outcomes.items()
-                if outcome.score_map is not None
-            },
-            found_points={
-                slide_id: outcome.points
-                for slide_id, outcome in outcomes.items()
-                if outcome.points is not None
-            },
-            stopped=stopped,
-            seen_nan=any(outcome.seen_nan for outcome in outcomes.values()),
-            seconds=report.seconds,
-            passed_over=tuple(self.inputs.passed_over_values()),
-        )
-
-    def publish_plan(self) -> RunReport:
-        """Write what is known before the first slide, so that `summarise` can do the rest.
-
-        `run` does it too. To be called alone where workers are started that go on by themselves.
-
-        Returns:
-            What is to gather the outcomes.
-
-        Raises:
-            OutputError: It cannot be written.
-        """
-        facts = facts_of(self.device, self.inputs, self.choice, self._previous)
-        report = RunReport(self.folder, facts, self._stages)
-        if self.folder is not None:
-            report.write("running", {})  # first: it says whose the folder is
-            self.folder.write_local(self._local())
-            self.folder.write_plan(self.tasks, self.classes, self.kinds, facts)
-        return report
+        self.job = ScoreJob(options, self.folder, self.choice, self._model)
 
     def _encoding(self, card: ModelCard) -> Encodes:
         options, device = self.options, self.device
@@ -250,19 +158,13 @@ class Batch:
             load=load,
         )
 
-    def _here(
-        self, job: Job, tasks: Sequence[Task], watch: Watch, cancelled: Callable[[], bool]
-    ) -> Results:
-        """In this process, with the model that is loaded already."""
+    def _finish(self) -> None:
+        if self.folder is not None and "report" in self.options.layouts:
+            # What of a slide cannot be shown is told on the page of the batch.
+            export_run(self.folder.path, "report")
 
-        def see(task: Task, event: Event) -> None:
-            if isinstance(event, RegionsScored):
-                following.watch(task, event.done, event.total)
-            watch(task, event)
-
-        with Worker(job, self._engine) as worker:
-            following = Following(tasks, self.folder, worker.begin)
-            yield from one_after_another(worker, tasks, see, cancelled)
+    def _worker(self) -> Scorer:
+        return Scorer(self.job, self._engine)
 
     def events(self, task: Task) -> Iterator[Event]:
         """The events of one task, without writing anything into the run directory."""
@@ -306,6 +208,11 @@ def score(
     slides: Path | str | Sequence[Path | str],
     model: str,
     out: Path | str | None = None,
+    *,
+    engine: str = "local",
+    processes: int | None = None,
+    address: str | None = None,
+    slurm: Sequence[str] = (),
     **options: Any,
 ) -> Run:
     """Score slides with a model: the command ``napari-xt score`` for scripts.
@@ -314,6 +221,10 @@ def score(
         slides: A slide, a DICOM folder, a folder, a manifest, or several of them.
         model: Name of a known model or path of a model file.
         out: Run directory; None keeps results in memory only.
+        engine: Who works on the slides: ``local``, ``ray`` or ``slurm``.
+        processes: Workers of the engine, each with a model; None for one for each GPU.
+        address: HOST:PORT of a Ray cluster, or ``auto``; None starts one on this machine.
+        slurm: ``KEY=VALUE`` for Slurm's jobs.
         **options: Fields of `ScoreOptions`, e.g. ``slide_mpp=0.25``, ``context=False``.
 
     Returns:
@@ -322,6 +233,7 @@ def score(
     Raises:
         UsageError: Something is wrong before work starts.
         DeviceError: A device, precision or encoder backend that cannot be had.
+        EngineError: The engine cannot be reached, or was lost.
         OutputError: The output cannot be written.
 
     Example:
@@ -341,5 +253,9 @@ def score(
     """
     listed = [slides] if isinstance(slides, str | Path) else list(slides)
     checked = ScoreOptions.checked(options)
+    asked = EngineOptions.asked(engine, processes, address, slurm)
     folder = None if out is None else Path(out)
-    return Batch([Path(item) for item in listed], str(model), folder, checked).run()
+    with open_engine(asked, checked) as opened:
+        paths = [Path(item) for item in listed]
+        batch = Batch(paths, str(model), folder, checked, device=opened.device)
+        return batch.run(execute=opened.executor(batch.device))

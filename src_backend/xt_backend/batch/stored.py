@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from xt_backend.config import cache_folder
 from xt_backend.engine import ContextFeatures, store_key
 from xt_backend.errors import StoreError, UsageError
 from xt_backend.keys import FeaturesMeta, RunFile, RunH5, RunMeta
 from xt_backend.outputs import FeatureTable, Level, SlideRow, When, read_features_h5
-from xt_backend.store import FeatureRows, RegionStore, ScoreMap, StoredRows
+from xt_backend.store import FeatureRows, RegionStore, ScoreMap, SomeRows, StoredRows
 from xt_backend.wording import counted
 
 __all__ = ["RunFeatures"]
@@ -77,7 +76,10 @@ class RunFeatures:
         whole, encoder = None, str(numerics["encoder"])
         if when == "after":
             context = self._context_of(score_map)
-            features, whole = _after(context, score_map, before)
+            rows = np.flatnonzero(score_map.scored)
+            centres = score_map.lattice.centres_um(score_map.cells[rows])
+            tokens, whole = context.of(before, rows, centres)
+            features = SomeRows(tokens[:, None], score_map.scored)
             encoder = context.name
             numerics = {**numerics, "model_sha256": score_map.model_sha256}
         return FeatureTable(
@@ -133,15 +135,3 @@ class RunFeatures:
                 named = score_map.model_name
             self._context = ContextFeatures(named, score_map.model_sha256)
         return self._context
-
-
-def _after(
-    context: ContextFeatures, score_map: ScoreMap, features: FeatureRows
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
-    """(n, 1, dim) features after context of all regions, zeros where there are none."""
-    rows = np.flatnonzero(score_map.scored)
-    centres = score_map.lattice.centres_um(score_map.cells[rows])
-    tokens, whole = context.of(features[rows], centres)
-    spread = np.zeros((len(score_map), 1, context.dim), np.float32)
-    spread[rows, 0] = tokens
-    return spread, whole

@@ -11,8 +11,7 @@ from rich.progress import TaskID
 from .console import Bars, note, progress_bar
 
 if TYPE_CHECKING:
-    from xt_backend.batch import Outcome, Task
-    from xt_backend.engine import Event
+    from xt_backend.batch import Outcome, Task, Told
     from xt_backend.training import Progress as StageProgress
     from xt_backend.training import ProgressCallback
 
@@ -42,13 +41,17 @@ class RunBar:
         )
         self._regions: dict[str, TaskID] = {}
 
-    def on_event(self, task: Task, event: Event) -> None:
+    def on_event(self, task: Task, event: Told) -> None:
         """Show an event of the run of `task`."""
-        from xt_backend.engine import RegionsDecoded, RegionsScored, RunPlanned
+        from xt_backend.engine import RegionsDecoded, RegionsEncoded, RegionsScored, RunPlanned
 
         if isinstance(event, RunPlanned):
             self._drop(task)
             self._regions[task.slide_id] = self._bar.add_task(task.name, total=event.n_regions)
+        elif isinstance(event, RegionsEncoded):
+            if task.slide_id not in self._regions:
+                self._regions[task.slide_id] = self._bar.add_task(task.name, total=event.total)
+            self._bar.update(self._regions[task.slide_id], completed=event.done, total=event.total)
         elif isinstance(event, RegionsScored | RegionsDecoded) and task.slide_id in self._regions:
             # Only what was selected is decoded, and of that only what could be read.
             waits = event.stage == "decode"

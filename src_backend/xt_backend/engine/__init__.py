@@ -33,7 +33,15 @@ if TYPE_CHECKING:
         settle_encoder,
         torch_instead,
     )
-    from .events import Event, RegionsDecoded, RegionsScored, RunFailed, RunFinished, RunPlanned
+    from .events import (
+        Event,
+        RegionsDecoded,
+        RegionsEncoded,
+        RegionsScored,
+        RunFailed,
+        RunFinished,
+        RunPlanned,
+    )
     from .extraction import Extracted, extract, open_store, store_key
     from .familiarity import corrected_mark
     from .known import known_regions
@@ -62,6 +70,7 @@ _HOMES = {
     "Overview": "preparation",
     "Prepared": "preparation",
     "RegionsDecoded": "events",
+    "RegionsEncoded": "events",
     "RegionsScored": "events",
     "RunFailed": "events",
     "RunFinished": "events",
@@ -113,6 +122,7 @@ __all__ = [
     "Overview",
     "Prepared",
     "RegionsDecoded",
+    "RegionsEncoded",
     "RegionsScored",
     "RunFailed",
     "RunFinished",

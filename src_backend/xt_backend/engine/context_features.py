@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from xt_backend.errors import ModelError
 from xt_backend.model import XT, find_model, load_model, read_card
+from xt_backend.store import FeatureRows
 
 from .device import choose_device
 
@@ -58,12 +57,19 @@ class ContextFeatures:
         self.dim = card.context.dim
 
     def of(
-        self, features: npt.NDArray[np.floating[Any]], centres_um: npt.NDArray[np.float64]
+        self,
+        features: FeatureRows,
+        rows: npt.NDArray[np.int64],
+        centres_um: npt.NDArray[np.float64],
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
         """Run the context encoder over the regions of a slide.
 
+        Features are read and reduced block by block. What is left of them, k*k tokens of `dim`
+        numbers a region, is in memory at once: each region sees all others.
+
         Args:
-            features: (n, k*k, D) of the regions that have any.
+            features: (m, k*k, D) of all regions.
+            rows: (n,) those that have any, ascending.
             centres_um: (n, 2) their middles, as of `Lattice.centres_um`.
 
         Returns:
@@ -71,12 +77,12 @@ class ContextFeatures:
             not finite; and (dim,) what a slide model's head sees of the slide, else None.
         """
         model = self._model
-        if not len(features):
+        if not len(rows):
             return np.empty((0, self.dim), np.float32), None
         with torch.inference_mode():
             parts = []
-            for first in range(0, len(features), _REGIONS_AT_ONCE):
-                part = torch.from_numpy(features[first : first + _REGIONS_AT_ONCE])
+            for first in range(0, len(rows), _REGIONS_AT_ONCE):
+                part = torch.from_numpy(features[rows[first : first + _REGIONS_AT_ONCE]])
                 parts.append(model.reduce(part.to(model.device, torch.float32)))
             found = model.predict_reduced(torch.cat(parts), torch.from_numpy(centres_um))
         token = found.slide_token

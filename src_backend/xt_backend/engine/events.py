@@ -17,6 +17,7 @@ __all__ = [
     "JobFinished",
     "JobTold",
     "RegionsDecoded",
+    "RegionsEncoded",
     "RegionsScored",
     "RunFailed",
     "RunFinished",
@@ -183,6 +184,19 @@ class RunFailed:
 
 
 Event: TypeAlias = RunPlanned | RegionsScored | RegionsDecoded | RunFinished | RunFailed
+
+
+@dataclass(frozen=True)
+class RegionsEncoded:
+    """How far a slide is of which only the features are wanted.
+
+    Attributes:
+        done: Regions that have features or cannot be read.
+        total: Regions that were selected.
+    """
+
+    done: int
+    total: int
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,14 @@ from xt_backend.store.cache import (
     list_stores,
     remove_store,
 )
-from xt_backend.store.feature_rows import FeatureRows, FileRows, ScratchRows, StoredRows, in_blocks
+from xt_backend.store.feature_rows import (
+    FeatureRows,
+    FileRows,
+    ScratchRows,
+    SomeRows,
+    StoredRows,
+    in_blocks,
+)
 from xt_backend.store.h5 import H5Reader, content_digest, h5_image, open_checked
 from xt_backend.store.h5_stream import H5Stream, h5_stream, write_h5
 from xt_backend.store.mask_grid import MaskGrid
@@ -46,6 +53,7 @@ __all__ = [
     "RegionStore",
     "ScoreMap",
     "ScratchRows",
+    "SomeRows",
     "StoreInfo",
     "StoreKey",
     "StoredRows",

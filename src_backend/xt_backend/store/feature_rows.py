@@ -17,7 +17,7 @@ from xt_backend.store.blocks import Blocks, parts
 from xt_backend.store.h5 import open_checked
 from xt_backend.store.region_store import RegionStore
 
-__all__ = ["FeatureRows", "FileRows", "ScratchRows", "StoredRows", "in_blocks"]
+__all__ = ["FeatureRows", "FileRows", "ScratchRows", "SomeRows", "StoredRows", "in_blocks"]
 
 Rows = npt.NDArray[np.int64]
 
@@ -141,6 +141,28 @@ class StoredRows:
                     "Score or encode the slide again",
                 )
             found[wanted] = loaded
+        return found
+
+
+class SomeRows:
+    """Features in memory of those regions that have any; the others read as zeros.
+
+    Args:
+        features: (m, k*k, D) in the order of the regions.
+        wanted: (n,) bool, the m regions that have features.
+    """
+
+    def __init__(self, features: npt.NDArray[Any], wanted: npt.NDArray[np.bool_]) -> None:
+        self.shape = (len(wanted), *features.shape[1:])
+        self.dtype = features.dtype
+        self._features, self._wanted = features, wanted
+        self._places = np.cumsum(wanted) - 1
+
+    def __getitem__(self, rows: Rows) -> npt.NDArray[Any]:
+        """See `FeatureRows`."""
+        found = np.zeros((len(rows), *self.shape[1:]), self.dtype)
+        wanted = self._wanted[rows]
+        found[wanted] = self._features[self._places[rows[wanted]]]
         return found
 
 

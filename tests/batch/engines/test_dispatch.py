@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from xt_backend.batch import InputRow, Outcome, Task
 from xt_backend.batch.engines import dispatch as dispatch_module
 from xt_backend.batch.engines.dispatch import dispatch
-from xt_backend.batch.engines.messages import Broke, Done, GaveUp, Lost, Message, Ready
+from xt_backend.batch.engines.messages import Broke, Done, GaveUp, Lost, Message, NearEnd, Ready
 from xt_backend.errors import BackendDiedError, NoSpaceError, XTError
 from xt_backend.keys import SlideStatus, Stopped
 from xt_backend.outputs import SlideRow
@@ -28,20 +28,28 @@ def outcome(task: Task, reason: str = "") -> Outcome:
 
 
 class FakeJob:
+    folder = None
+
     def failed(self, task: Task, error: XTError) -> Outcome:
         return outcome(task, str(error))
 
 
 @dataclass
 class FakeCrew:
-    """Answers at once; `fates` says what comes instead, by slide, each once."""
+    """Answers at once; `fates` says what comes instead, by slide, each once.
+
+    Over slides among `waits` it answers when nobody else has anything to say.
+    """
 
     fates: dict[str, list[Message]] = field(default_factory=dict)
     starts: list[Message] = field(default_factory=list)
     hired: list[int] = field(default_factory=list)
     given: list[tuple[int, str]] = field(default_factory=list)
+    announced: list[tuple[int, str]] = field(default_factory=list)
     cancelled: bool = False
     silent: bool = False
+    waits: set[str] = field(default_factory=set)
+    _last: list[tuple[int, Message]] = field(default_factory=list)
     _words: list[tuple[int, Message]] = field(default_factory=list)
 
     def hire(self, number: int) -> None:
@@ -52,13 +60,20 @@ class FakeCrew:
         self.given.append((number, task.slide_id))
         fate = self.fates.get(task.slide_id)
         if not self.silent:
-            self._words.append((number, fate.pop(0) if fate else Done(outcome(task))))
+            self._words.append((number, NearEnd()))
+            words = self._last if task.slide_id in self.waits else self._words
+            words.append((number, fate.pop(0) if fate else Done(outcome(task))))
+
+    def announce(self, number: int, task: Task) -> None:
+        self.announced.append((number, task.slide_id))
 
     def cancel(self) -> None:
         self.cancelled = True
 
     def hear(self, timeout_s: float) -> Iterable[tuple[int, Message]]:
         words, self._words = self._words, []
+        if not words:  # those who were waited for
+            words, self._last = self._last, []
         return words
 
 
@@ -78,6 +93,40 @@ def test_every_task_is_given_once_in_order_to_whoever_is_free() -> None:
     assert done(crew, 2, 5) == dict.fromkeys(("s0", "s1", "s2", "s3", "s4"), "")
     assert [slide for _, slide in crew.given] == ["s0", "s1", "s2", "s3", "s4"]
     assert {number for number, _ in crew.given} == {0, 1}
+
+
+def test_a_worker_is_told_what_it_gets_next() -> None:
+    crew = FakeCrew()
+    done(crew, 1, 4)
+    assert crew.announced == crew.given[1:]
+
+
+def test_no_two_workers_prepare_the_same_slide_and_each_gets_its_own() -> None:
+    crew = FakeCrew()
+    done(crew, 2, 6)
+    assert len(set(crew.announced)) == len({slide for _, slide in crew.announced}) == 4
+    assert set(crew.announced) < set(crew.given)
+
+
+def test_nothing_is_kept_for_whoever_has_prepared_it() -> None:
+    """One worker is lost with the last slide prepared, or is slower than the other."""
+    crew = FakeCrew(fates={"s0": [Lost("signal 9")]}, starts=[Ready(), Lost("no room")])
+    assert done(crew, 1, 2) == {"s0": "", "s1": ""}
+    assert crew.announced[0] == (0, "s1")
+    slow = FakeCrew(waits={"s0"})
+    assert done(slow, 2, 3) == {"s0": "", "s1": "", "s2": ""}
+    assert slow.announced == [(0, "s2")]
+    assert slow.given == [(0, "s0"), (1, "s1"), (1, "s2")]
+
+
+def test_what_has_no_slide_to_prepare_is_not_announced() -> None:
+    crew = FakeCrew()
+    job: Any = FakeJob()
+    first, second, third = tasks(3)
+    bad = replace(second, source=replace(second.source, problem="no slide"))
+    list(dispatch(crew, 1, job, [first, bad, third], lambda task, told: None, lambda: False))
+    assert crew.announced == [(0, "s2")]
+    assert [slide for _, slide in crew.given] == ["s0", "s2", "s1"]
 
 
 def test_no_more_workers_are_hired_than_there_are_tasks() -> None:

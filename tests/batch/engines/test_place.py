@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from xt_backend.batch import Batch, Job
+from xt_backend.batch import Batch, ScoreJob
 from xt_backend.batch.configuration import versions
 from xt_backend.batch.engines import elsewhere
 from xt_backend.batch.engines.elsewhere import device_elsewhere
@@ -21,7 +21,7 @@ from xt_backend.errors import DeviceError, EngineError, UsageError
 @pytest.fixture
 def job(
     tissue_slide: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Job:
+) -> ScoreJob:
     """A batch that was planned with relative paths."""
     monkeypatch.chdir(tmp_path)
     Path("tiny.safetensors").symlink_to(tiny_model)
@@ -30,7 +30,7 @@ def job(
 
 
 def test_a_job_does_not_depend_on_the_folder_it_is_done_in(
-    job: Job,
+    job: ScoreJob,
     tmp_path: Path,
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
@@ -47,7 +47,7 @@ def test_a_job_does_not_depend_on_the_folder_it_is_done_in(
         check_place(job, versions())
 
 
-def test_other_versions_and_files_out_of_sight_are_refused(job: Job) -> None:
+def test_other_versions_and_files_out_of_sight_are_refused(job: ScoreJob) -> None:
     placed = anywhere(job)
     check_place(placed, {**versions(), "python": "3.99.0", "system": "Plan9"})
     with pytest.raises(EngineError, match=r"torch .*, and the batch was planned with 1\.0"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Literal, Protocol, Self
 
@@ -31,6 +31,18 @@ class EngineOptions(Options):
     processes: Annotated[int, Field(ge=1, le=10_000)] | None = None
     address: str | None = None
     slurm: tuple[str, ...] = ()
+
+    @classmethod
+    def asked(
+        cls, engine: str, processes: int | None, address: str | None, slurm: Sequence[str]
+    ) -> Self:
+        """Options from what a function was called with.
+
+        Raises:
+            UsageError: They are wrong, or do not fit each other.
+        """
+        values = {"engine": engine, "processes": processes, "address": address}
+        return cls.checked({**values, "slurm": tuple(slurm)})
 
     @model_validator(mode="after")
     def _fit(self) -> Self:

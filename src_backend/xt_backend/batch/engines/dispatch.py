@@ -11,10 +11,12 @@ from typing import Protocol
 from xt_backend.errors import BackendDiedError
 from xt_backend.keys import Stopped
 
+from ..following import is_to_be_read
 from ..job import Job, Watch
+from ..loop import Results
 from ..outcome import Outcome
 from ..plan import Task
-from .messages import Broke, Done, GaveUp, Lost, Message, Ready, Seen
+from .messages import Broke, Done, Lost, Message, NearEnd, Ready, Seen
 
 __all__ = ["Crew", "dispatch"]
 
@@ -38,6 +40,9 @@ class Crew(Protocol):
 
     def give(self, number: int, task: Task) -> None:
         """Hand a task to a worker that has none; one that is gone says `Lost`."""
+
+    def announce(self, number: int, task: Task) -> None:
+        """Tell a worker that is about to be free which task it probably gets next."""
 
     def cancel(self) -> None:
         """Ask all workers to give up what they have in hand."""
@@ -76,62 +81,117 @@ def dispatch(
         OutputError: The output cannot be written.
         EngineError: The workers are out of reach, or one after another is lost.
     """
-    waiting, in_hand = deque(tasks), dict[int, Task]()
-    idle: list[int] = []
-    once_lost: set[str] = set()
-    n_workers = min(n_workers, len(tasks))
-    lost_in_a_row = 0
-    stopping: float | None = None
-    for number in range(n_workers):
-        crew.hire(number)
-    while waiting or in_hand:
-        if stopping is None and cancelled():
-            stopping = time.monotonic()
-            waiting.clear()
-            crew.cancel()
-        if stopping is not None and time.monotonic() - stopping > PATIENCE_S:
-            yield from ((task, Stopped.INTERRUPTED) for task in in_hand.values())
-            return
-        while idle and waiting:
-            number = idle.pop()
-            in_hand[number] = task = waiting.popleft()
-            crew.give(number, task)
-        for number, message in crew.hear(POLL_S):
-            if isinstance(message, Seen):
-                watch(message.task, message.event)
-            elif isinstance(message, Broke):
-                raise message.error
-            elif isinstance(message, Lost):
-                lost_in_a_row += 1
-                lost = in_hand.pop(number, None)
-                if number in idle:
-                    idle.remove(number)
-                cause = f"A worker was lost: {message.cause}"
-                _log.warning("%s", cause)
-                if lost is not None:
-                    if stopping is not None:
-                        yield lost, Stopped.INTERRUPTED
-                    elif lost.slide_id in once_lost:
-                        error = BackendDiedError(f"{cause}, twice with this slide", _AGAIN)
-                        yield lost, job.failed(lost, error)
-                    else:
-                        once_lost.add(lost.slide_id)
-                        waiting.appendleft(lost)
-                if lost_in_a_row > 2 * n_workers + _LOSSES:
-                    raise BackendDiedError(
-                        f"{lost_in_a_row} workers were lost one after another; the last: "
-                        f"{message.cause}",
-                        _AGAIN,
-                    )
-                if waiting:
-                    crew.hire(number)
+    yield from _Dispatch(crew, n_workers, job, tasks, watch).run(cancelled)
+
+
+class _Dispatch:
+    """Who has which task; see `dispatch`."""
+
+    def __init__(
+        self, crew: Crew, n_workers: int, job: Job, tasks: Sequence[Task], watch: Watch
+    ) -> None:
+        self._crew = crew
+        self._n_workers = min(n_workers, len(tasks))
+        self._job = job
+        self._watch = watch
+        self._waiting = deque(tasks)
+        self._in_hand: dict[int, Task] = {}
+        self._idle: deque[int] = deque()
+        self._announced: dict[int, Task] = {}
+        self._once_lost: set[str] = set()
+        self._lost_in_a_row = 0
+        self._stopping: float | None = None
+
+    def run(self, cancelled: Callable[[], bool]) -> Results:
+        """Until every task has come to its end."""
+        for number in range(self._n_workers):
+            self._crew.hire(number)
+        while self._waiting or self._in_hand:
+            if self._stopping is None and cancelled():
+                self._stop()
+            if self._stopping is not None and time.monotonic() - self._stopping > PATIENCE_S:
+                yield from ((task, Stopped.INTERRUPTED) for task in self._in_hand.values())
+                return
+            self._hand_out()
+            for number, message in self._crew.hear(POLL_S):
+                yield from self._take(number, message)
+
+    def _stop(self) -> None:
+        self._stopping = time.monotonic()
+        self._waiting.clear()
+        self._crew.cancel()
+
+    def _hand_out(self) -> None:
+        while self._idle and self._waiting:
+            number = self._idle.popleft()
+            self._in_hand[number] = task = self._next_for(number)
+            self._crew.give(number, task)
+
+    def _next_for(self, number: int) -> Task:
+        """The task that it has prepared, else the first one; nobody keeps one from another."""
+        task = self._announced.pop(number, None)
+        if task is None or task not in self._waiting:
+            task = next(self._unannounced(), self._waiting[0])
+        self._waiting.remove(task)
+        return task
+
+    def _unannounced(self) -> Iterator[Task]:
+        """What waits and is prepared by nobody."""
+        prepared = {task.slide_id for task in self._announced.values()}
+        return (task for task in self._waiting if task.slide_id not in prepared)
+
+    def _take(self, number: int, message: Message) -> Results:
+        if isinstance(message, Seen):
+            self._watch(message.task, message.event)
+        elif isinstance(message, NearEnd):
+            self._announce(number)
+        elif isinstance(message, Broke):
+            raise message.error
+        elif isinstance(message, Lost):
+            yield from self._lose(number, message.cause)
+        elif isinstance(message, Ready):
+            self._idle.append(number)
+        else:
+            self._idle.append(number)
+            task = self._in_hand.pop(number)
+            if isinstance(message, Done):
+                self._lost_in_a_row = 0
+                yield task, message.outcome
             else:
-                idle.append(number)
-                if isinstance(message, Ready):
-                    continue
-                task = in_hand.pop(number)
-                if isinstance(message, Done):
-                    lost_in_a_row = 0
-                    yield task, message.outcome
-                elif isinstance(message, GaveUp):
-                    yield task, message.how
+                yield task, message.how
+
+    def _announce(self, number: int) -> None:
+        for task in self._unannounced():
+            if is_to_be_read(task, self._job.folder):
+                self._announced[number] = task
+                self._crew.announce(number, task)
+                return
+
+    def _lose(self, number: int, cause: str) -> Results:
+        """A worker is gone; another one is hired where there is something left to do.
+
+        Raises:
+            BackendDiedError: One after another is lost.
+        """
+        self._lost_in_a_row += 1
+        self._announced.pop(number, None)
+        if number in self._idle:
+            self._idle.remove(number)
+        told = f"A worker was lost: {cause}"
+        _log.warning("%s", told)
+        if (task := self._in_hand.pop(number, None)) is not None:
+            if self._stopping is not None:
+                yield task, Stopped.INTERRUPTED
+            elif task.slide_id in self._once_lost:
+                error = BackendDiedError(f"{told}, twice with this slide", _AGAIN)
+                yield task, self._job.failed(task, error)
+            else:
+                self._once_lost.add(task.slide_id)
+                self._waiting.appendleft(task)
+        if self._lost_in_a_row > 2 * self._n_workers + _LOSSES:
+            raise BackendDiedError(
+                f"{self._lost_in_a_row} workers were lost one after another; the last: {cause}",
+                _AGAIN,
+            )
+        if self._waiting:
+            self._crew.hire(number)

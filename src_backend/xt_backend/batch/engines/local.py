@@ -20,7 +20,7 @@ from ..outcome import Outcome
 from ..plan import Task
 from .dispatch import dispatch
 from .member import STOP
-from .messages import Lost, Message
+from .messages import Coming, Lost, Message
 from .working import anywhere, anywhere_task
 
 __all__ = ["LocalEngine", "ProcessCrew"]
@@ -150,6 +150,10 @@ class ProcessCrew:
     def give(self, number: int, task: Task) -> None:
         """Send a task."""
         self._send(number, anywhere_task(task))
+
+    def announce(self, number: int, task: Task) -> None:
+        """Send it, marked as one that is yet to come."""
+        self._send(number, Coming(anywhere_task(task)))
 
     def cancel(self) -> None:
         """Tell all."""

@@ -10,8 +10,8 @@ from xt_backend.children import calling_parent
 
 from ..job import Job
 from ..plan import Task
-from .messages import Ready
-from .working import work_off
+from .messages import Coming, Ready
+from .working import Upcoming, work_off
 
 __all__ = ["main"]
 
@@ -25,14 +25,21 @@ def main() -> None:
         job: Job = connection.recv()
         stop = threading.Event()
         tasks: queue.Queue[Task | None] = queue.Queue()
-        threading.Thread(target=_listen, args=(connection, tasks, stop), daemon=True).start()
+        upcoming = Upcoming()
+        heard = (connection, tasks, upcoming, stop)
+        threading.Thread(target=_listen, args=heard, daemon=True).start()
         with job.worker() as worker:
             connection.send(Ready())
             while (task := tasks.get()) is not None:
-                work_off(worker, task, connection.send, stop.is_set)
+                work_off(worker, task, connection.send, stop.is_set, upcoming)
 
 
-def _listen(connection: Connection, tasks: queue.Queue[Task | None], stop: threading.Event) -> None:
+def _listen(
+    connection: Connection,
+    tasks: queue.Queue[Task | None],
+    upcoming: Upcoming,
+    stop: threading.Event,
+) -> None:
     while True:
         try:
             message = connection.recv()
@@ -41,6 +48,8 @@ def _listen(connection: Connection, tasks: queue.Queue[Task | None], stop: threa
             return
         if message == STOP:
             stop.set()
+        elif isinstance(message, Coming):
+            upcoming.tell(message.task)
         else:
             tasks.put(message)
 

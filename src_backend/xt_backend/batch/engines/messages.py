@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from xt_backend.engine import Event
 from xt_backend.errors import XTError
 from xt_backend.keys import Stopped
 
+from ..job import Told
 from ..outcome import Outcome
 from ..plan import Task
 
-__all__ = ["Broke", "Done", "GaveUp", "Lost", "Message", "Ready", "Seen"]
+__all__ = ["Broke", "Coming", "Done", "GaveUp", "Lost", "Message", "NearEnd", "Ready", "Seen"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,12 @@ class Seen:
     """An event of the task in hand."""
 
     task: Task
-    event: Event
+    event: Told
+
+
+@dataclass(frozen=True)
+class NearEnd:
+    """The task in hand comes to its end: the next one may be prepared."""
 
 
 @dataclass(frozen=True)
@@ -60,4 +65,11 @@ class Lost:
     cause: str
 
 
-Message: TypeAlias = Ready | Seen | Done | GaveUp | Broke | Lost
+@dataclass(frozen=True)
+class Coming:
+    """To a worker: the task that it probably gets next."""
+
+    task: Task
+
+
+Message: TypeAlias = Ready | Seen | NearEnd | Done | GaveUp | Broke | Lost

@@ -36,7 +36,8 @@ def check_place(job: Job, planned: Mapping[str, str]) -> None:
                 "Install the same versions on all machines: results depend on them",
             )
     seen = [] if job.folder is None else [("run directory", job.folder.path, Path.is_dir)]
-    for what, path, there in [*seen, ("model", Path(job.model), Path.is_file)]:
+    files = [(what, path, Path.is_file) for what, path in job.files.items()]
+    for what, path, there in [*seen, *files]:
         if not there(path):
             raise EngineError(
                 f"The worker on {platform.node()} does not see the {what} {path}",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -15,15 +14,16 @@ from pathlib import Path
 import ray
 
 from xt_backend.children import calling_parent
-from xt_backend.engine import Event
 from xt_backend.errors import DeviceError, UsageError, XTError
 
 from ..configuration import versions
+from ..job import Told
 from ..plan import Task
 from .dispatch import dispatch
 from .messages import Broke, Seen
 from .ray_crew import RayCrew, alive_nodes
 from .ray_words import STOP, Begin, Ended, Open, Opened, Result
+from .session_folder import session_folder
 
 __all__ = ["main"]
 
@@ -36,11 +36,11 @@ _OBJECT_STORE_BYTES = 100 << 20
 def main() -> None:
     """Open a cluster, then do one batch."""
     logging.disable(logging.WARNING)  # Ray's own, which nobody asked for
-    with calling_parent() as connection, tempfile.TemporaryDirectory(prefix="xt-ray-") as folder:
+    with calling_parent() as connection, session_folder() as folder:
         wanted: Open = connection.recv()
         _leave_for(folder)
         try:
-            opened = _open(wanted, Path(folder))
+            opened = _open(wanted, folder)
             connection.send(opened)
             _work(connection, opened, wanted)
         except XTError as error:
@@ -51,7 +51,7 @@ def main() -> None:
             ray.shutdown()
 
 
-def _leave_for(folder: str) -> None:
+def _leave_for(folder: Path) -> None:
     """Work in another folder, as workers on other machines do: no path may depend on it."""
     if found := os.environ.get("PYTHONPATH"):
         os.environ["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, found.split(os.pathsep)))
@@ -86,8 +86,8 @@ def _work(connection: Connection, opened: Opened, wanted: Open) -> None:
     n_workers, cpus = _shares(wanted.processes, begin.on_gpus)
     crew = RayCrew(begin.job, versions(), cpus, int(begin.on_gpus), opened.address)
 
-    def watch(task: Task, event: Event) -> None:
-        connection.send(Seen(task, event))
+    def watch(task: Task, told: Told) -> None:
+        connection.send(Seen(task, told))
 
     for task, result in dispatch(
         crew, n_workers, begin.job, begin.tasks, watch, _asked(connection)

@@ -20,7 +20,7 @@ from ..job import Job
 from ..plan import Task
 from .messages import Broke, Done, GaveUp, Lost, Message, Ready
 from .place import check_place
-from .working import work_off
+from .working import Upcoming, work_off
 
 __all__ = ["RayCrew", "alive_nodes"]
 
@@ -42,6 +42,7 @@ class Member:
     def __init__(self, job: Job, versions: Mapping[str, str]) -> None:
         self._error: XTError | None = None
         self._stop = threading.Event()
+        self._upcoming = Upcoming()
         try:
             check_place(job, versions)
         except XTError as error:
@@ -55,15 +56,17 @@ class Member:
     def work(self, task: Task) -> Iterator[Message]:
         """Do a task; `stop` is heard meanwhile, in another thread."""
         told: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        thread = threading.Thread(
-            target=work_off, args=(self._worker, task, told.put, self._stop.is_set), daemon=True
-        )
-        thread.start()
+        given = (self._worker, task, told.put, self._stop.is_set, self._upcoming)
+        threading.Thread(target=work_off, args=given, daemon=True).start()
         while True:
             message = told.get()
             yield message
             if isinstance(message, Done | GaveUp | Broke):
                 return
+
+    def announce(self, task: Task) -> None:
+        """Take note of the task that probably comes next."""
+        self._upcoming.tell(task)
 
     def stop(self) -> None:
         """Give up what it has in hand."""
@@ -106,6 +109,10 @@ class RayCrew:
     def give(self, number: int, task: Task) -> None:
         """Call the actor."""
         self._words[number] = _told(self._actors[number].work, task)
+
+    def announce(self, number: int, task: Task) -> None:
+        """Tell the actor."""
+        self._actors[number].announce.remote(task)
 
     def cancel(self) -> None:
         """Tell all."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..following import Following
 from ..job import Job
 from ..outcome import Outcome
 from ..plan import Task
@@ -47,9 +48,11 @@ class Shard:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         check_place(self.job, self.versions)
         with self.job.worker() as worker:
-            for task in self.tasks:
-                if done_now(self.job, task) is None:
-                    worker.run(task)
+            worker.ready()
+            left = [task for task in self.tasks if done_now(self.job, task) is None]
+            following = Following(left, self.job.folder, worker.begin)
+            for task in left:
+                worker.run(task, following.watch)
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """What submitit hands in again when the job is preempted or its time is over."""

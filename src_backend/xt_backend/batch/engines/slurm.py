@@ -20,7 +20,6 @@ from ..configuration import versions
 from ..job import Executor, Job, Watch
 from ..outcome import Outcome
 from ..plan import Task
-from ..task import finished_before
 from .elsewhere import device_elsewhere
 from .shard import Shard, done_now, shares_of
 from .working import anywhere, anywhere_task
@@ -98,7 +97,7 @@ class SlurmEngine:
         todo = []
         for task in tasks:
             # The jobs leave no word of what was done before.
-            if (found := finished_before(task, job.options, job.folder)) is None:
+            if (found := job.finished(task)) is None:
                 todo.append(task)
             else:
                 yield task, found

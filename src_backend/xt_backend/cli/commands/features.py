@@ -13,13 +13,14 @@ from xt_backend.config import FeatureOptions
 from .. import options as flags
 from ..app import command
 from ..console import note, progress_bar
+from ..engine import Address, Engine, EngineFlags, Processes, Slurm, engine_options
 from ..interrupt import listening
-from ..progress import tell_problems
+from ..progress import RunBar
 from ..rows import show_run, tell_passed_over
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Own(flags.OutOption):
+class _Own(EngineFlags):
     encoder: str
     retry_failed: bool = False
 
@@ -84,6 +85,10 @@ def features(
     offline: flags.Offline = None,
     config: flags.Config = None,
     retry_failed: flags.RetryFailed = False,
+    engine: Engine = None,
+    processes: Processes = None,
+    address: Address = None,
+    slurm: Slurm = None,
     json: flags.Json = False,
 ) -> int:
     """Export region features in the layout of a tool, and slides.csv.
@@ -119,23 +124,32 @@ def features(
         "max_pixels": max_pixels,
         "offline": offline,
         "retry_failed": retry_failed or None,
+        "engine": engine,
+        "processes": processes,
+        "address": address,
+        "slurm": tuple(slurm) if slurm else None,
         "json": json or None,
     }
     chosen, own = flags.merge_options(FeatureOptions, config, given, _Own)
+    wanted = engine_options(own)
     from xt_backend.batch import FeatureBatch
+    from xt_backend.batch.engines import open_engine
 
-    batch = FeatureBatch(inputs, own.encoder, own.out, chosen, retry_failed=own.retry_failed)
-    note(f"device: {batch.device.name}, {batch.device.precision} ({batch.device.reason})")
-    note(f"encoder: {batch.choice.way} ({batch.choice.reason})")
-    tell_passed_over(batch.inputs)
-    with listening() as stop, progress_bar() as bar:
-        shown = bar.add_task("features", total=None)
-        run = batch.run(
-            lambda task, done, total: bar.update(
-                shown, completed=done, total=total, description=task.name
-            ),
-            tell_problems,
-            stop,
+    with open_engine(wanted, chosen) as opened:
+        batch = FeatureBatch(
+            inputs,
+            own.encoder,
+            own.out,
+            chosen,
+            retry_failed=own.retry_failed,
+            device=opened.device,
         )
+        note(f"device: {batch.device.name}, {batch.device.precision} ({batch.device.reason})")
+        note(f"encoder: {batch.choice.way} ({batch.choice.reason})")
+        tell_passed_over(batch.inputs)
+        with listening() as stop, progress_bar() as bar:
+            shown = RunBar(bar, len(batch.todo))
+            execute = opened.executor(batch.device)
+            run = batch.run(shown.on_event, shown.on_outcome, stop, execute)
     show_run(run, own.out, own.json)
     return stop.exit_code if run.interrupted else run.exit_code

@@ -64,7 +64,10 @@ def score(
     max_pixels: flags.MaxPixels = None,
     layouts: Annotated[
         list[str] | None,
-        typer.Option(metavar="KIND", help="Files beside the usual ones: parquet."),
+        typer.Option(
+            metavar="KIND",
+            help="Files beside the usual ones: parquet, or report (HTML); may be given twice.",
+        ),
     ] = None,
     exclude_flagged: flags.ExcludeFlagged = None,
     screen: Annotated[
