@@ -14,7 +14,7 @@ from napari_xt import style
 from napari_xt.any_image.copying import Cancelled, SlideCopy, copy_image, remove_with
 from napari_xt.any_image.source import ImageSource, is_foreign
 from napari_xt.beside import Beside, Tell
-from napari_xt.words import in_units
+from napari_xt.plain_words import plain
 from xt_backend.errors import EngineError, XTError
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class ImageBar(QWidget):
         try:
             source = self._source = ImageSource.of(self._layer)
         except XTError as error:
-            self.note.setText(str(error))
+            self.note.setText(plain(str(error)))
             return
         width, height = source.size_px
         size = "pixel size unknown: you will be asked for it"
@@ -126,7 +126,7 @@ class ImageBar(QWidget):
             if isinstance(told, SlideCopy) and not (stopped is not None and stopped.is_set()):
                 self._show(told)
             elif isinstance(told, XTError):
-                show_error(in_units(str(told)))
+                show_error(plain(str(told)))
             self._look()
 
     def _show(self, copy: SlideCopy) -> None:
@@ -140,7 +140,7 @@ class ImageBar(QWidget):
             ((levels, options, _),) = read_slide(copy.path, remember=False)
         except XTError as error:
             copy.remove()
-            show_error(in_units(str(error)))
+            show_error(plain(str(error)))
             return
         slide = self._viewer.add_image(
             levels,

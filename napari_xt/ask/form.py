@@ -101,9 +101,9 @@ class AskForm(QWidget):
             "Predicts again as if the painted regions were not there. Takes about a second: no "
             "pixel is read again."
         )
-        self.back = QPushButton("Back")
+        self.back = style.small_button("Back")
         self.back.setToolTip("Show the prediction of the run again.")
-        self.cancel = QPushButton("Stop")
+        self.cancel = style.small_button("Stop")
         self.cancel.setToolTip("Want no answer any more.")
         self.answer = QLabel()
         self.answer.setWordWrap(True)
@@ -145,15 +145,16 @@ class AskForm(QWidget):
     def _lay_out(self) -> None:
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(7)
+        layout.setSpacing(6)
         layout.addWidget(self.alone)
         layout.addWidget(self.numbers)
         layout.addLayout(_row((self.look, 3), (self.class_, 2)))
-        layout.addLayout(_row((self.paint, 1), (self.keep, 1)))
-        layout.addLayout(_row((self.what_if, 2), (self.back, 1), (self.cancel, 1)))
+        layout.addLayout(_row((self.paint, 1), (self.keep, 1), (self.what_if, 1)))
         layout.addWidget(self.answer)
         layout.addWidget(style.line())
-        layout.addLayout(_row((QLabel("Show"), 0), (self.shows, 1)))
+        layout.addLayout(
+            _row((QLabel("Show"), 0), (self.shows, 1), (self.back, 0), (self.cancel, 0))
+        )
         layout.addWidget(self.meaning)
         layout.addLayout(_row((QLabel("Threshold"), 0), (self.threshold, 1), (self.color, 0)))
         layout.addWidget(style.line())

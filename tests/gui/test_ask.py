@@ -209,7 +209,7 @@ def test_the_most_telling_regions_are_pictures_to_go_to(qtbot: Any, asked: Any) 
     form.pick.setCurrentIndex(3)
     assert form.telling[0] is Telling.UNDECIDED
     rows = form.gallery.rows()
-    assert rows == most_telling(score_map, entropy(score_map), 6)
+    assert rows == most_telling(score_map, entropy(score_map), 8)
     row = rows[-1]
     pixels = thumbnail(score_map, pyramid_of(asked.chosen.slide), row)
     assert min(pixels.shape[:2]) >= PICTURE_PX
@@ -217,7 +217,7 @@ def test_the_most_telling_regions_are_pictures_to_go_to(qtbot: Any, asked: Any) 
 
     def drawn() -> bool:
         image = form.gallery.item(len(rows) - 1).icon().pixmap(PICTURE_PX, PICTURE_PX).toImage()
-        return image.pixelColor(36, 36) != QColor(160, 160, 160)
+        return image.pixelColor(PICTURE_PX // 2, PICTURE_PX // 2) != QColor(160, 160, 160)
 
     qtbot.waitUntil(drawn, timeout=PATIENCE_MS)
     item = form.gallery.item(len(rows) - 1)

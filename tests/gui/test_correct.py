@@ -134,7 +134,7 @@ def test_paint_train_and_see_the_new_prediction(qtbot: Any, panel: Any, correcte
     rows = {tuple(cell): row for row, cell in enumerate(after.cells)}
     for cell in before.cells[chosen[:2]]:
         assert after.classes[after.labels()[rows[tuple(cell)]]] == other
-    assert "from an earlier run's store" in panel.status.text()
+    assert "from what an earlier run has kept" in panel.status.text()
     # Trained again, it gets a name of its own.
     panel.pages.turn_to(page)
     assert page.marks.any

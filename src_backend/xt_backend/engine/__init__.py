@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .extraction import Extracted, extract, open_store, store_key
     from .familiarity import corrected_mark
     from .known import known_regions
+    from .pace import PaceJob, measure_pace
     from .preparation import Overview, Prepared, lattice_of, prepare
     from .run import Engine
     from .screening import sought_in
@@ -60,6 +61,7 @@ _HOMES = {
     "Extracted": "extraction",
     "Judge": "encoders",
     "Overview": "preparation",
+    "PaceJob": "pace",
     "Prepared": "preparation",
     "RegionsDecoded": "events",
     "RegionsScored": "events",
@@ -83,6 +85,7 @@ _HOMES = {
     "known_choice": "encoders",
     "known_regions": "known",
     "lattice_of": "preparation",
+    "measure_pace": "pace",
     "open_store": "extraction",
     "peak_memory_bytes": "stages",
     "prepare": "preparation",
@@ -111,6 +114,7 @@ __all__ = [
     "Extracted",
     "Judge",
     "Overview",
+    "PaceJob",
     "Prepared",
     "RegionsDecoded",
     "RegionsScored",
@@ -134,6 +138,7 @@ __all__ = [
     "known_choice",
     "known_regions",
     "lattice_of",
+    "measure_pace",
     "open_store",
     "peak_memory_bytes",
     "prepare",
