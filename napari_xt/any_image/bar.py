@@ -85,7 +85,7 @@ class ImageBar(QWidget):
         if self._layer is None:
             return
         try:
-            source = self._source = ImageSource.of(self._layer)
+            source = self._source = ImageSource.of(self._layer, self._viewer.layers)
         except XTError as error:
             self.note.setText(plain(str(error)))
             return
@@ -94,7 +94,7 @@ class ImageBar(QWidget):
         if source.mpp is not None:
             size = f"{sum(source.mpp) / 2:.4g} µm per pixel"
         self.note.setText(
-            f"{self._layer.name} was opened by another plugin: {width:,} × {height:,} px, {size}. "
+            f"{source.name} was opened by another plugin: {width:,} × {height:,} px, {size}. "
             f"The copy takes up to {max(1, round(source.n_bytes / 1e6)):,} MB of the cache."
         )
         self.use.setEnabled(True)
@@ -105,7 +105,7 @@ class ImageBar(QWidget):
         if layer is None or source is None or self.copying:
             return
         stop = self._stop = threading.Event()
-        self._beside.start(partial(_copy, source, layer.name, stop))
+        self._beside.start(partial(_copy, source, source.name, stop))
         self.use.setEnabled(False)
         self.cancel.show()
         self.bar.show()
@@ -150,7 +150,8 @@ class ImageBar(QWidget):
             shear=layer.shear,
         )
         remove_with(self._viewer.layers, slide, copy)
-        layer.visible = False
+        for one in source.layers:
+            one.visible = False
 
 
 def _stopper(bar: ImageBar) -> Callable[[], None]:

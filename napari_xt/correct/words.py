@@ -79,6 +79,8 @@ def result_words(result: TuneResult) -> str:
     )
     if change.others_changed > _MANY * change.others:
         words += " That is many: paint regions that it had right as well, and train again."
+    if before < n and not change.others_changed:
+        words += " Nothing else is like them: where more is wrong, paint some of that, too."
     if after < n and after <= before:
         words += " It learnt little: correct more regions, or train thoroughly."
     notes = " ".join(f"{plain(note)}." for note in result.notes)

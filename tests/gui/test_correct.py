@@ -451,3 +451,4 @@ def test_a_correction_that_turns_much_else_is_told() -> None:
 
     assert "193 were given another class. That is many" in said(193)
     assert said(24).endswith("24 were given another class.")
+    assert "0 were given another class. Nothing else is like them" in said(0)

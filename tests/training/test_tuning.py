@@ -25,6 +25,7 @@ from xt_backend.training.tuning import (
     TuneJob,
     TuneSpec,
     corrections_in,
+    fitting,
     targets,
     tune,
 )
@@ -386,6 +387,6 @@ def test_a_single_class_painted_changes_only_what_it_should(
     assert few <= 0.08 * len(before)
     # Where all that looks like them is given up as well, a quarter of the slide goes.
     monkeypatch.setattr(targets, "APART", (-2.0, -1.0))
-    monkeypatch.setattr(targets, "KEPT", 1.0)
+    monkeypatch.setattr(fitting, "HEAD_KEEPS", 1.0)
     many, _ = changed("many")
     assert many > 2 * few

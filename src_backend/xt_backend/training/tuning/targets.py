@@ -21,10 +21,6 @@ BALANCE = 0.5
 REGION_ONLY_WEIGHT = 0.5
 """Of the region-only head's loss beside that of the head that reads context."""
 
-KEPT = 3.0
-"""What all that is held counts beside the corrections, where the spec's `keep` is 1: with less of
-it, a few corrections move the border between two classes further than they need to be right."""
-
 ALIKE = 0.9
 """Squared distance, of a mean of 2 between any two regions of a slide, at which a region that looks
 like a corrected one is held to its old class half as much as the others. On sample slides those
@@ -95,7 +91,7 @@ class Targets:
 
         Args:
             both: (n, C) logits with context and of the region-only head.
-            keep: Weight of the second, in units of `KEPT`.
+            keep: Weight of the second.
         """
         one = self.soft.new_ones(self.soft.shape[1])
         total = self.soft.new_zeros(())
@@ -103,7 +99,7 @@ class Targets:
         for logits, before, weight in heads:
             part = soft_cross_entropy(logits, self.soft, self.weights, one)
             if keep:
-                part = part + KEPT * keep * soft_cross_entropy(logits, before, self.held, one)
+                part = part + keep * soft_cross_entropy(logits, before, self.held, one)
             total = total + weight * part
         return total
 
