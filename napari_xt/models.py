@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from napari_xt.plain_words import plain
 from xt_backend.errors import SlideMppError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def choices(extra: tuple[Path, ...] = ()) -> list[ModelChoice]:
         try:
             found.append(ModelChoice(path.stem, str(path), read_card(path)))
         except XTError as error:  # damaged by now, or gone
-            found.append(ModelChoice(path.stem, str(path), None, str(error)))
+            found.append(ModelChoice(path.stem, str(path), None, plain(str(error))))
     return found
 
 
@@ -107,7 +108,7 @@ def explain(model: ModelChoice, slide_mpp: float | None, allow_upsample: bool) -
         return model.problem
     model_mpp = model.card.model_mpp
     if model_mpp is None:
-        return "It states no pixel size. Convert it again with --model-mpp to use it here."
+        return plain("It states no pixel size. Convert it again with --model-mpp.")
     wants = f"It looks at {model_mpp:g} µm per pixel"
     if slide_mpp is None:
         return f"{wants}."
@@ -116,7 +117,7 @@ def explain(model: ModelChoice, slide_mpp: float | None, allow_upsample: bool) -
     if not model.fits(slide_mpp, allow_upsample):
         return (
             f"{wants}; this slide has only {slides}, {ratio:.2g} times too coarse. Pick a "
-            "model for coarser pixels, or allow upsampling."
+            "model for coarser pixels, or tick “Enlarge coarse scans”."
         )
     if ratio > 1.001:
         return f"{wants}; the slide's {slides} will be enlarged {ratio:.3g} times."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,12 +11,14 @@ from qtpy.QtCore import QObject
 from qtpy.QtWidgets import QLabel
 
 from napari_xt.latest_job import LatestJob
+from napari_xt.pace import Pace
+from napari_xt.plain_words import plain
 from napari_xt.preview import Preview, preview
-from napari_xt.words import device_words, in_units
+from napari_xt.words import device_words
 from xt_backend.errors import BackendDiedError, XTError
 
 if TYPE_CHECKING:
-    from xt_backend.backend import DeviceChoice
+    from xt_backend.backend import Backend, DeviceChoice
     from xt_backend.engine.spec import RunSpec
     from xt_backend.model.card import ModelCard
 
@@ -27,25 +30,28 @@ class Plan(QObject):
 
     Args:
         label: Where it is said.
-        device_question: Takes the chosen device and gives what tells, in another thread, which
-            one that is; None while no process may be started.
+        backend: Gives the backend, opened if there is none; None while no process may be started.
         parent: Owner in the sense of Qt.
     """
 
     def __init__(
         self,
         label: QLabel,
-        device_question: Callable[[str], Callable[[], DeviceChoice] | None],
+        backend: Callable[[], Backend | None],
         parent: QObject,
     ) -> None:
         super().__init__(parent)
         self._label = label
-        self._device_question = device_question
+        self._backend = backend
         self._regions = ""
+        self._preview: Preview | None = None
+        self._asked: tuple[RunSpec, ModelCard] | None = None
         self._device = ""
         self._devices: dict[str, str] = {}
         self._regions_look = LatestJob(self._on_regions, self)
         self._device_look = LatestJob(self._on_device, self)
+        self._pace = Pace(self)
+        self._pace.told.connect(self._on_pace)
 
     def look(
         self, spec: RunSpec, card: ModelCard, first: Callable[[], None] = lambda: None
@@ -57,13 +63,15 @@ class Plan(QObject):
             card: Of its model.
             first: Called before, in another thread.
         """
+        self._pace.stop()
+        self._preview, self._asked = None, (spec, card)
         self._regions, self._device = "Looking for tissue …", spec.device
         self._show()
         self._regions_look.ask(partial(_looked_ahead, spec, card, first))
         if spec.device not in self._devices:
-            question = self._device_question(spec.device)
-            if question is not None:
-                self._device_look.ask(partial(_told, spec.device, question))
+            backend = self._backend()
+            if backend is not None:
+                self._device_look.ask(partial(_told, backend, spec.device))
 
     def say(self, words: str) -> None:
         """Say this; what is still being looked up goes unheard."""
@@ -72,11 +80,39 @@ class Plan(QObject):
 
     def forget(self) -> None:
         """Let what is still being looked up go unheard."""
+        self._pace.stop()
+        self._preview = self._asked = None
         self._regions_look.forget()
         self._device_look.forget()
 
     def _on_regions(self, result: Preview | XTError) -> None:
-        self._regions = result.in_words() if isinstance(result, Preview) else in_units(str(result))
+        if isinstance(result, XTError):
+            self._regions = plain(str(result))
+        else:
+            self._preview = result
+            self._ask_pace()
+            self._on_pace()
+        self._show()
+
+    def _ask_pace(self) -> None:
+        """Try how quick the run would be, where no earlier one told."""
+        if self._asked is None or self._preview is None or not self._preview.asks_for_pace:
+            return
+        spec, card = self._asked
+        if self._pace.of(spec, card.region_encoder.sha256) is None:
+            backend = self._backend()
+            if backend is not None:
+                self._pace.ask(backend, spec, card.region_encoder.sha256)
+
+    def _on_pace(self) -> None:
+        if self._asked is None or self._preview is None:
+            return
+        spec, card = self._asked
+        shown = self._preview
+        if shown.asks_for_pace:
+            rate = self._pace.of(spec, card.region_encoder.sha256)
+            shown = replace(shown, regions_per_s=rate, tried=True)
+        self._regions = shown.in_words()
         self._show()
 
     def _on_device(self, result: tuple[str, DeviceChoice | XTError] | XTError) -> None:
@@ -86,7 +122,7 @@ class Plan(QObject):
         if isinstance(answer, BackendDiedError):
             return  # asked again with the next choice; a run says it itself
         if isinstance(answer, XTError):
-            words = str(answer)
+            words = plain(str(answer))
         else:
             words = device_words(answer.name, answer.reason)
         self._devices[asked] = words
@@ -101,9 +137,9 @@ def _looked_ahead(spec: RunSpec, card: ModelCard, first: Callable[[], None]) -> 
     return preview(spec, card)
 
 
-def _told(asked: str, question: Callable[[], DeviceChoice]) -> tuple[str, DeviceChoice | XTError]:
+def _told(backend: Backend, asked: str) -> tuple[str, DeviceChoice | XTError]:
     """What is answered, with what was asked: another device may be chosen by then."""
     try:
-        return asked, question()
+        return asked, backend.device(asked)
     except XTError as error:
         return asked, error

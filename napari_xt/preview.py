@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from napari_xt.plain_words import plain
 from napari_xt.rates import rate_of
 from napari_xt.words import as_sentences, device_words, duration
 from xt_backend.wording import counted
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Preview", "planned_words", "preview"]
 
+FEWEST_TRIED = 20
+"""A run of fewer regions takes seconds; to try it would take as long."""
+
 
 @dataclass(frozen=True)
 class Preview:
@@ -35,6 +39,7 @@ class Preview:
         n_tokens: What the context encoder will see; 0 where that is not said.
         n_known: Regions that an earlier run has encoded; None where that is not said.
         regions_per_s: As the last run with its encoder did; None before there was one.
+        tried: Whether that was tried on a few regions instead.
     """
 
     n_regions: int
@@ -44,16 +49,25 @@ class Preview:
     n_tokens: int = 0
     n_known: int | None = None
     regions_per_s: float | None = None
+    tried: bool = False
+
+    @property
+    def asks_for_pace(self) -> bool:
+        """Whether it is worth trying how quick the run would be."""
+        n_new = self.n_regions - (self.n_known or 0)
+        return self.regions_per_s is None and self.n_known is not None and n_new >= FEWEST_TRIED
 
     def in_words(self) -> str:
         """One line for the panel."""
+        notes = [plain(note) for note in self.notes]
         if not self.n_regions:
-            why = "; ".join(self.notes) or "no tissue was found"
+            why = "; ".join(notes) or "no tissue was found"
             return as_sentences(f"nothing to score: {why}")
         regions = f"{counted(self.n_regions, 'region')} of {self.region_um:g} µm"
-        said = [f"{regions}, {self.tissue_mm2:.3g} mm² of tissue", *self.notes]
+        said = [f"{regions}, {self.tissue_mm2:.3g} mm² of tissue", *notes]
         if self.n_tokens:
-            said.append(f"The model looks at {counted(self.n_tokens, 'token')} together")
+            pieces = counted(self.n_tokens, "small piece")
+            said.append(f"The model looks at {pieces} of them together")
         if self.n_known is not None:
             said.append(self._time_words(self.n_known))
         return as_sentences(*said)
@@ -67,7 +81,8 @@ class Preview:
         if self.regions_per_s is None:
             return f"{known}how long {rest} shows after the first regions"
         time = duration(n_new / self.regions_per_s)
-        return f"{known}{rest} about {time}, as quick as the last run of this encoder"
+        basis = "tried on a few regions" if self.tried else "as quick as the last run of its kind"
+        return f"{known}{rest} about {time}, {basis}"
 
 
 def planned_words(event: RunPlanned, *, over: bool = False) -> str:

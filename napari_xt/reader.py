@@ -129,13 +129,13 @@ def _tell_missing_mpp(name: str, problem: str) -> None:
     from napari import current_viewer
     from napari.utils.notifications import show_warning
 
+    from napari_xt.plain_words import plain
     from napari_xt.slide_layers import has_panel
-    from napari_xt.words import in_units
 
     viewer = current_viewer()
     if viewer is not None and has_panel(viewer):
         return  # which says it beside the field to enter it
     show_warning(
-        f"{name}: {in_units(problem)}. It is shown in pixels; enter its pixel size in the Run xT "
+        f"{name}: {plain(problem)}. It is shown in pixels; enter its pixel size in the Run xT "
         "panel to score it."
     )

@@ -138,7 +138,7 @@ class Results(QWidget):
             known = shown is not None and not np.isnan(shown[index])
             label.setText(f"{shown[index]:.0%}" if known else "")
         if reading is None:
-            self.cursor_note.setText("Move over the tissue to see the probabilities of a region.")
+            self.cursor_note.setText("Point at a region to see its probabilities.")
         else:
             self.cursor_note.setText(f"Here: {reading.in_words(context=context)}")
 

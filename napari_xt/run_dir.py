@@ -127,7 +127,7 @@ def _find_beside(viewer: Any, folder: Path) -> None:
     from napari.utils.notifications import show_error
 
     from napari_xt.latest_job import LatestJob
-    from napari_xt.words import in_units
+    from napari_xt.plain_words import plain
 
     def show(result: Any) -> None:
         job.deleteLater()
@@ -139,7 +139,7 @@ def _find_beside(viewer: Any, folder: Path) -> None:
             for one in found:
                 _show_in_panel(viewer, one)
         except XTError as error:  # a slide may have gone meanwhile
-            show_error(in_units(str(error)))
+            show_error(plain(str(error)))
 
     job = LatestJob(show, viewer.window._qt_window)  # ends with the window
     job.ask(lambda: find_slides_of(folder))

@@ -91,7 +91,7 @@ class RunForm(QWidget):
             "Regions that look blurred, folded or marked with a pen get no class, and the regions "
             "around them are judged without them. They are marked on the slide."
         )
-        self.upsample = QCheckBox("Allow upsampling")
+        self.upsample = QCheckBox("Enlarge coarse scans")
         self.upsample.setToolTip(
             "Also take a slide that was scanned more coarsely than the model is used to. Its "
             "pixels are enlarged; fine detail stays missing, so trust the result less."

@@ -15,7 +15,7 @@ from napari_xt.beside import Beside, Tell
 from xt_backend.errors import EngineError, XTError
 
 if TYPE_CHECKING:
-    from xt_backend.backend import Backend, DeviceChoice
+    from xt_backend.backend import Backend
     from xt_backend.engine.events import RegionsScored, RunFinished
     from xt_backend.engine.spec import RunSpec
     from xt_backend.store import ScoreMap
@@ -78,17 +78,6 @@ class RunSession(QObject):
     def cancelling(self) -> bool:
         """Whether the run was cancelled and has not answered yet."""
         return self._run is not None and self._run.cancelled_at is not None
-
-    def device_question(self, asked: str) -> Callable[[], DeviceChoice]:
-        """What tells, called in another thread, which device a run would use.
-
-        It starts the backend's process, so that the first run need not wait for that.
-
-        Args:
-            asked: ``auto`` or the name of a device.
-        """
-        backend = self.ready_backend()
-        return lambda: backend.device(asked)
 
     def ready_backend(self) -> Backend:
         """The backend of the runs, opened if there is none."""

@@ -14,9 +14,9 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QPushButton, QVBoxLayout, 
 from napari_xt import style
 from napari_xt.job_session import JobSession
 from napari_xt.keyboard import GO, give_key
+from napari_xt.plain_words import plain
 from napari_xt.preference import RUN_FOLDER
 from napari_xt.slide_layers import pyramid_of
-from napari_xt.words import in_units
 from xt_backend.errors import UsageError, XTError
 
 if TYPE_CHECKING:
@@ -170,14 +170,15 @@ class SavePage(QWidget):
         if result is None:
             self.status.setText("Not saved: it was cancelled.")
         elif not result["done"]:
-            self.status.setText(f"Not saved: {result['reason']}")
-            show_error(in_units(result["reason"]))
+            reason = plain(result["reason"])
+            self.status.setText(f"Not saved: {reason}")
+            show_error(reason)
         else:
             self.status.setText(f"Saved in {name}. {REOPEN}")
         self._show()
 
     def _on_failed(self, error: XTError) -> None:
-        text = in_units(str(error))
+        text = plain(str(error))
         self.status.setText(text)
         self._show()
         show_error(text)

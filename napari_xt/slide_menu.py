@@ -12,12 +12,13 @@ from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QObject
 from qtpy.QtWidgets import QFileDialog, QMenu, QMessageBox, QPushButton, QWidget
 
+from napari_xt.drops import Drops
+from napari_xt.plain_words import plain
 from napari_xt.preference import open_slides_here
 from napari_xt.reader import SLIDE_ONLY_SUFFIXES
 from napari_xt.recent import forget_recent, recent_slides
 from napari_xt.slide_layers import layers_of, pyramid_of
 from napari_xt.turns import Turns
-from napari_xt.words import in_units
 from xt_backend.errors import XTError
 from xt_backend.keys import PRODUCT
 
@@ -70,6 +71,7 @@ class SlideMenu(QObject):
         button.setMenu(self.menu)
         viewer.layers.events.removed.connect(self._on_removed)
         open_slides_here()
+        self.drops = Drops(viewer, self.open, self)
         self.fill()
 
     def fill(self) -> None:
@@ -104,7 +106,7 @@ class SlideMenu(QObject):
         try:
             self._viewer.open(str(path), plugin=PRODUCT)
         except XTError as error:
-            show_error(in_units(str(error)))
+            show_error(plain(str(error)))
 
     def show_side_images(self) -> None:
         """Lay label, macro image and thumbnail beside the slide, one below the other."""
@@ -117,7 +119,7 @@ class SlideMenu(QObject):
         try:
             images = read_side_images(pyramid_of(slide).path)
         except XTError as error:
-            show_error(in_units(str(error)))
+            show_error(plain(str(error)))
             return
         if not images:
             show_info(f"{info.name} holds no label or macro image.")
@@ -153,7 +155,7 @@ class SlideMenu(QObject):
         try:
             colours = to_screen_colours(pyramid.path) if on else None
         except XTError as error:
-            show_error(in_units(str(error)))
+            show_error(plain(str(error)))
             return
         if on and colours is None:
             show_info(f"{pyramid.info.name} holds no colour profile; it is shown as it is.")

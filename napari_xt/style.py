@@ -69,6 +69,7 @@ def line() -> QFrame:
     """A thin line between parts of the panel."""
     frame = QFrame()
     frame.setFrameShape(QFrame.Shape.HLine)
+    frame.setFixedHeight(3)
     frame.setStyleSheet("color: rgba(128, 128, 128, 90);")
     return frame
 

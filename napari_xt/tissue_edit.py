@@ -14,9 +14,9 @@ from qtpy.QtCore import QObject
 
 from napari_xt.latest_job import LatestJob
 from napari_xt.of_slides import OfSlides
+from napari_xt.plain_words import plain
 from napari_xt.slide_layers import add_over, pyramid_of
 from napari_xt.tissue_files import CLASS, COLOR, TissueFiles
-from napari_xt.words import in_units
 from napari_xt.world import shown_mpp
 from xt_backend.errors import UsageError, XTError
 
@@ -199,7 +199,7 @@ class TissueEditor(QObject):
     def _on_looked(self, result: Any) -> None:
         if isinstance(result, XTError):
             self.show_state()
-            self._say(in_units(str(result)))
+            self._say(plain(str(result)))
             return
         slide_ref, thumbnail, evidence, mask = result
         slide = slide_ref()
@@ -221,7 +221,7 @@ class TissueEditor(QObject):
 
     def _on_cut(self, result: Any) -> None:
         if isinstance(result, XTError):
-            self._say(str(result))
+            self._say(plain(str(result)))
             return
         slide_ref, mask = result
         edited = self._find(slide_ref())

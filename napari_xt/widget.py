@@ -16,6 +16,7 @@ from napari_xt.chosen import Chosen
 from napari_xt.overlay import prepare_soon
 from napari_xt.page_list import add_pages
 from napari_xt.pages import Pages
+from napari_xt.plain_words import plain
 from napari_xt.plan import Plan
 from napari_xt.results import Results
 from napari_xt.run_controls import RunControls
@@ -30,7 +31,6 @@ from napari_xt.words import (
     SO_FAR,
     decoded_words,
     how_far,
-    in_units,
     judged_alone,
     mpp_note,
     partial_words,
@@ -78,11 +78,8 @@ class RunXT(QWidget):
         self.session = RunSession(make_backend, self)
         self._build()
         # A closed panel starts no process.
-        plan = Plan(
-            self.plan,
-            lambda asked: self.session.device_question(asked) if self._docked else None,
-            self,
-        )
+        ready = self.session.ready_backend
+        plan = Plan(self.plan, lambda: ready() if self._docked else None, self)
         self.setup = RunSetup(self._viewer, self.form, plan, lambda: self.session.running, self)
         backend = self.session.ready_backend
         self.chosen = Chosen(self._viewer, self.setup, self._slides.find, backend, self)
@@ -279,7 +276,7 @@ class RunXT(QWidget):
         result = self._at_work
         if result is not None and result.in_run and result.overlay is not None:
             result.words = partial_words(result.overlay.score_map, "the run failed")
-        words = in_units(str(error))
+        words = plain(str(error))
         self._say(words)
         self._end(None)
         show_error(words)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_xt.doubts import doubt_words
+from napari_xt.plain_words import plain, plain_source
 from napari_xt.run_session import CancelledEarly
 from xt_backend.keys import RegionStatus
 from xt_backend.wording import counted
@@ -25,7 +26,6 @@ __all__ = [
     "device_words",
     "duration",
     "how_far",
-    "in_units",
     "judged_alone",
     "missing_mpp",
     "mpp_note",
@@ -54,21 +54,16 @@ def mpp_source(info: SlideInfo) -> str:
     """Where the pixel size of a slide comes from, to be added to what is said of it."""
     if info.mpp is None:
         return ""
-    return f"\nPixel size from the file ({info.mpp.source})"
+    return f"\nPixel size {plain_source(info.mpp.source)}"
 
 
 def missing_mpp(info: SlideInfo) -> str:
     """Why the pixel size of a slide has to be entered, and what it may be."""
-    words = as_sentences(in_units(info.mpp_problem))
+    words = as_sentences(plain(info.mpp_problem))
     if info.objective_power:
         usual = 10 / info.objective_power
         words += f" A {info.objective_power:g}x objective usually means {usual:g} µm per pixel."
     return words
-
-
-def in_units(text: str) -> str:
-    """The backend's words with the window's unit of pixel sizes."""
-    return text.replace(" (um/px)", "").replace("um/px", "µm per pixel")
 
 
 def as_sentences(*notes: str) -> str:
@@ -79,7 +74,7 @@ def as_sentences(*notes: str) -> str:
 
 def device_words(name: str, reason: str) -> str:
     """Which device a run uses and why."""
-    return f"Runs on {name} ({reason})."
+    return plain(f"Runs on {name} ({reason}).")
 
 
 def duration(seconds: float) -> str:
@@ -132,7 +127,7 @@ def summary(event: RunFinished | CancelledEarly) -> str:
     if event.seconds.get("total"):
         words.append(f"in {duration(event.seconds['total'])}")
     if event.cache == "hit":
-        words.append("from an earlier run's store")
+        words.append("from what an earlier run has kept")
     if event.points is not None:
         words.append(f", {counted(len(event.points), 'point')}")
     if score_map.n_failed:
@@ -142,7 +137,7 @@ def summary(event: RunFinished | CancelledEarly) -> str:
     if n_out := score_map.status_counts()[RegionStatus.EXCLUDED]:
         words.append(f"; {n_out:,} were left out as doubtful and are marked")
     done = " ".join(words).replace(" ,", ",").replace(" ;", ";")
-    said = ". ".join([done, *(f"Warning: {text}" for text in score_map.warnings)]) + "."
+    said = ". ".join([done, *(f"Warning: {plain(text)}" for text in score_map.warnings)]) + "."
     return f"{said} {doubt_words(score_map)}".strip()
 
 

@@ -14,7 +14,7 @@ from napari_xt import style
 from napari_xt.any_image.copying import Cancelled, SlideCopy, copy_image, remove_with
 from napari_xt.any_image.source import ImageSource, is_foreign
 from napari_xt.beside import Beside, Tell
-from napari_xt.words import in_units
+from napari_xt.plain_words import plain
 from xt_backend.errors import EngineError, XTError
 
 if TYPE_CHECKING:
@@ -85,16 +85,16 @@ class ImageBar(QWidget):
         if self._layer is None:
             return
         try:
-            source = self._source = ImageSource.of(self._layer)
+            source = self._source = ImageSource.of(self._layer, self._viewer.layers)
         except XTError as error:
-            self.note.setText(str(error))
+            self.note.setText(plain(str(error)))
             return
         width, height = source.size_px
         size = "pixel size unknown: you will be asked for it"
         if source.mpp is not None:
             size = f"{sum(source.mpp) / 2:.4g} µm per pixel"
         self.note.setText(
-            f"{self._layer.name} was opened by another plugin: {width:,} × {height:,} px, {size}. "
+            f"{source.name} was opened by another plugin: {width:,} × {height:,} px, {size}. "
             f"The copy takes up to {max(1, round(source.n_bytes / 1e6)):,} MB of the cache."
         )
         self.use.setEnabled(True)
@@ -105,7 +105,7 @@ class ImageBar(QWidget):
         if layer is None or source is None or self.copying:
             return
         stop = self._stop = threading.Event()
-        self._beside.start(partial(_copy, source, layer.name, stop))
+        self._beside.start(partial(_copy, source, source.name, stop))
         self.use.setEnabled(False)
         self.cancel.show()
         self.bar.show()
@@ -126,7 +126,7 @@ class ImageBar(QWidget):
             if isinstance(told, SlideCopy) and not (stopped is not None and stopped.is_set()):
                 self._show(told)
             elif isinstance(told, XTError):
-                show_error(in_units(str(told)))
+                show_error(plain(str(told)))
             self._look()
 
     def _show(self, copy: SlideCopy) -> None:
@@ -140,7 +140,7 @@ class ImageBar(QWidget):
             ((levels, options, _),) = read_slide(copy.path, remember=False)
         except XTError as error:
             copy.remove()
-            show_error(in_units(str(error)))
+            show_error(plain(str(error)))
             return
         slide = self._viewer.add_image(
             levels,
@@ -150,7 +150,8 @@ class ImageBar(QWidget):
             shear=layer.shear,
         )
         remove_with(self._viewer.layers, slide, copy)
-        layer.visible = False
+        for one in source.layers:
+            one.visible = False
 
 
 def _stopper(bar: ImageBar) -> Callable[[], None]:

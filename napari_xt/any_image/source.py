@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_xt.any_image.channels import Joined, joined_colours, plane_of
 from napari_xt.slide_layers import pyramid_of
 from xt_backend.errors import UnsupportedSlideError
 from xt_backend.keys import PRODUCT
@@ -41,30 +43,42 @@ class ImageSource:
         data: (h, w, 3 or 4) array-like, uint8, or float from 0 to 1.
         mpp: (x, y) um/px; None where the layer is in pixels.
         translate_um: (y, x) of the layer; in px where there is no pixel size.
+        name: What it is called.
+        layers: That show it: one, or those of red, green and blue.
     """
 
     data: Any
     mpp: tuple[float, float] | None
     translate_um: tuple[float, float]
+    name: str
+    layers: tuple[Image, ...]
 
     @classmethod
-    def of(cls, layer: Image) -> ImageSource:
+    def of(cls, layer: Image, others: Iterable[Any] = ()) -> ImageSource:
         """Look at a layer.
+
+        Args:
+            layer: A colour image, or one colour of one.
+            others: Where its other colours may be.
 
         Raises:
             UnsupportedSlideError: It is no colour image; the text says why, and what to do.
         """
-        name = layer.name
-        if not layer.rgb:
+        name, shown = layer.name, [layer]
+        colours = None if layer.rgb else joined_colours(layer, others)
+        if colours is not None:
+            name, shown = Path(str(layer.source.path)).name, [*colours]
+        elif not layer.rgb:
             channels = "several channels or planes" if layer.ndim > 2 else "one channel"
             raise UnsupportedSlideError(
                 f"{name} has {channels} of brightness, as fluorescence or a grey scan has", _COLOURS
             )
-        if layer.ndim != 2:
+        planes = [plane_of(one) for one in shown]
+        if any(plane is None for plane in planes):
             raise UnsupportedSlideError(
                 f"{name} is a stack of {layer.ndim} dimensions", "Open a single plane of it"
             )
-        data = layer.data[0] if layer.multiscale else layer.data
+        data = planes[0] if colours is None else Joined((planes[0], planes[1], planes[2]))
         kind = np.dtype(data.dtype)
         if kind != np.uint8 and kind.kind != "f":
             raise UnsupportedSlideError(
@@ -75,10 +89,12 @@ class ImageSource:
         _check_place(layer)
         factors = [_um(unit) for unit in layer.units[-2:]]
         scale, shift = np.array(layer.scale[-2:]), np.array(layer.translate[-2:])
+        shift += layer.affine.translate[-2:]
         if None in factors:
-            return cls(data, None, (float(shift[0]), float(shift[1])))
+            return cls(data, None, (float(shift[0]), float(shift[1])), name, tuple(shown))
         scale, shift = scale * factors, shift * factors
-        return cls(data, (float(scale[1]), float(scale[0])), (float(shift[0]), float(shift[1])))
+        mpp = float(scale[1]), float(scale[0])
+        return cls(data, mpp, (float(shift[0]), float(shift[1])), name, tuple(shown))
 
     @property
     def size_px(self) -> tuple[int, int]:
@@ -114,14 +130,14 @@ def _check_place(layer: Image) -> None:
     """Refuse what a copy would lay elsewhere, or show the other way round.
 
     Raises:
-        UnsupportedSlideError: The layer is mirrored, or stretched or moved by an affine.
+        UnsupportedSlideError: The layer is mirrored, or stretched or turned by an affine.
     """
     if any(step <= 0 for step in layer.scale[-2:]):
         raise UnsupportedSlideError(
             f"{layer.name} is mirrored: its scale is negative",
             "Give it a positive scale, or mirror the image itself",
         )
-    if not np.allclose(layer.affine.affine_matrix, np.eye(layer.ndim + 1)):
+    if not np.allclose(layer.affine.linear_matrix, np.eye(layer.ndim)):
         raise UnsupportedSlideError(
             f"{layer.name} is placed by an affine, which may stretch its pixels",
             "Open it without, or set scale, translate and rotate instead",

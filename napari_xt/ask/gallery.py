@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Gallery", "thumbnail"]
 
-PICTURE_PX = 72
-A_LINE = 3
-_LINE_PX = PICTURE_PX + 26
+PICTURE_PX = 60
+A_LINE = 4
+_LINE_PX = PICTURE_PX + 22
 _ROUND_ABOUT = 1.6
 """A picture is so many times as wide as its region: what lies around it helps to know it again."""
 
 
 class Gallery(QListWidget):
-    """Small pictures in rows of three."""
+    """Small pictures in rows of four."""
 
     chosen = Signal(int)
     """Row of the score map."""
@@ -41,7 +41,7 @@ class Gallery(QListWidget):
         self.setMovement(QListView.Movement.Static)
         self.setResizeMode(QListView.ResizeMode.Adjust)
         self.setIconSize(QSize(PICTURE_PX, PICTURE_PX))
-        self.setGridSize(QSize(PICTURE_PX + 10, _LINE_PX))
+        self.setGridSize(QSize(PICTURE_PX + 8, _LINE_PX))
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setToolTip("Click a picture to go there.")
@@ -65,7 +65,7 @@ class Gallery(QListWidget):
             item.setData(Qt.ItemDataRole.UserRole, row)
             item.setTextAlignment(Qt.AlignmentFlag.AlignHCenter)
             self.addItem(item)
-        self.setFixedHeight(_LINE_PX * -(-max(1, len(rows)) // A_LINE) + 8)
+        self.setFixedHeight(_LINE_PX * -(-max(1, len(rows)) // A_LINE) + 6)
         if rows:
             self._job.ask(lambda: [(row, thumbnail(score_map, pyramid, row)) for row in rows])
         else:

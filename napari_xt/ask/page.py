@@ -18,8 +18,9 @@ from napari_xt.ask.known import Known
 from napari_xt.ask.layers import difference_colormap, influence_scale, strength_colormap
 from napari_xt.ask.looks import Looks
 from napari_xt.models import looks_around
+from napari_xt.plain_words import plain
 from napari_xt.slide_layers import pyramid_of
-from napari_xt.words import in_units, judged_alone
+from napari_xt.words import judged_alone
 from xt_backend.engine.questions import (
     About,
     Influence,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AskPage"]
 
-_N_TELLING = 6
+_N_TELLING = 8
 
 
 class AskPage(QWidget):
@@ -189,7 +190,7 @@ class AskPage(QWidget):
             self._show_region()
 
     def _on_failure(self, error: XTError) -> None:
-        text = in_units(str(error))
+        text = plain(str(error))
         self._say(text)
         show_error(text)
         self._show_state()

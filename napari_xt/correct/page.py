@@ -19,8 +19,8 @@ from napari_xt.correct.pieces import read_areas, write_areas
 from napari_xt.correct.request import suggested_name, tune_request
 from napari_xt.job_session import JobSession
 from napari_xt.of_slides import OfSlides
+from napari_xt.plain_words import plain
 from napari_xt.slide_layers import pyramid_of
-from napari_xt.words import in_units
 from xt_backend.errors import XTError
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ class CorrectPage(QWidget):
 
     def _fail(self, error: XTError) -> None:
         self._end()
-        text = in_units(str(error))
+        text = plain(str(error))
         self.form.say(text)
         show_error(text)
 

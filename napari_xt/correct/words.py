@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_xt.plain_words import plain
 from napari_xt.words import duration
 from xt_backend.wording import counted
 
@@ -59,7 +60,7 @@ def progress_words(progress: Progress, seconds: float) -> str:
         return f"Fetching what the model saw: {progress.done:,} of {progress.total:,} regions"
     if progress.stage != "train":
         return "Reading the slide and the corrections …"
-    words = f"Step {progress.done:,} of {progress.total:,} · {progress.message}"
+    words = f"Step {progress.done:,} of {progress.total:,}"
     if 0 < progress.done < progress.total:
         left = seconds / progress.done * (progress.total - progress.done)
         words += f" · {duration(left)} left"
@@ -78,7 +79,9 @@ def result_words(result: TuneResult) -> str:
     )
     if change.others_changed > _MANY * change.others:
         words += " That is many: paint regions that it had right as well, and train again."
+    if before < n and not change.others_changed:
+        words += " Nothing else is like them: where more is wrong, paint some of that, too."
     if after < n and after <= before:
         words += " It learnt little: correct more regions, or train thoroughly."
-    notes = " ".join(f"{note}." for note in result.notes)
+    notes = " ".join(f"{plain(note)}." for note in result.notes)
     return f"{words} {notes}".strip()

@@ -11,6 +11,8 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+from napari.layers._source import layer_source
+from napari.utils.transforms import Affine
 from qtpy.QtCore import Qt
 
 from napari_xt.any_image import ImageBar
@@ -260,3 +262,104 @@ def test_a_copy_that_is_stopped_or_fails_leaves_nothing(
         qtbot.waitUntil(lambda: not bar.copying, timeout=PATIENCE_MS)
     assert "the share is gone" in told.call_args[0][0]
     assert set(folder.iterdir()) == known
+
+
+def as_channels(viewer: Any, picture: Any, path: str, colours: tuple[str, ...], lead: int) -> Any:
+    """Three layers of one file, as OME-Zarr readers open a colour scan."""
+    shown = []
+    for index, colour in enumerate(colours):
+        plane = picture[..., index][(None,) * lead]
+        with layer_source(path=path, reader_plugin="another"):
+            shown += [
+                viewer.add_image(
+                    [plane, plane[..., ::2, ::2]],
+                    rgb=False,
+                    multiscale=True,
+                    name=f"channel {index}",
+                    colormap=colour,
+                    blending="additive",
+                    scale=(1.0,) * lead + (0.5, 0.5),
+                    units=("pixel",) * lead + ("um", "um"),
+                    affine=Affine(translate=(0.0,) * lead + (40.0, 60.0)),
+                )
+            ]
+    return shown
+
+
+@pytest.mark.parametrize("lead", [0, 2])
+def test_red_green_and_blue_of_one_file_are_one_image(
+    qtbot: Any, panel: Any, picture: Any, lead: int
+) -> None:
+    viewer = panel._viewer
+    picture[:300] = (10, 120, 240)
+    layers = as_channels(viewer, picture, "/scans/one.ome.zarr", ("red", "green", "blue"), lead)
+    (bar,) = panel.findChildren(ImageBar)
+    assert "one.ome.zarr was opened by another plugin" in bar.note.text()
+    viewer.layers.selection.active = layers[0]
+    slide = use(qtbot, panel)
+    assert not any(layer.visible for layer in layers)
+    theirs = layers[0].data_to_world((0,) * lead + (700.0, 1300.0))[-2:]
+    np.testing.assert_allclose(slide.data_to_world((700.0, 1300.0)), theirs, rtol=1e-4)
+    with open_slide(pyramid_of(slide).path) as opened:
+        assert opened.info.mpp is not None
+        assert opened.info.mpp.value == pytest.approx(0.5, rel=1e-5)
+        np.testing.assert_array_equal(opened.read_level(0, 0, 0, 3072, 2048), picture)
+
+
+def test_layers_that_are_not_the_colours_of_one_file_are_refused(panel: Any, picture: Any) -> None:
+    viewer = panel._viewer
+    (bar,) = panel.findChildren(ImageBar)
+    as_channels(viewer, picture, "/scans/two.ome.zarr", ("red", "red", "blue"), 0)
+    assert "brightness" in bar.note.text()
+    assert not bar.use.isEnabled()
+    viewer.layers.clear()
+    as_channels(viewer, picture, "/scans/a.ome.zarr", ("red", "green"), 0)
+    as_channels(viewer, picture, "/scans/b.ome.zarr", ("blue",), 0)
+    assert "brightness" in bar.note.text()
+    viewer.layers.clear()
+    stack = np.repeat(picture[None, :64, :64], 4, axis=0)
+    for index, colour in enumerate(("red", "green", "blue")):
+        with layer_source(path="/scans/z.ome.zarr"):
+            viewer.add_image(stack[..., index], rgb=False, colormap=colour)
+    assert "stack of 3 dimensions" in bar.note.text()
+
+
+def test_a_scan_that_the_ome_zarr_plugin_opened(
+    qtbot: Any, panel: Any, picture: Any, tmp_path: Path
+) -> None:
+    pytest.importorskip("napari_ome_zarr")
+    import zarr
+
+    path = tmp_path / "scan.ome.zarr"
+    group = zarr.open_group(path, mode="w", zarr_format=2)
+    datasets: list[Any] = []
+    for level in range(3):
+        step = 2**level
+        group.create_array(
+            str(level),
+            data=np.ascontiguousarray(np.moveaxis(picture[::step, ::step], 2, 0)),
+            chunks=(1, 512, 512),
+        )
+        scale = {"type": "scale", "scale": [1.0, 0.5 * step, 0.5 * step]}
+        datasets += [{"path": str(level), "coordinateTransformations": [scale]}]
+    space = {"type": "space", "unit": "micrometer"}
+    axes = [{"name": "c", "type": "channel"}, {"name": "y", **space}, {"name": "x", **space}]
+    window = {"min": 0, "max": 255, "start": 0, "end": 255}
+    colours = (("R", "FF0000"), ("G", "00FF00"), ("B", "0000FF"))
+    group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": datasets}]
+    group.attrs["omero"] = {
+        "channels": [
+            {"label": name, "color": color, "active": True, "window": window}
+            for name, color in colours
+        ]
+    }
+    panel._viewer.open(str(path), plugin="napari-ome-zarr")
+    (bar,) = panel.findChildren(ImageBar)
+    assert bar.use.isEnabled(), bar.note.text()
+    slide = use(qtbot, panel)
+    with open_slide(pyramid_of(slide).path) as opened:
+        np.testing.assert_array_equal(opened.read_level(0, 0, 0, 3072, 2048), picture)
+    assert pyramid_of(slide).info.mpp.value == pytest.approx(0.5, rel=1e-5)
+    with qtbot.waitSignal(panel.session.finished, timeout=PATIENCE_MS) as waited:
+        qtbot.mouseClick(panel.run_button, Qt.MouseButton.LeftButton)
+    assert waited.args[0].score_map.scored.any()

@@ -209,7 +209,7 @@ def test_the_most_telling_regions_are_pictures_to_go_to(qtbot: Any, asked: Any) 
     form.pick.setCurrentIndex(3)
     assert form.telling[0] is Telling.UNDECIDED
     rows = form.gallery.rows()
-    assert rows == most_telling(score_map, entropy(score_map), 6)
+    assert rows == most_telling(score_map, entropy(score_map), 8)
     row = rows[-1]
     pixels = thumbnail(score_map, pyramid_of(asked.chosen.slide), row)
     assert min(pixels.shape[:2]) >= PICTURE_PX
@@ -217,7 +217,7 @@ def test_the_most_telling_regions_are_pictures_to_go_to(qtbot: Any, asked: Any) 
 
     def drawn() -> bool:
         image = form.gallery.item(len(rows) - 1).icon().pixmap(PICTURE_PX, PICTURE_PX).toImage()
-        return image.pixelColor(36, 36) != QColor(160, 160, 160)
+        return image.pixelColor(PICTURE_PX // 2, PICTURE_PX // 2) != QColor(160, 160, 160)
 
     qtbot.waitUntil(drawn, timeout=PATIENCE_MS)
     item = form.gallery.item(len(rows) - 1)
@@ -393,3 +393,30 @@ def test_words_tell_how_far_and_what_was_not_seen() -> None:
     assert np.isnan(scale[4])
     before = made_up()
     assert what_if_words(before, before).startswith("Without 0 regions: 0 of the other")
+
+
+def test_nothing_of_the_page_is_cut_off_at_1500_by_900(qtbot: Any, asked: Any) -> None:
+    page, window = asked.pages.current, asked._viewer.window
+    window.resize(1500, 900)
+    form = page.form
+    page.choose(12)
+    form.pick.setCurrentIndex(form.pick.findText("Most undecided"))
+    assert form.gallery.count() == 8
+    lower = form.gallery.rect().bottomRight()
+
+    def whole() -> bool:
+        return bool(form.gallery.visibleRegion().contains(lower))
+
+    qtbot.waitUntil(whole, timeout=PATIENCE_MS)
+    last = form.gallery.visualItemRect(form.gallery.item(7))
+    assert form.gallery.viewport().rect().contains(last)
+    for button in form.findChildren(QPushButton):
+        assert button.width() >= button.minimumSizeHint().width(), button.text()
+        assert button.visibleRegion().contains(button.rect().bottomRight()), button.text()
+    for choice in (form.shows, form.keep):
+        wide = max(choice.fontMetrics().horizontalAdvance(name) for name in texts(choice))
+        assert choice.width() > wide, texts(choice)
+
+
+def texts(choice: Any) -> list[str]:
+    return [choice.itemText(index) for index in range(choice.count())]

@@ -134,7 +134,7 @@ def test_paint_train_and_see_the_new_prediction(qtbot: Any, panel: Any, correcte
     rows = {tuple(cell): row for row, cell in enumerate(after.cells)}
     for cell in before.cells[chosen[:2]]:
         assert after.classes[after.labels()[rows[tuple(cell)]]] == other
-    assert "from an earlier run's store" in panel.status.text()
+    assert "from what an earlier run has kept" in panel.status.text()
     # Trained again, it gets a name of its own.
     panel.pages.turn_to(page)
     assert page.marks.any
@@ -451,3 +451,4 @@ def test_a_correction_that_turns_much_else_is_told() -> None:
 
     assert "193 were given another class. That is many" in said(193)
     assert said(24).endswith("24 were given another class.")
+    assert "0 were given another class. Nothing else is like them" in said(0)

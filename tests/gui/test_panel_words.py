@@ -15,7 +15,8 @@ from support.reference import reference_model
 
 from napari_xt.choice import Choice
 from napari_xt.models import ModelChoice, explain
-from napari_xt.words import about_slide, as_sentences, how_far, in_units, partial_words, summary
+from napari_xt.plain_words import plain
+from napari_xt.words import about_slide, as_sentences, how_far, partial_words, summary
 from xt_backend import open_slide
 from xt_backend.engine.events import RunFinished
 from xt_backend.keys import RegionStatus
@@ -61,8 +62,8 @@ def test_a_slide_is_as_large_as_what_was_scanned(tmp_path: Path) -> None:
 
 def test_pixel_sizes_have_one_unit() -> None:
     missing = "the slide does not state its pixel size (um/px)"
-    assert in_units(missing) == "the slide does not state its pixel size"
-    words = in_units("a pixel size of 9 um/px is outside 0.05 to 5 um/px")
+    assert plain(missing) == "the slide does not state its pixel size"
+    words = plain("a pixel size of 9 um/px is outside 0.05 to 5 um/px")
     assert words == "a pixel size of 9 µm per pixel is outside 0.05 to 5 µm per pixel"
 
 

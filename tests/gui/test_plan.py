@@ -29,16 +29,14 @@ def test_a_late_answer_is_about_the_device_that_was_asked_for(
     monkeypatch.setattr(plan_module, "preview", lambda spec, card: Preview(3, 64.0, 1.0, ()))
     slow = threading.Event()
 
-    def question(asked: str) -> Callable[[], DeviceChoice]:
-        def answer() -> DeviceChoice:
-            assert asked != "cuda" or slow.wait(20)
-            return DeviceChoice(f"the {asked}", "fp32", "asked for")
-
-        return answer
+    def device(asked: str) -> DeviceChoice:
+        assert asked != "cuda" or slow.wait(20)
+        return DeviceChoice(f"the {asked}", "fp32", "asked for")
 
     label = QLabel()
     qtbot.addWidget(label)
-    plan = Plan(label, question, label)
+    backend: Any = SimpleNamespace(device=device)
+    plan = Plan(label, lambda: backend, label)
 
     def look(device: str) -> None:
         plan.look(SimpleNamespace(device=device), None)  # type: ignore[arg-type]
@@ -64,16 +62,18 @@ def test_the_plan_says_what_is_known_and_how_long_the_rest_takes(
     monkeypatch.setattr(rates, "_RATES", str(tmp_path / "rates.json"))  # no run was before
     open_slide_layer(panel, square_slide)
     said = panel.plan.text
-    qtbot.waitUntil(lambda: "together" in said(), timeout=PATIENCE_MS)
-    assert "after the first regions" in said()
-    assert "Pixel size from the file (" in panel.form.slide_note.text()
+    # Before the first run of all, a few regions are tried.
+    qtbot.waitUntil(lambda: "tried on a few regions" in said(), timeout=PATIENCE_MS)
+    assert re.search(r"This takes about \d+ (s|min), tried", said())
+    assert "together" in said()
+    assert "Pixel size as written in the file" in panel.form.slide_note.text()
     n = len(run_to_end(qtbot, panel).score_map)
     # A model that was made from this one has its encoder, and will be as quick.
     encoder = read_card(make_model()).region_encoder.sha256
     assert (rates.rate_of(encoder, "auto") or 0) > 0
     panel.form.upsample.setChecked(True)  # anything that makes it look again
     qtbot.waitUntil(lambda: "All are known" in said(), timeout=PATIENCE_MS)
-    assert f"looks at {n:,} tokens together" in said()
+    assert f"looks at {n:,} small pieces of them together" in said()
     other = write_slide(tmp_path / "other.tiff", speckled((1024, 1024), PURPLE, 5))
     open_slide_layer(panel, other)
     qtbot.waitUntil(lambda: "as quick as the last run" in said(), timeout=PATIENCE_MS)

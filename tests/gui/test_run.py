@@ -14,6 +14,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QLabel, QPushButton
 from scipy.ndimage import maximum_filter
 
+from napari_xt.words import device_words
 from xt_backend.keys import RegionStatus
 
 from .conftest import speckled, spoil_tile, two_squares, write_slide
@@ -371,7 +372,7 @@ def test_context_can_be_switched_off_and_on(qtbot: Any, panel: Any, square_slide
     np.testing.assert_array_equal(tumour.data, with_context)
 
     # The panel tells both for the region under the cursor.
-    assert "Move over" in panel.results.cursor_note.text()
+    assert "Point at" in panel.results.cursor_note.text()
     row, column = (places[0] for places in np.nonzero(~np.isnan(alone)))
     panel._viewer.cursor.position = tumour.data_to_world((row, column))
     best = int(with_context[row, column] >= 0.5)
@@ -409,13 +410,15 @@ def test_the_panel_says_before_a_run_on_which_device_and_why(
     panel.session.planned.connect(planned.append)
     before = panel.plan.text()
     run_to_end(qtbot, panel)
-    assert f"Runs on {planned[0].device} ({planned[0].device_reason})." in before
+    assert device_words(planned[0].device, planned[0].device_reason) in before
     # A device that is not there is told before the run, not by its failure.
     if planned[0].device == "cpu":
         panel.form.device.setCurrentText("cuda")
-        qtbot.waitUntil(lambda: "0 CUDA devices" in panel.plan.text(), timeout=PATIENCE_MS)
+        qtbot.waitUntil(lambda: "no NVIDIA graphics card" in panel.plan.text(), timeout=PATIENCE_MS)
     panel.form.device.setCurrentText("cpu")
-    qtbot.waitUntil(lambda: "Runs on cpu (asked for)" in panel.plan.text(), timeout=PATIENCE_MS)
+    qtbot.waitUntil(
+        lambda: "Runs on the processor (as chosen)" in panel.plan.text(), timeout=PATIENCE_MS
+    )
 
 
 def test_the_plan_of_a_run_stays_when_the_look_ahead_comes_late(
@@ -456,7 +459,7 @@ def test_the_model_that_fits_the_slide_is_picked(
     assert "too coarse" in panel.form.model_note.text()
     click(qtbot, panel, "Run xT")
     assert "too coarse" in panel.status.text()
-    assert "allow upsampling" in panel.status.text()
+    assert "tick “Enlarge coarse scans”" in panel.status.text()
     assert not panel.session.running
     panel.form.upsample.setChecked(True)
     assert "enlarged" in panel.form.model_note.text()

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import ImageCms
-from qtpy.QtWidgets import QFileDialog, QMessageBox
+from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox, QWidget
 
 from napari_xt.recent import recent_slides, remember_slide
 from napari_xt.slide_layers import pyramid_of
@@ -231,6 +233,51 @@ def test_a_dropped_slide_is_opened_without_asking_which_plugin(
     chosen = get_settings().plugins.extension2reader
     assert chosen["*.svs"] == PRODUCT
     assert "*.tif" not in chosen
+
+
+def drop(panel: Any, *paths: Path) -> None:
+    """Drop files on what napari shows, as a file manager does."""
+    view = panel._viewer.window._qt_viewer
+    mime = QMimeData()
+    mime.setUrls([QUrl.fromLocalFile(str(path)) for path in paths])
+    (target, *_) = [one for one in (view, *view.findChildren(QWidget)) if one.acceptDrops()]
+    how = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    # Without having entered, Qt drops nothing.
+    entered = QDragEnterEvent(QPoint(5, 5), Qt.DropAction.CopyAction, mime, *how)
+    QApplication.sendEvent(target, entered)
+    assert entered.isAccepted()
+    dropped = QDropEvent(QPointF(5, 5), Qt.DropAction.CopyAction, mime, *how)
+    QApplication.sendEvent(target, dropped)
+
+
+def test_a_dropped_tiff_that_is_a_slide_opens_and_a_picture_is_left_to_napari(
+    panel: Any, tissue_slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = panel._viewer.window._qt_viewer
+    left: list[list[str]] = []
+    monkeypatch.setattr(type(view), "_qt_open", lambda _, names, **options: left.append(names))
+    slide = tmp_path / "slide.tif"
+    slide.write_bytes(tissue_slide.read_bytes())
+    drop(panel, slide)
+    assert [layer.name for layer in panel._viewer.layers] == ["slide.tif"]
+    assert pyramid_of(panel._viewer.layers[0]) is not None
+    assert panel.setup.slide_layer is panel._viewer.layers[0]
+    assert left == []
+
+    picture = tmp_path / "picture.tif"
+    tifffile.imwrite(picture, np.zeros((20, 30), np.uint16))
+    drop(panel, picture)
+    drop(panel, slide, picture)
+    assert left == [[str(picture)], [str(slide), str(picture)]]
+    assert len(panel._viewer.layers) == 1
+
+    # Whoever chose another plugin for such names keeps it.
+    from napari.settings import get_settings
+
+    plugins = get_settings().plugins
+    plugins.extension2reader = {**plugins.extension2reader, "*.tif": "napari"}
+    drop(panel, slide)
+    assert left[2:] == [[str(slide)]]
 
 
 def test_the_users_own_choice_of_plugin_stays() -> None:

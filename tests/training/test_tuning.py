@@ -20,7 +20,15 @@ from xt_backend.keys import RunFile
 from xt_backend.model import load_model, read_card, save_model
 from xt_backend.store import ScoreMap
 from xt_backend.training import Progress
-from xt_backend.training.tuning import Correction, TuneJob, TuneSpec, corrections_in, tune
+from xt_backend.training.tuning import (
+    Correction,
+    TuneJob,
+    TuneSpec,
+    corrections_in,
+    fitting,
+    targets,
+    tune,
+)
 from xt_backend.training.tuning.targets import held_shares
 
 LEFT, RIGHT = (288, 288, 512, 736), (512, 288, 736, 736)
@@ -330,3 +338,55 @@ def test_what_looks_like_a_corrected_region_is_not_held_to_its_old_class(
     # Where the model was right, everything is held as before.
     agreed = replace(part, true=said)
     np.testing.assert_array_equal(held_shares(agreed), np.where(part.corrected, 0.0, 1.0))
+
+
+ALONE = "other"
+"""The class of which some regions are painted as another one, and nothing else."""
+
+N_PAINTED = 25
+
+
+def test_a_single_class_painted_changes_only_what_it_should(
+    lobules: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neighbours of a class that all looks alike are painted as a class that they are not."""
+    slide, folder = lobules["slide"], lobules["folder"]
+    run = score([slide], "context-demo", folder / "plain", device="cpu", cache=folder / "c")
+    before = ScoreMap.load(folder / "plain" / f"{run.rows[0].id}{RunFile.SCORE_MAP}")
+    names = before.classes
+    boxes = before.lattice.boxes(before.cells)
+    of_class = np.flatnonzero(before.labels() == names.index(ALONE))
+    middle = boxes[of_class[len(of_class) // 2]]
+    away = np.abs(boxes[of_class] - middle).max(axis=1)
+    painted = of_class[np.argsort(away, kind="stable")[:N_PAINTED]]
+    drawn = write_annotations(
+        folder / "painted.geojson",
+        [(SPOILT, tuple(boxes[row].round().astype(int).tolist())) for row in painted],
+    )
+
+    def changed(name: str) -> tuple[int, int]:
+        """How many of the others changed class, and how many corrected regions are right."""
+        result = tune(
+            TuneSpec(
+                model="context-demo",
+                corrections=(Correction(slide=slide, annotations=drawn),),
+                out=folder / f"{name}.safetensors",
+                device="cpu",
+                cache=folder / "c",
+            )
+        )
+        assert result is not None
+        change = result.change
+        assert sum(change.right_before.values()) == 0
+        assert sum(change.corrected.values()) == N_PAINTED
+        assert change.others == len(before) - N_PAINTED
+        return change.others_changed, sum(change.right_after.values())
+
+    few, right = changed("few")
+    assert right >= 0.8 * N_PAINTED
+    assert few <= 0.08 * len(before)
+    # Where all that looks like them is given up as well, a quarter of the slide goes.
+    monkeypatch.setattr(targets, "APART", (-2.0, -1.0))
+    monkeypatch.setattr(fitting, "HEAD_KEEPS", 1.0)
+    many, _ = changed("many")
+    assert many > 2 * few

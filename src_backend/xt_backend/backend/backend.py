@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol, cast
 
 from xt_backend.engine.events import Event, JobEvent
+from xt_backend.engine.pace import PaceJob
 from xt_backend.engine.spec import RunSpec
 
 from .cancellations import Cancellations
@@ -139,7 +140,7 @@ class Backend:
         """
         return cast("Iterator[Event]", self._worker.submit(spec))
 
-    def work(self, job: Job) -> Iterator[JobEvent]:
+    def work(self, job: Job | PaceJob) -> Iterator[JobEvent]:
         """Do work that is no run, on the same terms as `submit`.
 
         Args:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from xt_backend.engine.events import Event, JobEvent, RunFailed
+from xt_backend.engine.pace import PaceJob
 from xt_backend.engine.spec import RunSpec
 from xt_backend.errors import EngineError, XTError
 
@@ -62,7 +63,7 @@ class NamedJob:
         yield from work(self.run_id, cancelled, **self.arguments)
 
 
-Work: TypeAlias = RunSpec | Job
+Work: TypeAlias = RunSpec | PaceJob | Job
 
 
 def is_question(work: Work) -> bool:
@@ -84,7 +85,10 @@ def events_of(
         yield from engine().run(work, cancelled)
         return
     try:
-        yield from work.events(cancelled)
+        if isinstance(work, PaceJob):  # it shares the model with the runs
+            yield from work.events_with(engine().loaded, cancelled)
+        else:
+            yield from work.events(cancelled)
     except XTError as error:
         yield RunFailed(work.run_id, error)
     except Exception as error:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .extraction import Extracted, extract, open_store, store_key
     from .familiarity import corrected_mark
     from .known import known_regions
+    from .pace import PaceJob, measure_pace
     from .preparation import Overview, Prepared, lattice_of, prepare
     from .run import Engine
     from .screening import sought_in
@@ -68,6 +69,7 @@ _HOMES = {
     "Extracted": "extraction",
     "Judge": "encoders",
     "Overview": "preparation",
+    "PaceJob": "pace",
     "Prepared": "preparation",
     "RegionsDecoded": "events",
     "RegionsEncoded": "events",
@@ -92,6 +94,7 @@ _HOMES = {
     "known_choice": "encoders",
     "known_regions": "known",
     "lattice_of": "preparation",
+    "measure_pace": "pace",
     "open_store": "extraction",
     "peak_memory_bytes": "stages",
     "prepare": "preparation",
@@ -120,6 +123,7 @@ __all__ = [
     "Extracted",
     "Judge",
     "Overview",
+    "PaceJob",
     "Prepared",
     "RegionsDecoded",
     "RegionsEncoded",
@@ -144,6 +148,7 @@ __all__ = [
     "known_choice",
     "known_regions",
     "lattice_of",
+    "measure_pace",
     "open_store",
     "peak_memory_bytes",
     "prepare",
