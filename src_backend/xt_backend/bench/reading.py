@@ -93,7 +93,8 @@ class Reading(Benchmark):
                 f"Places of {TILE_PX} px on a slide of {recipe['side_px']} x {recipe['side_px']} "
                 "px in JPEG tiles with grain, by openslide-python and here, in turn, with fresh "
                 f"handles in each of {recipe['rounds']} rounds; the fastest counts. Every pixel "
-                "was compared and is the same. `Reader` is what a run reads with."
+                "was compared and is the same. Each thread takes the next place when it is done "
+                "with one. `Reader` is what a run reads with."
             ],
             [
                 Table(
