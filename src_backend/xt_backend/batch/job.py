@@ -19,7 +19,7 @@ from .folder import RunFolder
 from .loop import Results
 from .outcome import Interrupted, Outcome
 from .plan import Task
-from .task import attempt, run_task
+from .task import failed, run_task
 
 __all__ = ["Executor", "Job", "Watch", "Worker", "one_after_another"]
 
@@ -56,6 +56,8 @@ class Job:
     def failed(self, task: Task, error: XTError) -> Outcome:
         """The outcome of a task that nobody can do, published: its workers died over it.
 
+        Nothing is said of the slide, which this process had better not open.
+
         Args:
             task: The task.
             error: What is wrong.
@@ -63,11 +65,7 @@ class Job:
         Raises:
             OutputError: It cannot be written.
         """
-
-        def work() -> Outcome:
-            raise error
-
-        return attempt(task, self.options, self.folder, work, [Path(self.model)])
+        return failed(task, str(error), self.options, self.folder, [Path(self.model)])
 
     def worker(self) -> Worker:
         """Who does tasks of this job; it loads the model with its first slide, and keeps it."""

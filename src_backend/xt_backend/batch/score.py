@@ -40,7 +40,7 @@ from .pseudonyms import pseudonymous, read_key
 from .repeat import check_repeated
 from .report import RunReport, facts_of
 from .result import Run
-from .retry import unfinished
+from .retry import told_before, unfinished
 from .summary import take_known
 from .table import SlideTable
 from .task import finished_before
@@ -60,6 +60,7 @@ class Batch:
         arguments: Of the command line, for local.json; None where there is none.
         device: Of workers elsewhere, on which nothing can be tried from here; None for one of
             this machine.
+        isolate: This process opens no slide; who executes the batch does.
         repeated: Configuration of an earlier run that is to be done again exactly.
 
     Attributes:
@@ -86,13 +87,15 @@ class Batch:
         retry_failed: bool = False,
         arguments: Sequence[str] | None = None,
         device: Device | None = None,
+        isolate: bool = False,
         repeated: Mapping[str, Any] | None = None,
     ) -> None:
         self._stages = Stages()
         wants_direct()  # A wrong wish is told before any work
+        self._recover = told_before if isolate else finished_before
         self._arguments = None if arguments is None else list(arguments)
         self._named = [str(path.absolute()) for path in inputs]  # a link keeps its own name
-        self.inputs: Inputs = read_inputs(inputs)
+        self.inputs: Inputs = read_inputs(inputs, isolate=isolate)
         if options.pseudonymise is not None:
             self.inputs = pseudonymous(self.inputs, read_key(options.pseudonymise))
         path = find_model(model)
@@ -126,6 +129,7 @@ class Batch:
                 device,
                 out,
                 dry_run=dry_run or elsewhere,
+                isolate=isolate,
                 repeated=repeated,
             )
         self._engine.choice = self.choice
@@ -191,7 +195,7 @@ class Batch:
                 table,
                 report,
                 results,
-                lambda task: finished_before(task, self.options, self.folder),
+                lambda task: self._recover(task, self.options, self.folder),
                 take,
             )
         return Run(

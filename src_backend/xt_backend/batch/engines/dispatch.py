@@ -58,6 +58,8 @@ def dispatch(
     tasks: Sequence[Task],
     watch: Watch,
     cancelled: Callable[[], bool],
+    *,
+    expect_losses: bool = False,
 ) -> Iterator[tuple[Task, Outcome | Stopped]]:
     """Have tasks done by a crew; see `Executor`.
 
@@ -71,6 +73,8 @@ def dispatch(
         tasks: In the order in which they should be begun.
         watch: Told events.
         cancelled: Asked often.
+        expect_losses: Slides are of the kind that workers die over, any number in a row; only
+            workers that are lost without one end the batch.
 
     Raises:
         OutputError: The output cannot be written.
@@ -102,8 +106,9 @@ def dispatch(
             elif isinstance(message, Broke):
                 raise message.error
             elif isinstance(message, Lost):
-                lost_in_a_row += 1
                 lost = in_hand.pop(number, None)
+                if lost is None or not expect_losses:
+                    lost_in_a_row += 1
                 if number in idle:
                     idle.remove(number)
                 cause = f"A worker was lost: {message.cause}"
