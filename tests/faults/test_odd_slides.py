@@ -17,7 +17,6 @@ import pytest
 import tifffile
 from support.cli import Call, rows
 from support.jpeg_slides import place_of_tile, rewrite, write_jpeg_slide
-from support.run_files import check_same, result_of
 from support.slides import tissue_image, write_tiff_slide, write_tissue_slide
 
 from xt_backend.config import ScoreOptions
@@ -328,33 +327,3 @@ def _sparse_giant(path: Path, side: int, tile: int = 16384) -> Path:
         b"II+\0\x08\0\0\0" + struct.pack("<Q", 16) + directory + bytes(8) + bytes(12 * n)
     )
     return path
-
-
-def test_case_35_a_long_manifest_with_bad_slides(
-    call: Call, tiny_model: Path, tmp_path: Path
-) -> None:
-    slide = write_tiff_slide(tmp_path / "x.tiff", tissue_image(64, 64, ()), levels=1)
-    n, bad = 50, {7, 40}
-    for i in range(n):
-        (tmp_path / f"{i}.tiff").write_bytes(b"" if i in bad else slide.read_bytes())
-    (tmp_path / "list.csv").write_text("slide\n" + "".join(f"{i}.tiff\n" for i in range(n)))
-    out = tmp_path / "run"
-    command = ("score", tmp_path / "list.csv", "--model", tiny_model, "--out", out)
-    done = call(*command)
-    assert done.returncode == 3, done.stderr
-    table = rows(out)
-    assert [row["slide"] for row in table] == [f"{i}.tiff" for i in range(n)]
-    assert {int(row["row"]) for row in table if row["status"] == "failed"} == bad
-    assert {row["reason"] for row in table if row["status"] == "failed"} == {
-        "the file is empty (0 bytes). Copy the slide again from its source."
-    }
-    stamps = {path: path.stat().st_mtime_ns for path in out.glob("*.run.h5")}
-    for i in bad:
-        (tmp_path / f"{i}.tiff").write_bytes(slide.read_bytes())
-    before = result_of(out)
-    assert call(*command).returncode == 0
-    # Only what had failed was made.
-    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
-    after = result_of(out)
-    check_same({name: after[name] for name in before if name.endswith(".h5")},
-               {name: before[name] for name in before if name.endswith(".h5")})  # fmt: skip

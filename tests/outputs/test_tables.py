@@ -145,6 +145,14 @@ def test_numbers_and_names_in_slides_csv(tmp_path: Path) -> None:
     assert read_slides_csv(path)[0][0].slide == "=x.svs"
 
 
+def test_a_line_of_slides_csv_without_its_number_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "slides.csv"
+    write_slides_csv(path, [SlideRow(3, "x.svs", "x", SlideStatus.FAILED, "no mpp")], CLASSES)
+    path.write_text(path.read_text().replace("\n3,", "\n,"))
+    with pytest.raises(StoreCorruptError, match="line 2: it has no number"):
+        read_slides_csv(path)
+
+
 def test_rows_of_score_maps(tmp_path: Path) -> None:
     region = SlideRow.from_score_map(make_score_map(), 4, seconds_read=1.5, cache="hit")
     assert (region.row, region.id, region.slide) == (4, "block-7", "block-7.svs")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import openslide
 import pytest
+from support.jpeg_slides import write_jpeg_slide
 
 from xt_backend.errors import RegionReadError, UsageError
 from xt_backend.slides import open_slide
@@ -149,6 +150,19 @@ def test_closing_while_others_read_is_safe(damaged: tuple[Path, np.ndarray]) -> 
         for thread in threads:
             thread.join(30)
         assert len(outcomes) == 3
+
+
+def test_a_property_whose_name_is_no_text_is_left_out(tmp_path: Path) -> None:
+    aperio = "Aperio Image Library v11\r\n256x256|GrXXe = 3|MPP = 0.5"
+    slide = write_jpeg_slide(tmp_path / "a.svs", [texture(256, 256)], aperio=aperio)
+    content = slide.read_bytes()
+    assert content.count(b"GrXXe") == 1
+    # As a scanner wrote it whose words are not in UTF-8.
+    slide.write_bytes(content.replace(b"GrXXe", "Größe".encode("latin-1")))
+    with open_slide(slide) as opened:
+        assert opened.info.mpp is not None
+        assert opened.info.mpp.value == 0.5
+        opened.read_level(0, 0, 0, 64, 64)
 
 
 def test_scrub_takes_out_folders_and_names(tmp_path: Path) -> None:

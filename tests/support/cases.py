@@ -28,6 +28,7 @@ class Case:
     Attributes:
         tests: Node ids of the tests that show it.
         protection: In words, for the documentation.
+        long: What the long form of its tests came to, for the documentation.
         removals: Together they take the protection away; none where that is no matter of a line.
         red: Node id of the test that fails then.
     """
@@ -36,6 +37,7 @@ class Case:
     fault: str
     tests: tuple[str, ...]
     protection: str
+    long: str
     removals: tuple[Removal, ...]
     red: str
 
@@ -49,6 +51,7 @@ def read_cases() -> list[Case]:
             item["fault"],
             tuple(item["tests"]),
             item["protection"],
+            item.get("long", ""),
             tuple(Removal(f"src_backend/xt_backend/{path}", *texts)
                   for path, *texts in item["remove"]),
             item.get("red", item["tests"][0]),
@@ -59,8 +62,10 @@ def read_cases() -> list[Case]:
 
 def docs_table(cases: list[Case]) -> str:
     """The lines of docs/safety.md that show them."""
-    lines = ["| | fault | tests | protection |", "|---|---|---|---|"]
+    lines = ["| | fault | tests | protection | long run |", "|---|---|---|---|---|"]
     for case in cases:
         tests = "<br>".join(f"`{test.removeprefix('tests/')}`" for test in case.tests)
-        lines.append(f"| {case.number} | {case.fault} | {tests} | {case.protection} |")
+        lines.append(
+            f"| {case.number} | {case.fault} | {tests} | {case.protection} | {case.long} |"
+        )
     return "\n".join(lines)

@@ -5,9 +5,30 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from pathlib import Path
 from typing import Any
 
-__all__ = ["die_at_replace", "full_disk", "no_sockets"]
+__all__ = ["deadly_decoder", "die_at_replace", "full_disk", "no_sockets"]
+
+_DEADLY = """
+import os
+import signal
+
+import openslide
+
+
+def _dying(call):
+    def replaced(*arguments):
+        if "deadly" in os.path.basename(str(arguments[-1])):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return call(*arguments)
+
+    return replaced
+
+
+openslide.OpenSlide.detect_format = staticmethod(_dying(openslide.OpenSlide.detect_format))
+openslide.OpenSlide.__init__ = _dying(openslide.OpenSlide.__init__)
+"""
 
 
 def die_at_replace(nth: int, after: bool) -> None:
@@ -53,3 +74,15 @@ def no_sockets() -> None:
     socket.getaddrinfo = deny
     socket.create_connection = deny
     os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def deadly_decoder(folder: Path) -> None:
+    """Have OpenSlide crash over slides with ``deadly`` in their names.
+
+    Args:
+        folder: Exists; for what processes load that this one starts.
+    """
+    (folder / "sitecustomize.py").write_text(_DEADLY)
+    before = filter(None, [os.environ.get("PYTHONPATH")])
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *before])
+    exec(compile(_DEADLY, "deadly", "exec"), {})

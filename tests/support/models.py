@@ -20,15 +20,20 @@ CLASSES = ("normal", "tumour")
 
 
 def write_tiny_model(
-    path: Path, *, mpp: float = 1.0, region_px: int = 64, context: str = "attention"
+    path: Path,
+    *,
+    mpp: float = 1.0,
+    region_px: int = 64,
+    context: str = "attention",
+    classes: tuple[str, str] = CLASSES,
 ) -> Path:
     """A two-class region model with an efficientnet_lite0 of random weights."""
     encoder = build_region_encoder("tf_efficientnet_lite0", region_px=region_px, weights="random")
     card = ModelCard(
         name=path.stem,
         classes=(
-            ClassInfo(name=CLASSES[0], color="#0072b2"),
-            ClassInfo(name=CLASSES[1], color="#d55e00"),
+            ClassInfo(name=classes[0], color="#0072b2"),
+            ClassInfo(name=classes[1], color="#d55e00"),
         ),
         model_mpp=mpp,
         region_px=region_px,

@@ -25,7 +25,7 @@ from xt_backend.engine import (
     torch_instead,
     usual_way,
 )
-from xt_backend.errors import DeviceError, ModelError, StoreError
+from xt_backend.errors import DeviceError, ModelError, StoreError, UsageError
 from xt_backend.keys import RunFile
 from xt_backend.model import RegionEncoder, StainInfo
 from xt_backend.outputs import read_json
@@ -68,6 +68,7 @@ def batch_encoder(
     out: Path | None,
     *,
     dry_run: bool = False,
+    isolate: bool = False,
     repeated: Mapping[str, Any] | None = None,
 ) -> tuple[EncoderChoice, BatchEncoder | None]:
     """The way to encode, for all of a batch, and the encoder that computes so.
@@ -84,6 +85,7 @@ def batch_encoder(
         device: Where it runs.
         out: Run directory.
         dry_run: Measure nothing, and prepare nothing.
+        isolate: Open no slide here: what is not known already is not tried.
         repeated: Configuration of an earlier run that is done again.
 
     Returns:
@@ -91,11 +93,14 @@ def batch_encoder(
 
     Raises:
         DeviceError: The backend that was asked for, or with which the run began, cannot be had.
+        UsageError: It would have to be tried on a slide, and none may be opened.
         ModelError: The encoder's weights do not fit it.
     """
     before = _began_with(options, device, out, repeated)
     if before is None:
         known = known_choice(encodes.what, device, options.encoder_backend, options.precision)
+        if isolate and known is None:
+            known = _untried(options, device)
         choice = known or _tried(encodes, tasks, options, device, dry_run)
         try:
             encoder = _made(encodes, choice.way, device, options)
@@ -136,6 +141,18 @@ def _made(
     if way == usual_way(device):
         return None
     return BatchEncoder(encodes.load()[0], device, way, kept_encoders(options))
+
+
+def _untried(options: EncodingOptions, device: Device) -> EncoderChoice:
+    """Torch as usual, where nothing may be tried."""
+    if options.encoder_backend not in ("auto", "torch"):
+        raise UsageError(
+            f"--encoder-backend {options.encoder_backend} has to be tried on a slide first, which "
+            "--isolate leaves to processes that may die",
+            "Score a slide that you trust with it once, without --isolate, or write "
+            "--encoder-backend torch",
+        )
+    return EncoderChoice(usual_way(device), "nothing was tried, since slides are isolated")
 
 
 def _tried(

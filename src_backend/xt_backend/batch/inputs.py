@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xt_backend.errors import InputNotFoundError, UsageError
 from xt_backend.outputs import visible
 from xt_backend.slides import find_slides
+from xt_backend.slides.discover import why_no_slide
+from xt_backend.slides.sifting import Sifter
 from xt_backend.tables import PARQUET_SUFFIX, read_table
 from xt_backend.wording import counted
 
@@ -64,8 +67,12 @@ class Inputs:
         return [{"file": visible(path.name), "reason": reason} for path, reason in self.passed_over]
 
 
-def read_inputs(inputs: Sequence[Path]) -> Inputs:
+def read_inputs(inputs: Sequence[Path], *, isolate: bool = False) -> Inputs:
     """List the slides of files, DICOM folders, folders and manifests, in the given order.
+
+    Args:
+        inputs: Files and folders.
+        isolate: Decode nothing in this process, only in one that may die.
 
     Raises:
         InputNotFoundError: An explicitly named path does not exist.
@@ -75,19 +82,21 @@ def read_inputs(inputs: Sequence[Path]) -> Inputs:
         raise UsageError("No input was given", "Name slides, folders or a manifest")
     rows: list[InputRow] = []
     passed_over: list[tuple[Path, str]] = []
-    for path in inputs:
-        if missing := _missing(path, str(path)):
-            raise InputNotFoundError(missing, "Check the path")
-        if path.suffix.lower() in MANIFEST_SUFFIXES and path.is_file():
-            rows += _read_manifest(path, first_row=len(rows))
-            continue
-        found = find_slides([path])
-        passed_over += found.passed_over
-        rows += [InputRow(len(rows) + i, slide) for i, slide in enumerate(found.slides)]
-        for folder, reason in found.unlisted:
-            if folder == path:
-                raise UsageError(f"The folder {path} cannot be listed: {reason}", _PERMISSION)
-            rows.append(_unlisted(folder, reason, len(rows)))
+    with ExitStack() as stack:
+        why_not = stack.enter_context(Sifter()) if isolate else why_no_slide
+        for path in inputs:
+            if missing := _missing(path, str(path)):
+                raise InputNotFoundError(missing, "Check the path")
+            if path.suffix.lower() in MANIFEST_SUFFIXES and path.is_file():
+                rows += _read_manifest(path, first_row=len(rows))
+                continue
+            found = find_slides([path], why_not)
+            passed_over += found.passed_over
+            rows += [InputRow(len(rows) + i, slide) for i, slide in enumerate(found.slides)]
+            for folder, reason in found.unlisted:
+                if folder == path:
+                    raise UsageError(f"The folder {path} cannot be listed: {reason}", _PERMISSION)
+                rows.append(_unlisted(folder, reason, len(rows)))
     rows = [row if row.problem else replace(row, n_bytes=_n_bytes(row.path)) for row in rows]
     if not rows:
         looked = ", ".join(path.name for path in inputs)

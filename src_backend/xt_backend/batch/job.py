@@ -17,7 +17,7 @@ from .folder import RunFolder
 from .loop import Results
 from .outcome import Interrupted, Outcome
 from .plan import Task
-from .task import attempt
+from .task import failed
 
 __all__ = ["Executor", "Job", "Told", "Watch", "Worker", "one_after_another"]
 
@@ -75,6 +75,8 @@ class Job(ABC):
     def failed(self, task: Task, error: XTError) -> Outcome:
         """The outcome of a task that nobody can do, published: its workers died over it.
 
+        Nothing is said of the slide, which this process had better not open.
+
         Args:
             task: The task.
             error: What is wrong.
@@ -82,11 +84,7 @@ class Job(ABC):
         Raises:
             OutputError: It cannot be written.
         """
-
-        def work() -> Outcome:
-            raise error
-
-        return attempt(task, self.options, self.folder, work, list(self.files.values()))
+        return failed(task, str(error), self.options, self.folder, list(self.files.values()))
 
 
 class Worker(ABC):

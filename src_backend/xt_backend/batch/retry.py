@@ -9,9 +9,10 @@ from xt_backend.config import CommonOptions
 from xt_backend.errors import UsageError, XTError
 
 from .folder import RunFolder
+from .outcome import Outcome
 from .plan import Task
 
-__all__ = ["unfinished"]
+__all__ = ["told_before", "unfinished"]
 
 
 def unfinished(
@@ -37,14 +38,22 @@ def unfinished(
             f"There is nothing of which failures could be tried again: {where}",
             "Name the folder of a run with --out, or leave --retry-failed out",
         )
-    return tuple(task for task in tasks if not _is_finished(folder, task, options))
+    return tuple(task for task in tasks if told_before(task, options, folder) is None)
 
 
-def _is_finished(folder: RunFolder, task: Task, options: CommonOptions) -> bool:
-    known = folder.known(task)
-    if known is None:
-        return False
+def told_before(task: Task, options: CommonOptions, folder: RunFolder | None) -> Outcome | None:
+    """What the ledger says of a slide under its configuration now; the slide is not looked at.
+
+    Args:
+        task: The slide.
+        options: Of the batch.
+        folder: Run directory.
+    """
+    known = None if folder is None else folder.known(task)
+    if folder is None or known is None:
+        return None
     try:
-        return known.configuration == folder.digest(task.own_options(options))
+        same = known.configuration == folder.digest(task.own_options(options))
     except XTError:
-        return False  # a ROI that is gone: told when its turn comes
+        return None  # a ROI that is gone: told when its turn comes
+    return known if same else None

@@ -53,6 +53,7 @@ class Batch(PlannedBatch):
         arguments: Of the command line, for local.json; None where there is none.
         device: Of workers elsewhere, on which nothing can be tried from here; None for one of
             this machine.
+        isolate: This process opens no slide; who executes the batch does.
         repeated: Configuration of an earlier run that is to be done again exactly.
 
     Attributes:
@@ -78,13 +79,14 @@ class Batch(PlannedBatch):
         retry_failed: bool = False,
         arguments: Sequence[str] | None = None,
         device: Device | None = None,
+        isolate: bool = False,
         repeated: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         wants_direct()  # A wrong wish is told before any work
         self._arguments = None if arguments is None else list(arguments)
         self._named = [str(path.absolute()) for path in inputs]  # a link keeps its own name
-        self.inputs = read_inputs(inputs)
+        self.inputs = read_inputs(inputs, isolate=isolate)
         if options.pseudonymise is not None:
             self.inputs = pseudonymous(self.inputs, read_key(options.pseudonymise))
         path = find_model(model)
@@ -118,6 +120,7 @@ class Batch(PlannedBatch):
                 device,
                 out,
                 dry_run=dry_run or elsewhere,
+                isolate=isolate,
                 repeated=repeated,
             )
         self._engine.choice = self.choice
@@ -140,7 +143,7 @@ class Batch(PlannedBatch):
         self.todo = ordered
         if retry_failed:
             self.todo = unfinished(self.folder, ordered, options, self._previous)
-        self.job = ScoreJob(options, self.folder, self.choice, self._model)
+        self.job = ScoreJob(options, self.folder, self.choice, self._model, isolate)
 
     def _encoding(self, card: ModelCard) -> Encodes:
         options, device = self.options, self.device

@@ -15,6 +15,7 @@ from xt_backend.model import ModelCard, find_model, read_card
 from .job import Job, Watch, Worker
 from .outcome import Outcome
 from .plan import Task
+from .retry import told_before
 from .task import finished_before, run_task
 
 __all__ = ["ScoreJob", "Scorer"]
@@ -26,10 +27,12 @@ class ScoreJob(Job):
 
     Attributes:
         model: File of the model.
+        isolate: Slides are opened by workers only, never by the process of the batch.
     """
 
     options: ScoreOptions
     model: str
+    isolate: bool = False
 
     def worker(self) -> Scorer:
         """See `Job`."""
@@ -50,6 +53,8 @@ class ScoreJob(Job):
 
     def recovered(self, task: Task) -> Outcome | None:
         """See `Job`."""
+        if self.isolate:
+            return told_before(task, self.options, self.folder)
         return self.finished(task)
 
 

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from xt_backend.config import CommonOptions, ScoreOptions
 from xt_backend.engine import (
@@ -37,7 +39,7 @@ from .plan import Task
 from .pseudonyms import hidden
 from .rows import failed_row, known_facts, scored_row
 
-__all__ = ["attempt", "finished_before", "run_task"]
+__all__ = ["attempt", "failed", "finished_before", "run_task"]
 
 _log = logging.getLogger(__name__)
 
@@ -80,13 +82,37 @@ def attempt(
             else:
                 reason = _unexpected(task, error)
     if outcome is None:
-        facts = known_facts(task, options)
-        outcome = Outcome(failed_row(task, reason, facts, [*files, *options.files()]))
+        return failed(task, reason, options, folder, files, known_facts(task, options))
+    if folder is not None and outcome.kept:
+        folder.note(outcome)
+    return outcome
+
+
+def failed(
+    task: Task,
+    reason: str,
+    options: CommonOptions,
+    folder: RunFolder | None,
+    files: Sequence[Path] = (),
+    facts: Mapping[str, Any] = MappingProxyType({}),
+) -> Outcome:
+    """The outcome of a slide that has failed, published; the slide is not looked at.
+
+    Args:
+        task: The slide.
+        reason: Cause and way out.
+        options: Of the batch.
+        folder: Run directory, which keeps no files of the slide; None where there is none.
+        files: Beside the slide, what was read; their folders are kept out of the row.
+        facts: Of `known_facts`.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    outcome = Outcome(failed_row(task, reason, facts, [*files, *options.files()]))
     if folder is not None:
-        if outcome.failed:
-            folder.remove(task.slide_id)
-        if outcome.failed or outcome.kept:
-            folder.note(outcome)
+        folder.remove(task.slide_id)
+        folder.note(outcome)
     return outcome
 
 

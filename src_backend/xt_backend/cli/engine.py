@@ -12,7 +12,7 @@ from .options import OutOption
 if TYPE_CHECKING:
     from xt_backend.batch.engines import EngineOptions
 
-__all__ = ["Address", "Engine", "EngineFlags", "Processes", "Slurm", "engine_options"]
+__all__ = ["Address", "Engine", "EngineFlags", "Isolate", "Processes", "Slurm", "engine_options"]
 
 Engine: TypeAlias = Annotated[
     str | None,
@@ -36,6 +36,13 @@ Slurm: TypeAlias = Annotated[
         help="Parameter of Slurm's jobs, e.g. partition=gpu; may be given several times.",
     ),
 ]
+Isolate: TypeAlias = Annotated[
+    bool | None,
+    typer.Option(
+        "--isolate",
+        help="Open slides in a process of their own: one that makes its decoder crash fails alone.",
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +53,7 @@ class EngineFlags(OutOption):
     processes: int | None = None
     address: str | None = None
     slurm: tuple[str, ...] = ()
+    isolate: bool = False
 
 
 def engine_options(own: EngineFlags) -> EngineOptions:

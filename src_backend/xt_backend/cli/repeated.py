@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["repeated"]
 
-_BESIDE = {"out", "cache", "no_cache", "workers", "batch_size", "offline", "dry_run", "json"}
+_BESIDE = {"out", "cache", "no_cache", "workers", "batch_size", "offline", "dry_run", "isolate"}
+_BESIDE |= {"json"}
 """What may be said beside it: nothing that a result depends on."""
 
 

@@ -256,6 +256,8 @@ def _parse(cells: Mapping[str, str], classes: Sequence[str], kinds: Sequence[str
             values[name] = unescape_cell(cells[name])
         elif cells[name]:
             values[name] = int(cells[name]) if name in _INTEGERS else float(cells[name])
+    if "row" not in values:
+        raise ValueError("it has no number")
     values["status"] = SlideStatus(values["status"])
     for name, prefix in (("probabilities", PROB_PREFIX), ("fractions", FRACTION_PREFIX)):
         texts = {c: cells[prefix + visible(c)] for c in classes}

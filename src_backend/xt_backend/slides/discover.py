@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from xt_backend.slides.companions import named_companions
 from xt_backend.slides.dicom import dicom_files, series_uid
 from xt_backend.slides.tiff import is_tiff, summarise_tiff
 
-__all__ = ["SLIDE_SUFFIXES", "Discovery", "find_slides"]
+__all__ = ["SLIDE_SUFFIXES", "Discovery", "find_slides", "why_no_slide"]
 
 SLIDE_SUFFIXES = frozenset(
     {".svs", ".ndpi", ".scn", ".mrxs", ".bif", ".vms", ".vmu", ".svslide", ".tif", ".tiff"}
@@ -42,7 +42,22 @@ class Discovery:
     unlisted: tuple[tuple[Path, str], ...] = ()
 
 
-def find_slides(inputs: Sequence[Path]) -> Discovery:
+def why_no_slide(path: Path) -> str:
+    """Why a TIFF file of a folder is passed over; empty for slides and for broken files.
+
+    Args:
+        path: The file, which is opened and a part of it decoded.
+    """
+    if path.name.endswith(RunFile.MASK):
+        return "a mask of an earlier run"
+    if openslide.OpenSlide.detect_format(path) is not None:
+        return ""
+    if _is_whole_image(path):
+        return "a readable image, but no slide that OpenSlide knows"
+    return ""
+
+
+def find_slides(inputs: Sequence[Path], why_not: Callable[[Path], str] = why_no_slide) -> Discovery:
     """The slides that are named or lie in the folders that are named.
 
     A file is taken as it is. Folders are searched with all folders below them, their slides
@@ -53,6 +68,7 @@ def find_slides(inputs: Sequence[Path]) -> Discovery:
 
     Args:
         inputs: Files and folders.
+        why_not: Says of a TIFF file in a folder why it is passed over, see `why_no_slide`.
 
     Raises:
         InputNotFoundError: An input does not exist.
@@ -64,7 +80,8 @@ def find_slides(inputs: Sequence[Path]) -> Discovery:
         if not path.exists():
             raise InputNotFoundError(f"{path} does not exist", "Check the path")
         closed: list[Finding] = []
-        for found, reason in sorted(_search(path, closed)) if path.is_dir() else [(path, "")]:
+        listed = sorted(_search(path, closed, why_not)) if path.is_dir() else [(path, "")]
+        for found, reason in listed:
             # Not resolved: two links to one file are two inputs.
             key = os.path.abspath(found)
             if reason:
@@ -83,7 +100,7 @@ Finding = tuple[Path, str]
 """A path and, if it is passed over, why."""
 
 
-def _search(root: Path, closed: list[Finding]) -> Iterator[Finding]:
+def _search(root: Path, closed: list[Finding], why_not: Callable[[Path], str]) -> Iterator[Finding]:
     """What lies below a folder; folders that cannot be listed are added to `closed`."""
     visited: set[str] = set()
     pending = [root]
@@ -101,11 +118,13 @@ def _search(root: Path, closed: list[Finding]) -> Iterator[Finding]:
         files = [e for e in entries if not e.is_dir()]
         companions = {e.with_suffix("") for e in files if e.suffix.lower() == ".mrxs"}
         folders = [e for e in entries if e.is_dir() and e not in companions]
-        yield from _in_folder(folder, files)
+        yield from _in_folder(folder, files, why_not)
         pending.extend(reversed(folders))
 
 
-def _in_folder(folder: Path, files: list[Path]) -> Iterator[Finding]:
+def _in_folder(
+    folder: Path, files: list[Path], why_not: Callable[[Path], str]
+) -> Iterator[Finding]:
     slides = [file for file in files if file.suffix.lower() in SLIDE_SUFFIXES]
     dicom = [file for file in slides if file.suffix.lower() == ".dcm"]
     if not slides:
@@ -124,7 +143,7 @@ def _in_folder(folder: Path, files: list[Path]) -> Iterator[Finding]:
         if file in named or (file in dicom and file not in firsts):
             continue
         suffix = file.suffix.lower()
-        yield file, _why_no_slide(file) if suffix in _PLAIN_SUFFIXES else ""
+        yield file, why_not(file) if suffix in _PLAIN_SUFFIXES else ""
 
 
 def _series(files: list[Path]) -> list[list[Path]]:
@@ -142,17 +161,6 @@ def _named(file: Path) -> list[Path]:
         return named_companions(file)
     except OSError:
         return []
-
-
-def _why_no_slide(path: Path) -> str:
-    """Why a TIFF file is passed over; empty for slides and for broken files."""
-    if path.name.endswith(RunFile.MASK):
-        return "a mask of an earlier run"
-    if openslide.OpenSlide.detect_format(path) is not None:
-        return ""
-    if _is_whole_image(path):
-        return "a readable image, but no slide that OpenSlide knows"
-    return ""
 
 
 def _is_whole_image(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 
@@ -16,6 +17,15 @@ __all__ = ["Handle", "scrub"]
 
 CACHE_BYTES = 64 * 2**20
 """Decoded tiles that OpenSlide keeps; shared by a handle and its replacements."""
+
+
+def _properties(slide: openslide.OpenSlide) -> dict[str, str]:
+    """All whose names are text; what was written in another encoding cannot be asked for."""
+    found = {}
+    for name in slide.properties:
+        with suppress(KeyError):
+            found[name] = slide.properties[name]
+    return found
 
 
 class Handle:
@@ -40,7 +50,7 @@ class Handle:
         self._closed = False
         slide = self._open()
         self._shared: openslide.OpenSlide | None = slide
-        self.properties = MappingProxyType(dict(slide.properties))
+        self.properties = MappingProxyType(_properties(slide))
         self.level_dimensions: tuple[tuple[int, int], ...] = slide.level_dimensions
         self.level_downsamples: tuple[float, ...] = slide.level_downsamples
 

@@ -77,10 +77,12 @@ class FakeCrew:
         return words
 
 
-def done(crew: FakeCrew, n_workers: int, n: int, cancelled: Any = lambda: False) -> dict[str, Any]:
+def done(
+    crew: FakeCrew, n_workers: int, n: int, cancelled: Any = lambda: False, **more: Any
+) -> dict[str, Any]:
     job: Any = FakeJob()
     given = tasks(n)
-    found = list(dispatch(crew, n_workers, job, given, lambda task, event: None, cancelled))
+    found = list(dispatch(crew, n_workers, job, given, lambda task, event: None, cancelled, **more))
     assert len({task.slide_id for task, _ in found}) == len(found)
     return {
         task.slide_id: result if isinstance(result, Stopped) else result.row.reason
@@ -149,11 +151,24 @@ def test_a_slide_that_two_workers_were_lost_over_fails_with_the_cause() -> None:
     assert found == {"s0": "", "s2": "", "s3": ""}
 
 
-def test_workers_that_never_start_end_the_batch() -> None:
+@pytest.mark.parametrize("expect_losses", [False, True])
+def test_workers_that_never_start_end_the_batch(expect_losses: bool) -> None:
     crew = FakeCrew(starts=[Lost("exit code 1")] * 50)
     with pytest.raises(BackendDiedError, match=r"one after another.*exit code 1"):
-        done(crew, 2, 9)
+        done(crew, 2, 9, expect_losses=expect_losses)
     assert len(crew.hired) < 20
+
+
+def test_slides_that_workers_die_over_end_the_batch_only_where_nobody_expects_them() -> None:
+    deadly = {f"s{n}": [Lost("signal 11")] * 2 for n in range(1, 9)}
+    crew = FakeCrew(fates={name: list(fate) for name, fate in deadly.items()})
+    found = done(crew, 1, 10, expect_losses=True)
+    assert {name for name, reason in found.items() if "twice with this slide" in reason} == set(
+        deadly
+    )
+    assert found["s0"] == found["s9"] == ""
+    with pytest.raises(BackendDiedError, match="one after another"):
+        done(FakeCrew(fates=deadly), 1, 10)
 
 
 def test_an_error_that_ends_the_batch_is_raised() -> None:

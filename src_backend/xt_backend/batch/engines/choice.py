@@ -25,12 +25,14 @@ class EngineOptions(Options):
         address: HOST:PORT of a Ray cluster, or ``auto`` for the one of this machine; one is started
             on this machine, and ended afterwards, when None.
         slurm: Parameters of the jobs, e.g. ``partition=gpu``.
+        isolate: Slides are opened by processes that may die, never by the one of the batch.
     """
 
     engine: Literal["local", "ray", "slurm"] = "local"
     processes: Annotated[int, Field(ge=1, le=10_000)] | None = None
     address: str | None = None
     slurm: tuple[str, ...] = ()
+    isolate: bool = False
 
     @classmethod
     def asked(
@@ -50,6 +52,8 @@ class EngineOptions(Options):
             raise ValueError("--address is the one of a Ray cluster: give --engine ray too")
         if self.slurm and self.engine != "slurm":
             raise ValueError("--slurm is for Slurm's jobs: give --engine slurm too")
+        if self.isolate and self.engine != "local":
+            raise ValueError("--isolate is for this machine: leave --engine out")
         return self
 
 
@@ -103,4 +107,4 @@ def _opened(engine: EngineOptions, options: EncodingOptions) -> BatchEngine:
         return SlurmEngine(engine.slurm, engine.processes, options)
     from .local import LocalEngine
 
-    return LocalEngine(options.device, engine.processes)
+    return LocalEngine(options.device, engine.processes, isolate=engine.isolate)

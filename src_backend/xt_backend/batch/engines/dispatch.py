@@ -63,6 +63,8 @@ def dispatch(
     tasks: Sequence[Task],
     watch: Watch,
     cancelled: Callable[[], bool],
+    *,
+    expect_losses: bool = False,
 ) -> Iterator[tuple[Task, Outcome | Stopped]]:
     """Have tasks done by a crew; see `Executor`.
 
@@ -76,24 +78,33 @@ def dispatch(
         tasks: In the order in which they should be begun.
         watch: Told events.
         cancelled: Asked often.
+        expect_losses: Slides are of the kind that workers die over, any number in a row; only
+            workers that are lost without one end the batch.
 
     Raises:
         OutputError: The output cannot be written.
         EngineError: The workers are out of reach, or one after another is lost.
     """
-    yield from _Dispatch(crew, n_workers, job, tasks, watch).run(cancelled)
+    yield from _Dispatch(crew, n_workers, job, tasks, watch, expect_losses).run(cancelled)
 
 
 class _Dispatch:
     """Who has which task; see `dispatch`."""
 
     def __init__(
-        self, crew: Crew, n_workers: int, job: Job, tasks: Sequence[Task], watch: Watch
+        self,
+        crew: Crew,
+        n_workers: int,
+        job: Job,
+        tasks: Sequence[Task],
+        watch: Watch,
+        expect_losses: bool,
     ) -> None:
         self._crew = crew
         self._n_workers = min(n_workers, len(tasks))
         self._job = job
         self._watch = watch
+        self._expect_losses = expect_losses
         self._waiting = deque(tasks)
         self._in_hand: dict[int, Task] = {}
         self._idle: deque[int] = deque()
@@ -173,13 +184,15 @@ class _Dispatch:
         Raises:
             BackendDiedError: One after another is lost.
         """
-        self._lost_in_a_row += 1
+        task = self._in_hand.pop(number, None)
+        if task is None or not self._expect_losses:
+            self._lost_in_a_row += 1
         self._announced.pop(number, None)
         if number in self._idle:
             self._idle.remove(number)
         told = f"A worker was lost: {cause}"
         _log.warning("%s", told)
-        if (task := self._in_hand.pop(number, None)) is not None:
+        if task is not None:
             if self._stopping is not None:
                 yield task, Stopped.INTERRUPTED
             elif task.slide_id in self._once_lost:

@@ -1,4 +1,4 @@
-"""The slides of a batch on this machine: in this process, or in one for each GPU."""
+"""The slides of a batch on this machine: in this process, or in others that may die."""
 
 from __future__ import annotations
 
@@ -35,21 +35,24 @@ class LocalEngine:
     Args:
         asked: Device that was asked for.
         processes: How many, whatever the devices; they share the GPUs, or the processor.
+        isolate: One is not this process either.
     """
 
     device: Device | None = None
 
-    def __init__(self, asked: str, processes: int | None = None) -> None:
+    def __init__(self, asked: str, processes: int | None = None, *, isolate: bool = False) -> None:
         self._asked = asked
         self._processes = processes
+        self._isolate = isolate
 
     def executor(self, device: Device) -> Executor | None:
         """See `BatchEngine.executor`."""
         gpus = _gpus(self._asked, device)
         n = self._processes or max(1, len(gpus))
-        if n == 1:
+        if n == 1 and not self._isolate:
             return None
-        return _Processes([_seeing(gpus[i % len(gpus)]) if gpus else _sharing(n) for i in range(n)])
+        environments = [_seeing(gpus[i % len(gpus)]) if gpus else _sharing(n) for i in range(n)]
+        return _Processes(environments, self._isolate)
 
     def close(self) -> None:
         """Nothing is kept open between two batches."""
@@ -72,7 +75,7 @@ def _seeing(gpu: str) -> dict[str, str]:
 
 def _sharing(n: int) -> dict[str, str]:
     """Processes on the processor share it, unless the user says how."""
-    if "OMP_NUM_THREADS" in os.environ:
+    if n == 1 or "OMP_NUM_THREADS" in os.environ:
         return {}
     return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // n))}
 
@@ -82,10 +85,12 @@ class _Processes:
 
     Args:
         environments: Variables of each.
+        isolate: Slides may end them.
     """
 
-    def __init__(self, environments: Sequence[Mapping[str, str]]) -> None:
+    def __init__(self, environments: Sequence[Mapping[str, str]], isolate: bool) -> None:
         self.environments = environments
+        self._isolate = isolate
 
     def __call__(
         self, job: Job, tasks: Sequence[Task], watch: Watch, cancelled: Callable[[], bool]
@@ -93,7 +98,15 @@ class _Processes:
         """See `Executor`."""
         crew = ProcessCrew(anywhere(job), self.environments)
         try:
-            yield from dispatch(crew, len(self.environments), job, tasks, watch, cancelled)
+            yield from dispatch(
+                crew,
+                len(self.environments),
+                job,
+                tasks,
+                watch,
+                cancelled,
+                expect_losses=self._isolate,
+            )
         finally:
             crew.close()
 

@@ -10,13 +10,14 @@ from typing import Annotated, Any, TypeAlias, get_args
 import typer
 
 from xt_backend.config import ScoreOptions
+from xt_backend.errors import UsageError
 from xt_backend.keys import SlideStatus
 
 from .. import options as flags
 from ..app import command
 from ..console import note, progress_bar
 from ..dry_lines import show_dry_run
-from ..engine import Address, Engine, EngineFlags, Processes, Slurm, engine_options
+from ..engine import Address, Engine, EngineFlags, Isolate, Processes, Slurm, engine_options
 from ..interrupt import listening
 from ..progress import RunBar
 from ..repeated import repeated
@@ -100,6 +101,7 @@ def score(
     processes: Processes = None,
     address: Address = None,
     slurm: Slurm = None,
+    isolate: Isolate = None,
     json: flags.Json = False,
 ) -> int:
     """Score slides: a row in slides.csv for every input, and files.
@@ -139,11 +141,17 @@ def score(
         "processes": processes,
         "address": address,
         "slurm": tuple(slurm) if slurm else None,
+        "isolate": isolate,
         "json": json or None,
     }
     again = None if repeat is None else repeated(repeat, inputs, config, given)
     chosen, own = flags.merge_options(ScoreOptions, config, given, _Own)
     wanted = engine_options(own)
+    if own.isolate and own.dry_run:
+        raise UsageError(
+            "--dry-run looks at the slides in this process, and --isolate forbids that",
+            "Leave one of them out",
+        )
     from xt_backend.batch import Batch, preview
     from xt_backend.batch.engines import EngineOptions, open_engine
 
@@ -157,6 +165,7 @@ def score(
             retry_failed=own.retry_failed,
             arguments=sys.argv,
             device=opened.device,
+            isolate=own.isolate,
             repeated=None if again is None else again.configuration,
         )
         note(f"device: {batch.device.name}, {batch.device.precision} ({batch.device.reason})")
