@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from support.cli import Call
 from support.training import tiny_training
 
 from xt_backend.errors import UsageError
@@ -56,6 +58,25 @@ def test_launched_alone_or_without_accelerate(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(__import__("sys").modules, "accelerate", None)
     with pytest.raises(UsageError, match="accelerate, which is not installed"):
         Processes.launched()
+
+
+def test_only_the_main_process_speaks(
+    slides_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call
+) -> None:
+    """Eight GPUs would print eight tables."""
+    spec = tiny_training(
+        slides_folder, tmp_path / "a.safetensors", epochs=1, end_to_end=True, workers=0
+    )
+    config = tmp_path / "train.yaml"
+    config.write_text(json.dumps(spec.model_dump(mode="json", exclude_unset=True)))
+    monkeypatch.setattr(
+        "xt_backend.training.loop.Processes.launched",
+        classmethod(lambda cls: Processes(TwoOfTwo())),  # type: ignore[arg-type]
+    )
+    for more in ((), ("--json",)):
+        done = call("train", "--config", config, *more)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not spec.out.exists()
 
 
 @pytest.fixture

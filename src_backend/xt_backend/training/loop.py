@@ -51,6 +51,8 @@ class TrainResult:
         region_only: The same from each region alone.
         pixels: The masks or points; None without a decoder.
         notes: What the user should know.
+        is_main: Whether this process wrote the files; of several that share a training one did,
+            and the others have nothing to say.
     """
 
     model: Path
@@ -65,6 +67,7 @@ class TrainResult:
     region_only: Metrics
     pixels: PixelMetrics | None
     notes: tuple[str, ...]
+    is_main: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -112,6 +115,8 @@ def train(spec: TrainSpec, progress: ProgressCallback = ignore) -> TrainResult:
     _check_out(spec)
     processes = Processes.launched()
     check_processes(spec, processes)
+    if not processes.is_main:
+        progress = ignore
     progress(Progress("slides", 0, 0, "reading annotations and labels"))
     examples = read_examples(spec)
     splits = examples.folds(spec, spec.folds) if spec.folds else [examples.split(spec)]
@@ -153,6 +158,7 @@ def train(spec: TrainSpec, progress: ProgressCallback = ignore) -> TrainResult:
         region_only=measured.region_only,
         pixels=measured.pixels,
         notes=tuple(dict.fromkeys(trainer.notes)),
+        is_main=processes.is_main,
     )
 
 

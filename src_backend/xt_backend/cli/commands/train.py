@@ -177,6 +177,8 @@ def train(
     spec, own = flags.merge_options(TrainSpec, config, given, flags.JsonOption)
     with stage_bars() as progress:
         result = run(spec, progress)
+    if not result.is_main:
+        return
     if own.json:
         print_json(result.to_dict())
         return
