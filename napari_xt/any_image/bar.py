@@ -147,7 +147,7 @@ class ImageBar(QWidget):
             **options,
             translate=source.translate_um,
             rotate=layer.rotate[-2:, -2:],
-            shear=layer.shear,
+            shear=layer.shear[-1:],
         )
         remove_with(self._viewer.layers, slide, copy)
         for one in source.layers:
