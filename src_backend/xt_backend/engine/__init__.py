@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .context_features import ContextFeatures
     from .decoder import BatchDecoder
     from .device import Device, choose_device, is_out_of_memory
+    from .elsewhere import Elsewhere, path_pairs
     from .encoder import BatchEncoder
     from .encoders import (
         EncoderChoice,
@@ -54,6 +55,7 @@ _HOMES = {
     "Collected": "collection",
     "ContextFeatures": "context_features",
     "Device": "device",
+    "Elsewhere": "elsewhere",
     "EncoderChoice": "encoders",
     "Engine": "run",
     "Event": "events",
@@ -84,6 +86,7 @@ _HOMES = {
     "known_regions": "known",
     "lattice_of": "preparation",
     "open_store": "extraction",
+    "path_pairs": "elsewhere",
     "peak_memory_bytes": "stages",
     "prepare": "preparation",
     "remember_encoder": "encoding",
@@ -105,6 +108,7 @@ __all__ = [
     "Collected",
     "ContextFeatures",
     "Device",
+    "Elsewhere",
     "EncoderChoice",
     "Engine",
     "Event",
@@ -135,6 +139,7 @@ __all__ = [
     "known_regions",
     "lattice_of",
     "open_store",
+    "path_pairs",
     "peak_memory_bytes",
     "prepare",
     "remember_encoder",
