@@ -17,6 +17,7 @@ from napari_xt.overlay import prepare_soon
 from napari_xt.page_list import add_pages
 from napari_xt.pages import Pages
 from napari_xt.plan import Plan
+from napari_xt.remote import RemoteStatus
 from napari_xt.results import Results
 from napari_xt.run_controls import RunControls
 from napari_xt.run_form import RunForm
@@ -77,13 +78,9 @@ class RunXT(QWidget):
         self._docked = False
         self.session = RunSession(make_backend, self)
         self._build()
-        # A closed panel starts no process.
-        plan = Plan(
-            self.plan,
-            lambda asked: self.session.device_question(asked) if self._docked else None,
-            self,
-        )
+        plan = Plan(self.plan, self.session.device_question, self)
         self.setup = RunSetup(self._viewer, self.form, plan, lambda: self.session.running, self)
+        self.remote = RemoteStatus(self.form, self.setup.changed, self.session, self)
         backend = self.session.ready_backend
         self.chosen = Chosen(self._viewer, self.setup, self._slides.find, backend, self)
         add_pages(self.pages, self.chosen)
@@ -142,7 +139,7 @@ class RunXT(QWidget):
         """End the run when the dock is closed: napari then takes this widget out of it."""
         if event.type() == QEvent.Type.ParentChange:
             if self.parent() is not None:
-                self._docked = True
+                self._docked = self.session.wanted = True
             elif self._docked:
                 self._docked, self._at_work = False, None
                 self.chosen.closed.emit()

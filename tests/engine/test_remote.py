@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from support.engines import below
 from support.ray_cluster import RayCluster, ray_cluster
@@ -40,10 +41,13 @@ def there(cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
 
 
 @pytest.fixture(scope="module")
-def backend() -> Iterator[Backend]:
+def backend(cluster: RayCluster) -> Iterator[Backend]:
     """Keeps the way to its worker from run to run, as the window does."""
     with Backend() as one:
         yield one
+        workers = cluster.named("ray::Member")
+    assert len(workers) == 1
+    assert psutil.wait_procs(workers, timeout=60)[1] == []
     assert below("xt_backend.engine.remote") == []
 
 

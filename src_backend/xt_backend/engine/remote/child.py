@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import queue
 import re
-import tempfile
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +20,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from xt_backend.children import calling_parent
 from xt_backend.errors import DeviceError, EngineError, XTError
 
-from .cluster import Pulse, alive_nodes, connect, last_line, leave_for
+from .cluster import Pulse, alive_nodes, connect, last_line
 from .host import Host, method_of
 from .messages import Answered, Ask, Broke, Connect, Content
 
@@ -81,7 +80,10 @@ class _Switchboard:
     def _hear(self) -> None:
         try:
             while True:
-                ask: Ask = self._connection.recv()
+                ask: Ask | None = self._connection.recv()
+                if ask is None:
+                    self._out.put(None)
+                    return
                 arguments = tuple(
                     one.path.read_bytes() if isinstance(one, Content) else one
                     for one in ask.arguments
@@ -148,8 +150,7 @@ def _share(device: str) -> tuple[bool, int]:
 def main() -> None:
     """Connect to a cluster, then pass on what is asked."""
     logging.disable(logging.WARNING)  # Ray's own, which nobody asked for
-    with calling_parent() as connection, tempfile.TemporaryDirectory(prefix="xt-ray-") as folder:
-        leave_for(folder)
+    with calling_parent() as connection:
         try:
             _work(connection)
         except XTError as error:

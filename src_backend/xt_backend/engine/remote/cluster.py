@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import time
 from typing import Any
@@ -104,10 +103,3 @@ class Pulse:
             f"The Ray cluster at {self._address} was lost: {why}",
             "Start it again and run again: what is encoded is kept",
         )
-
-
-def leave_for(folder: str) -> None:
-    """Work in another folder, as workers on other machines do: no path may depend on it."""
-    if found := os.environ.get("PYTHONPATH"):
-        os.environ["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, found.split(os.pathsep)))
-    os.chdir(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import itertools
 import os
@@ -26,7 +27,8 @@ from .messages import Answered, Ask, Broke, Connect
 __all__ = ["Answer", "Link", "NotWantedError"]
 
 _POLL_S = 0.05
-_END_S = 15.0
+_END_S = 5.0
+"""How long the process may take to end in good order."""
 _ALWAYS = {"RAY_USAGE_STATS_ENABLED": "0"}
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Ray then listens on 127.0.0.1 only, as it does by default on Windows and macOS."""
@@ -41,8 +43,7 @@ class NotWantedError(Exception):
 class Answer:
     """What a worker will have answered."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self) -> None:
         self._came = threading.Event()
         self._content: Any = None
 
@@ -102,7 +103,8 @@ class Link:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  until `close`
         self._connection, self._child = self._start()
         self._send(Connect(address, device))
-        threading.Thread(target=self._receive, name="xt-remote", daemon=True).start()
+        self._receiver = threading.Thread(target=self._receive, name="xt-remote", daemon=True)
+        self._receiver.start()
 
     def _start(self) -> tuple[Connection, subprocess.Popen[bytes]]:
         key = secrets.token_bytes(32)
@@ -126,7 +128,7 @@ class Link:
             what: A method of `Host`.
             arguments: Of it.
         """
-        answer = Answer(self)
+        answer = Answer()
         with self._lock:
             number = next(self._numbers)
             self._waiting[number] = answer
@@ -139,11 +141,8 @@ class Link:
         with self._lock:
             if self.broken is not None:
                 return
-            try:
+            with contextlib.suppress(OSError):  # the receiver sees it too, and says why
                 self._connection.send(message)
-            except OSError:
-                return  # the receiver sees it too, and says why
-        return
 
     def _receive(self) -> None:
         while True:
@@ -197,13 +196,16 @@ class Link:
     def close(self) -> None:
         """End the process, and with it the worker."""
         self._break(EngineError("The way to the Ray cluster was closed", "Run again"))
-        if self._child.stdin is not None:
-            self._child.stdin.close()  # it ends with that, whatever it does
+        with self._lock, contextlib.suppress(OSError):
+            self._connection.send(None)
         try:
             self._child.wait(timeout=_END_S)
         except subprocess.TimeoutExpired:
             self._child.kill()
             self._child.wait()
+        if self._child.stdin is not None:
+            self._child.stdin.close()
+        self._receiver.join(_END_S)
         self._connection.close()
         self._said.close()
 

@@ -43,7 +43,7 @@ class Connect:
 
 @dataclass(frozen=True)
 class Ask:
-    """Run to child: let the worker do this, one of the methods of `Host`."""
+    """Run to child: let the worker do this, one of the methods of `Host`. None asks it to end."""
 
     number: int
     what: str

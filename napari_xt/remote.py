@@ -1,0 +1,103 @@
+"""Whether the other machine answers, looked up beside the window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QObject
+
+from napari_xt.latest_job import LatestJob
+from napari_xt.words import device_words
+from xt_backend.errors import BackendDiedError, EngineError, XTError
+
+if TYPE_CHECKING:
+    from qtpy.QtCore import SignalInstance
+
+    from napari_xt.run_form import RunForm
+    from napari_xt.run_session import RunSession
+    from xt_backend.backend import DeviceChoice
+    from xt_backend.engine.elsewhere import Elsewhere
+
+__all__ = ["RemoteStatus"]
+
+CONNECTING = "Connecting …"
+
+
+class RemoteStatus(QObject):
+    """Says below the address what is there.
+
+    Args:
+        form: Where it is entered and said.
+        changed: Tells that something was chosen or entered.
+        session: Asks, and tells of runs that fail.
+        parent: Owner in the sense of Qt.
+
+    Attributes:
+        connected: Whether it has answered.
+    """
+
+    def __init__(
+        self, form: RunForm, changed: SignalInstance, session: RunSession, parent: QObject
+    ) -> None:
+        super().__init__(parent)
+        self._device, self._form, self._session = form.device, form.remote, session
+        self._look = LatestJob(self._on_told, self)
+        self._asked: tuple[str, Elsewhere] | None = None
+        self.connected = False
+        self._form.say("")
+        changed.connect(self.look)
+        session.failed.connect(self._on_failed)
+
+    def look(self) -> None:
+        """Ask what is at the address, unless that is known."""
+        if self._session.running:
+            return
+        device = self._device.currentData()
+        try:
+            elsewhere = self._form.elsewhere()
+        except XTError as error:
+            self._forget()
+            self._form.say(str(error))
+            return
+        if elsewhere is None:
+            self._forget()
+            self._form.say("")
+            return
+        if self._asked == (device, elsewhere):
+            return
+        question = self._session.device_question(device, elsewhere)
+        if question is None:
+            return
+        self._asked, self.connected = (device, elsewhere), False
+        self._form.say(CONNECTING)
+        self._look.ask(partial(_told, question))
+
+    def _on_failed(self, error: XTError) -> None:
+        """What was known of the machine may not hold any more."""
+        if self._asked is not None and isinstance(error, EngineError):
+            self._forget()
+            self._form.say(str(error))
+
+    def _forget(self) -> None:
+        self._asked, self.connected = None, False
+        self._look.forget()
+
+    def _on_told(self, answer: DeviceChoice | XTError) -> None:
+        if isinstance(answer, BackendDiedError):
+            self._asked = None  # asked again with the next change
+            self._form.say("")
+        elif isinstance(answer, XTError):
+            self._asked = None  # it may be there the next time
+            self._form.say(str(answer))
+        else:
+            self.connected = True
+            self._form.say(f"Connected. {device_words(answer.name, answer.reason)}")
+
+
+def _told(question: Callable[[], DeviceChoice]) -> DeviceChoice | XTError:
+    try:
+        return question()
+    except XTError as error:
+        return error
