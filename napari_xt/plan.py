@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject
 from qtpy.QtWidgets import QLabel
@@ -16,14 +16,10 @@ from xt_backend.errors import BackendDiedError, XTError
 
 if TYPE_CHECKING:
     from xt_backend.backend import DeviceChoice
-    from xt_backend.engine.elsewhere import Elsewhere
     from xt_backend.engine.spec import RunSpec
     from xt_backend.model.card import ModelCard
 
-__all__ = ["DeviceQuestion", "Plan"]
-
-DeviceQuestion: TypeAlias = "Callable[[str, Elsewhere | None], Callable[[], DeviceChoice] | None]"
-"""From the device and machine that are chosen to what tells, in another thread, which one it is."""
+__all__ = ["Plan"]
 
 
 class Plan(QObject):
@@ -31,15 +27,15 @@ class Plan(QObject):
 
     Args:
         label: Where it is said.
-        device_question: Tells which device the chosen one is; gives None while no process may be
-            started.
+        device_question: Takes the chosen device and gives what tells, in another thread, which
+            one that is; None while no process may be started.
         parent: Owner in the sense of Qt.
     """
 
     def __init__(
         self,
         label: QLabel,
-        device_question: DeviceQuestion,
+        device_question: Callable[[str], Callable[[], DeviceChoice] | None],
         parent: QObject,
     ) -> None:
         super().__init__(parent)
@@ -67,7 +63,7 @@ class Plan(QObject):
         self._show()
         self._regions_look.ask(partial(_looked_ahead, spec, card, first))
         if self._device and spec.device not in self._devices:
-            question = self._device_question(spec.device, None)
+            question = self._device_question(spec.device)
             if question is not None:
                 self._device_look.ask(partial(_told, spec.device, question))
 

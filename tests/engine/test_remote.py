@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -15,6 +16,7 @@ from support.slides import tissue_image, write_tiff_slide
 
 from xt_backend import Backend, RegionsScored, RunFailed, RunFinished, RunPlanned, RunSpec
 from xt_backend.engine import Elsewhere
+from xt_backend.engine.remote.link import Answer, Link
 from xt_backend.errors import DeviceError, EngineError, UsageError, XTError
 
 pytest.importorskip("ray", reason="needs the extra ray")
@@ -117,6 +119,43 @@ def test_sent_pixels_and_a_slide_read_there_give_the_bytes_of_a_run_here(
     for finished in (again, back):
         assert finished.cache == "hit"
         assert_same(ours, finished)
+
+
+@pytest.mark.parametrize(("folder", "what", "most"), [("/nowhere", "encode", 2), ("", "look", 3)])
+def test_no_more_is_under_way_than_a_few_batches(
+    backend: Backend,
+    there: Elsewhere,
+    slide: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    folder: str,
+    what: str,
+    most: int,
+) -> None:
+    waiting: list[Answer] = []
+    seen: list[int] = []
+    ask, get = Link.ask, Answer.get
+
+    def counted_ask(self: Link, name: str, *arguments: object) -> Answer:
+        answer = ask(self, name, *arguments)
+        if name == what:
+            waiting.append(answer)
+            seen.append(len(waiting))
+        return answer
+
+    def counted_get(self: Answer, *arguments: Any) -> Any:
+        if self in waiting:
+            waiting.remove(self)
+        return get(self, *arguments)
+
+    monkeypatch.setattr(Link, "ask", counted_ask)
+    monkeypatch.setattr(Answer, "get", counted_get)
+    pairs = ((str(slide.parent), folder),) if folder else ()
+    elsewhere = Elsewhere(address=there.address, paths=pairs)
+    ended(backend, spec(slide, tiny_model, tmp_path / "cache", elsewhere=elsewhere))
+    assert len(seen) == 144 / 16
+    assert max(seen) == most
 
 
 def test_another_file_in_the_slides_place_is_not_read(
