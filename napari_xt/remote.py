@@ -13,11 +13,10 @@ from napari_xt.words import device_words
 from xt_backend.errors import BackendDiedError, EngineError, XTError
 
 if TYPE_CHECKING:
-    from qtpy.QtCore import SignalInstance
-
     from napari_xt.run_form import RunForm
     from napari_xt.run_session import RunSession
-    from xt_backend.backend import DeviceChoice
+    from napari_xt.run_setup import RunSetup
+    from xt_backend.backend import Backend, DeviceChoice
     from xt_backend.engine.elsewhere import Elsewhere
 
 __all__ = ["RemoteStatus"]
@@ -30,8 +29,9 @@ class RemoteStatus(QObject):
 
     Args:
         form: Where it is entered and said.
-        changed: Tells that something was chosen or entered.
-        session: Asks, and tells of runs that fail.
+        setup: Tells that something was chosen or entered.
+        open_panel: Whether the panel is open; a closed one starts no process.
+        session: Has the backend that asks, and tells of runs that fail.
         parent: Owner in the sense of Qt.
 
     Attributes:
@@ -39,15 +39,21 @@ class RemoteStatus(QObject):
     """
 
     def __init__(
-        self, form: RunForm, changed: SignalInstance, session: RunSession, parent: QObject
+        self,
+        form: RunForm,
+        setup: RunSetup,
+        open_panel: Callable[[], bool],
+        session: RunSession,
+        parent: QObject,
     ) -> None:
         super().__init__(parent)
         self._device, self._form, self._session = form.device, form.remote, session
+        self._open_panel = open_panel
         self._look = LatestJob(self._on_told, self)
         self._asked: tuple[str, Elsewhere] | None = None
         self.connected = False
         self._form.say("")
-        changed.connect(self.look)
+        setup.changed.connect(self.look)
         session.failed.connect(self._on_failed)
 
     def look(self) -> None:
@@ -67,12 +73,11 @@ class RemoteStatus(QObject):
             return
         if self._asked == (device, elsewhere):
             return
-        question = self._session.device_question(device, elsewhere)
-        if question is None:
+        if not self._open_panel():
             return
         self._asked, self.connected = (device, elsewhere), False
         self._form.say(CONNECTING)
-        self._look.ask(partial(_told, question))
+        self._look.ask(partial(_told, self._session.ready_backend(), device, elsewhere))
 
     def _on_failed(self, error: XTError) -> None:
         """What was known of the machine may not hold any more."""
@@ -96,8 +101,8 @@ class RemoteStatus(QObject):
             self._form.say(f"Connected. {device_words(answer.name, answer.reason)}")
 
 
-def _told(question: Callable[[], DeviceChoice]) -> DeviceChoice | XTError:
+def _told(backend: Backend, device: str, elsewhere: Elsewhere) -> DeviceChoice | XTError:
     try:
-        return question()
+        return backend.device(device, elsewhere=elsewhere)
     except XTError as error:
         return error

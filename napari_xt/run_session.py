@@ -16,7 +16,6 @@ from xt_backend.errors import EngineError, XTError
 
 if TYPE_CHECKING:
     from xt_backend.backend import Backend, DeviceChoice
-    from xt_backend.engine.elsewhere import Elsewhere
     from xt_backend.engine.events import RegionsScored, RunFinished
     from xt_backend.engine.spec import RunSpec
     from xt_backend.store import ScoreMap
@@ -54,9 +53,6 @@ class RunSession(QObject):
     Args:
         make_backend: Makes the backend with the first run.
         parent: Owner in the sense of Qt.
-
-    Attributes:
-        wanted: Whether the panel is open; a closed one starts no process only to ask it something.
     """
 
     planned = Signal(object)
@@ -72,7 +68,6 @@ class RunSession(QObject):
         self._run: _Run | None = None
         self._left_alone: threading.Thread | None = None
         self._beside = Beside(self._poll, self, "xt-run")
-        self.wanted = False
 
     @property
     def running(self) -> bool:
@@ -84,22 +79,16 @@ class RunSession(QObject):
         """Whether the run was cancelled and has not answered yet."""
         return self._run is not None and self._run.cancelled_at is not None
 
-    def device_question(
-        self, asked: str, elsewhere: Elsewhere | None = None
-    ) -> Callable[[], DeviceChoice] | None:
+    def device_question(self, asked: str) -> Callable[[], DeviceChoice]:
         """What tells, called in another thread, which device a run would use.
 
-        It starts the backend's process, so that the first run need not wait for that. None while
-        the panel is closed.
+        It starts the backend's process, so that the first run need not wait for that.
 
         Args:
             asked: ``auto`` or the name of a device.
-            elsewhere: The machine that has it; None for this one.
         """
-        if not self.wanted:
-            return None
         backend = self.ready_backend()
-        return lambda: backend.device(asked, elsewhere=elsewhere)
+        return lambda: backend.device(asked)
 
     def ready_backend(self) -> Backend:
         """The backend of the runs, opened if there is none."""
@@ -136,7 +125,7 @@ class RunSession(QObject):
 
     def close(self) -> None:
         """End the run and the backend process now; nothing more is told."""
-        self._run, self.wanted = None, False
+        self._run = None
         self._beside.leave()
         self._end_backend(wait=True)
 

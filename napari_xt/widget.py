@@ -78,9 +78,10 @@ class RunXT(QWidget):
         self._docked = False
         self.session = RunSession(make_backend, self)
         self._build()
-        plan = Plan(self.plan, self.session.device_question, self)
+        ask = self.session.device_question  # a closed panel starts no process
+        plan = Plan(self.plan, lambda asked: ask(asked) if self._docked else None, self)
         self.setup = RunSetup(self._viewer, self.form, plan, lambda: self.session.running, self)
-        self.remote = RemoteStatus(self.form, self.setup.changed, self.session, self)
+        self.remote = RemoteStatus(self.form, self.setup, lambda: self._docked, self.session, self)
         backend = self.session.ready_backend
         self.chosen = Chosen(self._viewer, self.setup, self._slides.find, backend, self)
         add_pages(self.pages, self.chosen)
@@ -139,7 +140,7 @@ class RunXT(QWidget):
         """End the run when the dock is closed: napari then takes this widget out of it."""
         if event.type() == QEvent.Type.ParentChange:
             if self.parent() is not None:
-                self._docked = self.session.wanted = True
+                self._docked = True
             elif self._docked:
                 self._docked, self._at_work = False, None
                 self.chosen.closed.emit()

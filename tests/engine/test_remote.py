@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 from support.engines import below
-from support.ray_cluster import RayCluster, ray_cluster
+from support.far_cluster import RayCluster, ray_cluster
 from support.slides import tissue_image, write_tiff_slide
 
 from xt_backend import Backend, RegionsScored, RunFailed, RunFinished, RunPlanned, RunSpec

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from qtpy.QtTest import QTest
-from support.ray_cluster import RayCluster, ray_cluster
+from support.far_cluster import RayCluster, ray_cluster
 
 from napari_xt.kept import kept_file
 

@@ -63,7 +63,7 @@ def ray_cluster(python_path: str) -> Iterator[RayCluster]:
         python_path: Where its workers find the package.
     """
     # Ray's sockets lie in it, whose paths may have 107 characters.
-    folder = Path(tempfile.mkdtemp(prefix="xt-ray-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="xt-far-", dir="/tmp"))
     port, *ports = _free_ports(5)
     token = secrets.token_hex(32)
     environment = {name: value for name, value in os.environ.items() if name[:4] != "RAY_"}
