@@ -65,10 +65,12 @@ class Plan(QObject):
         """
         self._pace.stop()
         self._preview, self._asked = None, (spec, card)
-        self._regions, self._device = "Looking for tissue …", spec.device
+        # Of another machine the field of its address tells.
+        self._device = spec.device if spec.elsewhere is None else ""
+        self._regions = "Looking for tissue …"
         self._show()
         self._regions_look.ask(partial(_looked_ahead, spec, card, first))
-        if spec.device not in self._devices:
+        if self._device and spec.device not in self._devices:
             backend = self._backend()
             if backend is not None:
                 self._device_look.ask(partial(_told, backend, spec.device))
@@ -99,6 +101,8 @@ class Plan(QObject):
         if self._asked is None or self._preview is None or not self._preview.asks_for_pace:
             return
         spec, card = self._asked
+        if spec.elsewhere is not None:
+            return  # it would keep another machine busy
         if self._pace.of(spec, card.region_encoder.sha256) is None:
             backend = self._backend()
             if backend is not None:

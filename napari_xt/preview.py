@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from napari_xt.plain_words import plain
-from napari_xt.rates import rate_of
+from napari_xt.rates import machine_of, rate_of
 from napari_xt.words import as_sentences, device_words, duration
 from xt_backend.wording import counted
 
@@ -122,6 +122,7 @@ def preview(spec: RunSpec, card: ModelCard) -> Preview:
     from xt_backend.engine import known_regions, prepare
 
     model_mpp = card.mpp(spec.model_mpp)
+    address = "" if spec.elsewhere is None else spec.elsewhere.address
     prepared = prepare(spec.slide, model_mpp, card.scored_px, spec)
     with prepared.slide:
         found = _preview(prepared.lattice, prepared.cells, prepared.tissue_shares(), prepared.notes)
@@ -129,5 +130,5 @@ def preview(spec: RunSpec, card: ModelCard) -> Preview:
             found,
             n_tokens=found.n_regions * card.tokens_per_region**2,
             n_known=known_regions(prepared, card.region_encoder.sha256, spec.cache_dir()),
-            regions_per_s=rate_of(card.region_encoder.sha256, spec.device),
+            regions_per_s=rate_of(card.region_encoder.sha256, machine_of(spec.device, address)),
         )

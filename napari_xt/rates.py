@@ -10,12 +10,17 @@ from xt_backend.keys import FeaturesMeta, RunMeta
 if TYPE_CHECKING:
     from xt_backend.engine.events import RunFinished
 
-__all__ = ["rate_of", "remember_rate"]
+__all__ = ["machine_of", "rate_of", "remember_rate"]
 
 _FEWEST = 50
 """Encoded regions from which on a run tells how quick the next one will be."""
 _MOST_KEPT = 200
 _RATES = "rates.json"
+
+
+def machine_of(device: str, address: str) -> str:
+    """What a rate is kept for: a device of this machine, or of the one at an address."""
+    return f"{device} at {address}" if address else device
 
 
 def rate_of(weights_sha256: str, device: str) -> float | None:

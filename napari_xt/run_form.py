@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
 
 from napari_xt.choice import Choice
 from napari_xt.models import ModelChoice
+from napari_xt.remote_form import RemoteForm
 from napari_xt.style import note_label, small_button
 
 __all__ = ["RunForm"]
@@ -86,6 +87,7 @@ class RunForm(QWidget):
         for index, (name, words) in enumerate(_DEVICES.items()):
             self.device.addItem(name, name)
             self.device.setItemData(index, words, Qt.ItemDataRole.ToolTipRole)
+        self.remote = RemoteForm()
         self.exclude = QCheckBox("Leave out doubtful regions")
         self.exclude.setToolTip(
             "Regions that look blurred, folded or marked with a pen get no class, and the regions "
@@ -112,6 +114,8 @@ class RunForm(QWidget):
         grid.addRow("Area", _row(self.area, self.draw))
         grid.addRow("Tissue", _row(self.sensitivity, self.tissue))
         grid.addRow("Device", self.device)
+        grid.addRow("", self.remote)
+        grid.addRow("", self.remote.status)
         grid.addRow("", self.upsample)
         grid.addRow("", self.exclude)
 
@@ -122,6 +126,7 @@ class RunForm(QWidget):
         self.mpp.valueChanged.connect(lambda _: self.changed.emit())
         self.upsample.toggled.connect(lambda _: self.changed.emit())
         self.exclude.toggled.connect(lambda _: self.changed.emit())
+        self.remote.changed.connect(self.changed)
         self.draw.clicked.connect(lambda _: self.draw_requested.emit())
         self.model_file.clicked.connect(lambda _: self.model_file_requested.emit())
 

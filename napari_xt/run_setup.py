@@ -16,7 +16,7 @@ from napari_xt import models
 from napari_xt.kept import Choices
 from napari_xt.plan import Plan
 from napari_xt.preview import planned_words
-from napari_xt.rates import remember_rate
+from napari_xt.rates import machine_of, remember_rate
 from napari_xt.roi import roi_from_shapes
 from napari_xt.run_form import EVERYTHING, RunForm
 from napari_xt.sample_data import SAMPLE_MODEL, is_sample
@@ -121,7 +121,8 @@ class RunSetup(QObject):
             event: How it ended; None where it failed, or was cancelled before it had begun.
         """
         if event is not None:
-            remember_rate(event, self.form.device.currentData())
+            device, address = self.form.device.currentData(), self.form.remote.address.text()
+            remember_rate(event, machine_of(device, address.strip()))
         if self._outdated or not self._afterwards:
             self._look_later.start()
         elif not self._look_later.isActive():
@@ -291,6 +292,7 @@ class RunSetup(QObject):
             tissue=EVERYTHING if area == EVERYTHING else str(outlined or "auto"),
             roi=roi,
             device=self.form.device.currentData(),
+            elsewhere=self.form.remote.elsewhere(),
             exclude_flagged=self.form.exclude.isChecked(),
         )
 

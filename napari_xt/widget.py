@@ -18,6 +18,7 @@ from napari_xt.page_list import add_pages
 from napari_xt.pages import Pages
 from napari_xt.plain_words import plain
 from napari_xt.plan import Plan
+from napari_xt.remote import RemoteStatus
 from napari_xt.results import Results
 from napari_xt.run_controls import RunControls
 from napari_xt.run_form import RunForm
@@ -81,6 +82,7 @@ class RunXT(QWidget):
         ready = self.session.ready_backend
         plan = Plan(self.plan, lambda: ready() if self._docked else None, self)
         self.setup = RunSetup(self._viewer, self.form, plan, lambda: self.session.running, self)
+        self.remote = RemoteStatus(self.form, self.setup, lambda: self._docked, self.session, self)
         backend = self.session.ready_backend
         self.chosen = Chosen(self._viewer, self.setup, self._slides.find, backend, self)
         add_pages(self.pages, self.chosen)

@@ -150,7 +150,7 @@ class AskPage(QWidget):
         model, spec = self._chosen.model, self._chosen.spec
         if spec is None:  # a result that was opened
             return About(known.score_map, model)
-        return About(known.score_map, model, spec.cache, spec.use_cache, spec.device)
+        return About(known.score_map, model, spec.cache, spec.use_cache, spec.own_device)
 
     def _ask(self, question: Question) -> None:
         if not question.about.model:

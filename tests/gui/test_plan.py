@@ -39,7 +39,7 @@ def test_a_late_answer_is_about_the_device_that_was_asked_for(
     plan = Plan(label, lambda: backend, label)
 
     def look(device: str) -> None:
-        plan.look(SimpleNamespace(device=device), None)  # type: ignore[arg-type]
+        plan.look(SimpleNamespace(device=device, elsewhere=None), None)  # type: ignore[arg-type]
 
     look("auto")
     qtbot.waitUntil(lambda: "the auto" in label.text(), timeout=20_000)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, cast
 
+from xt_backend.engine.elsewhere import Elsewhere
 from xt_backend.engine.events import Event, JobEvent
 from xt_backend.engine.pace import PaceJob
 from xt_backend.engine.spec import RunSpec
@@ -28,7 +29,7 @@ class Worker(Protocol):
     def submit(self, spec: Work) -> Iterator[AnyEvent]:
         """Hand a run or job over at once and return its events."""
 
-    def device(self, asked: str, precision: str) -> DeviceChoice:
+    def device(self, asked: str, precision: str, elsewhere: Elsewhere | None) -> DeviceChoice:
         """Find out which device it would be."""
 
     def cancel(self, run_id: str) -> None:
@@ -73,11 +74,11 @@ class InProcessWorker:
                 self._engine = Engine()
             return self._engine
 
-    def device(self, asked: str, precision: str) -> DeviceChoice:
+    def device(self, asked: str, precision: str, elsewhere: Elsewhere | None) -> DeviceChoice:
         """Find out in the caller's thread."""
         if self._closed:
             raise closed_error()
-        return chosen_device(asked, precision)
+        return chosen_device(asked, precision, elsewhere, self._ready_engine)
 
     def cancel(self, run_id: str) -> None:
         """Stop a run after its batch in hand."""
@@ -86,17 +87,30 @@ class InProcessWorker:
     def close(self) -> None:
         """Stop every run after its batch in hand."""
         self._closed = True
+        if self._engine is not None:
+            self._engine.remote.close()
 
 
-def chosen_device(asked: str, precision: str) -> DeviceChoice:
+def chosen_device(
+    asked: str, precision: str, elsewhere: Elsewhere | None, engine: Callable[[], Engine]
+) -> DeviceChoice:
     """Find out in this process; loads torch.
 
-    Raises:
-        DeviceError: There is no such device.
-    """
-    from xt_backend.engine.device import choose_device
+    Args:
+        asked: As of `EncodingOptions`.
+        precision: As of `EncodingOptions`.
+        elsewhere: Where to ask; None for this machine.
+        engine: Gives what has the way there.
 
-    device = choose_device(asked, precision)
+    Raises:
+        DeviceError: There is no such device, or no cluster.
+    """
+    if elsewhere is not None:
+        device = engine().remote.device(elsewhere, asked, precision)
+    else:
+        from xt_backend.engine.device import choose_device
+
+        device = choose_device(asked, precision)
     return DeviceChoice(device.name, device.precision, device.reason)
 
 
@@ -151,17 +165,24 @@ class Backend:
         """
         return cast("Iterator[JobEvent]", self._worker.submit(job))
 
-    def device(self, asked: str = "auto", precision: str = "auto") -> DeviceChoice:
+    def device(
+        self, asked: str = "auto", precision: str = "auto", elsewhere: Elsewhere | None = None
+    ) -> DeviceChoice:
         """Which device a run with these options would use, and why.
 
         With a process, it is started if it is not there: the first run then need not wait for
         that. Waits for runs that go on.
 
+        Args:
+            asked: As of `RunSpec`.
+            precision: As of `RunSpec`.
+            elsewhere: As of `RunSpec`; the way there is opened, and kept for the next run.
+
         Raises:
-            DeviceError: There is no such device, or it can't do the precision.
+            DeviceError: There is no such device, or it can't do the precision; or no cluster.
             BackendDiedError: The process could not be asked, or the backend is closed.
         """
-        return self._worker.device(asked, precision)
+        return self._worker.device(asked, precision, elsewhere)
 
     def cancel(self, run_id: str) -> None:
         """Ask a run to stop after the batch in hand; its last event is `RunFinished`."""

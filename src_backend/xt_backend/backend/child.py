@@ -60,9 +60,20 @@ class _Child:
         while True:
             work = self._waiting.get()
             if isinstance(work, AskDevice):
-                self._tell(Answer(work.question_id, _answer(work)))
+                self._tell(Answer(work.question_id, self._answer(work)))
                 continue
             self._work_off(work)
+
+    def _answer(self, question: AskDevice) -> DeviceChoice | XTError:
+        try:
+            return chosen_device(
+                question.device, question.precision, question.elsewhere, self._ready_engine
+            )
+        except XTError as error:
+            return error
+        except Exception as error:
+            _log.exception("no device can be chosen")
+            return _cannot_work(error)
 
     def _work_off(self, work: Work) -> None:
         try:
@@ -98,16 +109,6 @@ class _Child:
         except Exception:
             _log.exception("the parent cannot be reached")
             os._exit(1)
-
-
-def _answer(question: AskDevice) -> DeviceChoice | XTError:
-    try:
-        return chosen_device(question.device, question.precision)
-    except XTError as error:
-        return error
-    except Exception as error:
-        _log.exception("no device can be chosen")
-        return _cannot_work(error)
 
 
 def _cannot_work(error: Exception) -> EngineError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from xt_backend.engine.elsewhere import Elsewhere
 from xt_backend.errors import XTError
 
 from .jobs import AnyEvent, Work
@@ -40,6 +41,7 @@ class AskDevice:
     question_id: str
     device: str
     precision: str
+    elsewhere: Elsewhere | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection, Listener
 from typing import TypeVar
 
 from xt_backend.children import POLL_S, accept, died, start_child
+from xt_backend.engine.elsewhere import Elsewhere
 from xt_backend.engine.events import JobFinished, RunFailed, RunFinished
 from xt_backend.errors import BackendDiedError, XTError
 
@@ -94,9 +95,11 @@ class ProcessWorker:
         # Another thread may still wait for the next event, and no more will come.
         run.inbox.put(RunFailed(run_id, closed_error()))
 
-    def device(self, asked: str, precision: str) -> DeviceChoice:
+    def device(
+        self, asked: str, precision: str, elsewhere: Elsewhere | None = None
+    ) -> DeviceChoice:
         """Ask the child; see `Backend.device`."""
-        question = AskDevice(secrets.token_hex(8), asked, precision)
+        question = AskDevice(secrets.token_hex(8), asked, precision, elsewhere)
         inbox: queue.Queue[DeviceChoice | XTError] = queue.Queue()
         self._questions[question.question_id] = inbox
         try:

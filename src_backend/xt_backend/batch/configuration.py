@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from xt_backend.config import CommonOptions, ScoreOptions
+from xt_backend.engine.installed import versions
 from xt_backend.errors import InputNotFoundError, UsageError
 from xt_backend.slides import read_area
 
@@ -31,20 +30,6 @@ _NO_RESULT = {
 }
 """Options that change how a result is reached, what is refused or which files are written, but no
 result, or that are resolved first."""
-
-_PACKAGES = (
-    "napari-xt",
-    "torch",
-    "timm",
-    "openvino",
-    "numpy",
-    "openslide-python",
-    "openslide-bin",
-    "simplejpeg",
-    "pillow",
-    "scikit-image",
-    "h5py",
-)
 
 
 def score_configuration(
@@ -132,14 +117,3 @@ def digest(configuration: dict[str, Any]) -> str:
     """sha256 of a configuration."""
     text = json.dumps(configuration, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that numbers depend on."""
-    found = {"python": platform.python_version(), "system": platform.system()}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

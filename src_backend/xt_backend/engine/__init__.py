@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .context_features import ContextFeatures
     from .decoder import BatchDecoder
     from .device import Device, choose_device, is_out_of_memory
+    from .elsewhere import Elsewhere, path_pairs
     from .encoder import BatchEncoder
     from .encoders import (
         EncoderChoice,
@@ -63,6 +64,7 @@ _HOMES = {
     "Collected": "collection",
     "ContextFeatures": "context_features",
     "Device": "device",
+    "Elsewhere": "elsewhere",
     "EncoderChoice": "encoders",
     "Engine": "run",
     "Event": "events",
@@ -96,6 +98,7 @@ _HOMES = {
     "lattice_of": "preparation",
     "measure_pace": "pace",
     "open_store": "extraction",
+    "path_pairs": "elsewhere",
     "peak_memory_bytes": "stages",
     "prepare": "preparation",
     "remember_encoder": "encoding",
@@ -117,6 +120,7 @@ __all__ = [
     "Collected",
     "ContextFeatures",
     "Device",
+    "Elsewhere",
     "EncoderChoice",
     "Engine",
     "Event",
@@ -150,6 +154,7 @@ __all__ = [
     "lattice_of",
     "measure_pace",
     "open_store",
+    "path_pairs",
     "peak_memory_bytes",
     "prepare",
     "remember_encoder",

@@ -18,6 +18,7 @@ from xt_backend.model import RegionEncoder
 from .device import Device, is_out_of_memory
 from .encoders import (
     Done,
+    EncoderBackend,
     Features,
     Pending,
     Pixels,
@@ -42,6 +43,7 @@ class BatchEncoder:
         device: Where it is.
         way: How to compute; None for torch in the device's precision.
         folder: Where models are kept that take long to make; None keeps none.
+        backend: What computes it so; None makes it.
 
     Attributes:
         backend: Computes it.
@@ -59,12 +61,14 @@ class BatchEncoder:
         device: Device,
         way: Way | None = None,
         folder: Path | None = None,
+        *,
+        backend: EncoderBackend | None = None,
     ) -> None:
         self.region_encoder = region_encoder
         self.device = device
         self.way = usual_way(device) if way is None else way
         with self._telling():
-            self.backend = make_backend(region_encoder, device, self.way, folder)
+            self.backend = backend or make_backend(region_encoder, device, self.way, folder)
         self.seconds = 0.0
         self.seconds_load = 0.0
         self._ready = False

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from xt_backend.store import RegionStore, StoreKey
 
 from .blocks import StoreWriter
 from .encoder import BatchEncoder
-from .encoders import Pending
+from .encoders import Pixels
 from .inspection import Inspection, Measures, Watch
 from .preparation import Prepared
+from .remote import Looked, NotWantedError, RemoteRun
 from .stages import Stages
 
 __all__ = ["READ_BATCH", "Extracted", "extract", "open_store", "store_key", "store_numerics"]
@@ -95,6 +96,7 @@ def extract(
     stages: Stages | None = None,
     normalise: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]] | None = None,
     inspection: Inspection | None = None,
+    remote: RemoteRun | None = None,
 ) -> Iterator[Extracted]:
     """Yield the features of every cell, stored ones first, each cell once.
 
@@ -113,6 +115,8 @@ def extract(
         stages: Told where the time went.
         normalise: Changes pixels (n, R, R, 3) before they are encoded; the store's key has to tell.
         inspection: Measures the picture of every region; None measures nothing.
+        remote: Reads, normalises and measures the regions too, with the pixels where it is; None
+            lets this machine read.
     """
     stages = Stages() if stages is None else stages
     with ExitStack() as stack:
@@ -139,24 +143,35 @@ def extract(
         seconds_before, load_before = encoder.seconds, encoder.seconds_load
         size = batch_size or max(READ_BATCH, encoder.in_flight)
         writer = stack.enter_context(StoreWriter(store, stages))
-        reader = Reader(slide, lattice, cells[missing], batch_size=size, threads=workers)
+        parts: Iterator[_InHand]
+        if remote is not None:
+            ahead, reader = remote.ahead, None
+            found_there = remote.parts(cells[missing], watch is not None)
+            parts = (_InHand(missing[rows], looked) for rows, looked in found_there)
+        else:
+            ahead = encoder.ahead
+            reader = Reader(slide, lattice, cells[missing], batch_size=size, threads=workers)
+            begin = partial(_begin, encoder, normalise, stages, watch)
+            parts = (_InHand(missing[batch.rows], begin(batch)) for batch in reader)
         # While a device computes, the batch before is handed on and the next one fetched.
         waiting: deque[_InHand] = deque()
         try:
-            for batch in reader:
-                measured = None if watch is None else watch.start(batch)
-                waiting.append(_InHand(batch, _start(encoder, batch, normalise, stages), measured))
-                if len(waiting) > encoder.ahead:
-                    yield waiting.popleft().finish(cells, missing, writer, watch)
+            for one in parts:
+                waiting.append(one)
+                if len(waiting) > ahead:
+                    yield waiting.popleft().finish(cells, writer, watch)
                 if cancelled():
                     break
             while waiting:
-                yield waiting.popleft().finish(cells, missing, writer, watch)
+                yield waiting.popleft().finish(cells, writer, watch)
             if not cancelled():
                 writer.complete()
+        except NotWantedError:
+            return  # cancelled, and another machine has not answered yet
         finally:
-            reader.close()
-            stages.add(reader.seconds())
+            if reader is not None:
+                reader.close()
+                stages.add(reader.seconds())
             stages.add(
                 {
                     "encode": encoder.seconds - seconds_before,
@@ -167,46 +182,53 @@ def extract(
 
 @dataclass(frozen=True)
 class _InHand:
-    """A batch that is being encoded and measured."""
+    """Regions that are being encoded and measured.
 
-    batch: RegionBatch
-    pending: Pending | None
-    measured: Future[Measures] | None
+    Attributes:
+        rows: (n,) int64, places in the list of cells.
+        looked: Waits for them.
+    """
+
+    rows: npt.NDArray[np.int64]
+    looked: Callable[[], Looked]
 
     def finish(
-        self,
-        cells: npt.NDArray[np.int32],
-        missing: npt.NDArray[np.int64],
-        writer: StoreWriter,
-        watch: Watch | None,
+        self, cells: npt.NDArray[np.int32], writer: StoreWriter, watch: Watch | None
     ) -> Extracted:
-        """Wait for it, and hand it to those who store it."""
-        rows, status = missing[self.batch.rows], self.batch.status
+        """Wait for them, and hand them to those who store them."""
+        looked, rows = self.looked(), self.rows
+        status, encoded, measures = looked.status, looked.features, looked.measures
         good = status != RegionStatus.READ_ERROR
-        encoded = measures = None
-        if self.pending is not None:
-            encoded = self.pending.result()
+        if encoded is not None:
             writer.add(cells[rows[good]], encoded, status[good])
-        if self.measured is not None and watch is not None:
-            measures = self.measured.result()
+        if measures is not None and watch is not None:
             watch.keep(cells[rows], measures, status)
         return Extracted(rows, _spread(encoded, good), status, False, measures)
 
 
-def _start(
+def _begin(
     encoder: BatchEncoder,
-    batch: RegionBatch,
-    normalise: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]] | None,
+    normalise: Callable[[Pixels], Pixels] | None,
     stages: Stages,
-) -> Pending | None:
+    watch: Watch | None,
+    batch: RegionBatch,
+) -> Callable[[], Looked]:
+    """Begin to measure and encode what was read, and give what waits for it."""
+    measured = None if watch is None else watch.start(batch)
     good = batch.status != RegionStatus.READ_ERROR
-    if not good.any():
-        return None
-    pixels = batch.pixels if good.all() else batch.pixels[good]
-    if normalise is not None:
-        with stages.timed("stain"):
-            pixels = normalise(pixels)
-    return encoder.start(pixels)
+    pending = None
+    if good.any():
+        pixels = batch.pixels if good.all() else batch.pixels[good]
+        if normalise is not None:
+            with stages.timed("stain"):
+                pixels = normalise(pixels)
+        pending = encoder.start(pixels)
+
+    def looked() -> Looked:
+        encoded = None if pending is None else pending.result()
+        return Looked(batch.status, encoded, None if measured is None else measured.result())
+
+    return looked
 
 
 def _spread(

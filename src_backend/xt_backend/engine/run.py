@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from typing import Literal
 
@@ -33,6 +33,7 @@ from .familiarity import corrected_here, unfamiliar_colours, unfamiliar_regions
 from .inspection import Inspection, doubts_note
 from .loaded import Loaded
 from .preparation import Overview, Prepared
+from .remote import Remote, RemoteRun
 from .rows import Rows
 from .screening import Screen, describe, sought_in
 from .source import Source, open_source
@@ -54,12 +55,14 @@ class Engine:
         choice: How all runs encode, or fail; None lets each of them choose, and go on with torch
             where that cannot be had.
         ahead: Prepares the slide of the next run, if it is told.
+        remote: The way to the worker of runs that are encoded on another machine.
     """
 
     def __init__(self) -> None:
         self.loaded = Loaded()
         self.choice: EncoderChoice | None = None
         self.ahead = Ahead()
+        self.remote = Remote()
 
     def run(
         self,
@@ -103,9 +106,9 @@ class _Run:
 
     def events(self) -> Iterator[Event]:
         spec = self._spec
-        device = choose_device(spec.device, spec.precision)
+        device = self._device = choose_device(spec.own_device, spec.own_precision)
         prepared = self._load(device)
-        with prepared.slide:
+        with prepared.slide, ExitStack() as stack:
             with self._stages.timed("open"):
                 if warning := unfamiliar_colours(self._model.card, prepared.thumbnail):
                     prepared.warn(warning)
@@ -113,18 +116,21 @@ class _Run:
                     prepared.warn(warning)
                 self._on_overview(prepared.overview)
                 source = self._open(prepared, device)
-                choice = source.choice
-                score_map = blank_map(spec, self._model.card, prepared, device, source.encoder)
+                where, why = device, device.reason
+                if (remote := source.remote) is not None:
+                    stack.callback(remote.end)
+                    where, why = remote.device, remote.reason
+                score_map = blank_map(spec, self._model.card, prepared, where, source.encoder)
             yield RunPlanned(
                 run_id=spec.run_id,
                 score_map=score_map,
                 n_regions=len(prepared.cells),
                 n_cached=source.n_cached,
-                device=device.name,
-                device_reason=device.reason,
-                precision=device.precision,
+                device=where.name,
+                device_reason=why,
+                precision=where.precision,
                 notes=(*prepared.notes, *source.problems),
-                encoder=f"{choice.way}: {choice.reason}",
+                encoder=source.choice.in_words(),
             )
             with self._stages.timed("load"):
                 source.prepare()
@@ -167,6 +173,13 @@ class _Run:
         def loading() -> AbstractContextManager[None]:
             return self._stages.timed("load")
 
+        if spec.elsewhere is not None:
+            with loading():
+                remote = RemoteRun(engine.remote, spec, model, self._cancelled)
+                remote.open(prepared)
+            source = Source.of(prepared, remote.choice, remote.encoder, spec)
+            return replace(source, remote=remote)
+
         def make_encoder(way: Way) -> BatchEncoder:
             return engine.loaded.take_encoder(model, device, way, spec)
 
@@ -204,7 +217,8 @@ class _Run:
             if now - last_event >= EVENT_INTERVAL_S:
                 last_event = now
                 yield self._progress(rows.map(), done, n_cached, now - encode_started)
-        self._engine.loaded.give_back(encoder)
+        if source.remote is None:
+            self._engine.loaded.give_back(encoder)
         cancelled = self._cancelled() and done < len(blank)
         dense = None
         if not cancelled:
@@ -215,7 +229,7 @@ class _Run:
             self._predict(rows)
             model = self._model
             if isinstance(model, XT) and model.dense_head is not None:
-                dense = DensePass(spec, model, encoder.device, prepared, rows, self._cancelled)
+                dense = DensePass(spec, model, self._device, prepared, rows, self._cancelled)
                 yield self._progress(rows.map(), done, n_cached, seconds, "decode")
                 yield from self._decode(dense, rows)
                 cancelled = not dense.complete
@@ -255,6 +269,7 @@ class _Run:
                 stages=stages,
                 normalise=prepared.normaliser,
                 inspection=self._inspection,
+                remote=source.reads_there,
             ):
                 yield replace(part, rows=wanted[part.rows])
 

@@ -16,6 +16,7 @@ from .encoders import EncoderChoice, Way
 from .encoding import torch_instead
 from .extraction import open_store
 from .preparation import Prepared
+from .remote import RemoteRun
 
 __all__ = ["Source", "open_source"]
 
@@ -31,6 +32,7 @@ class Source:
         n_cached: Regions of the slide that are in the store.
         n_missing: Those that are not.
         earlier: What was found wrong with a store that was opened before, as sentences.
+        remote: Whose encoder it is; None where that is this machine's own.
     """
 
     choice: EncoderChoice
@@ -39,6 +41,7 @@ class Source:
     n_cached: int
     n_missing: int
     earlier: tuple[str, ...] = ()
+    remote: RemoteRun | None = None
 
     @classmethod
     def of(
@@ -52,6 +55,11 @@ class Source:
         store = open_store(prepared, encoder, spec.cache_dir())
         n_cached = int(store.has(prepared.cells).sum()) if store is not None else 0
         return cls(choice, encoder, store, n_cached, len(prepared.cells) - n_cached)
+
+    @property
+    def reads_there(self) -> RemoteRun | None:
+        """Who reads the slide where it is encoded; None where this machine reads it."""
+        return self.remote if self.remote is not None and self.remote.reads else None
 
     @property
     def problems(self) -> tuple[str, ...]:

@@ -81,6 +81,10 @@ class EncoderChoice:
         """How the way that was taken did."""
         return next((one for one in self.tried if one.way == self.way), None)
 
+    def in_words(self) -> str:
+        """What and why."""
+        return f"{self.way}: {self.reason}"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return {
