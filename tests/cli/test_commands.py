@@ -419,7 +419,7 @@ def test_a_missing_argument_is_named(call: Call) -> None:
     [
         ("--device", "gpu", "device is 'gpu'. It should be auto, cpu, cuda, cuda:N or mps."),
         ("--precision", "int8", "precision is 'int8'. It should be 'auto', 'fp32', 'bf16' or"),
-        ("--layouts", "docx", "layouts is 'docx'. It should be 'parquet'."),
+        ("--layouts", "docx", "layouts is 'docx'. It should be 'parquet' or 'report'."),
         ("--batch-size", "0", "--batch-size is 0. It should be greater than or equal to 1."),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,6 +48,11 @@ def _encoder_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DeferredEncoder, "ready", refuse)
 
 
+def assert_same(found: Any, wanted: Any) -> None:
+    """But for the last bits: on some processors they depend on how many rows a product has."""
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)
+
+
 def influence_of(about: About, row: int | None, index: int = 1) -> InfluenceMap:
     answer = Respondent().answer(Influence(about, row, index))
     assert isinstance(answer, InfluenceMap)
@@ -63,7 +69,7 @@ def without(about: About, removed: list[int]) -> Repredicted:
 def test_without_nothing_is_the_prediction_itself(kind: str, tmp_path: Path) -> None:
     about = make_asked(tmp_path, kind)
     again = without(about, []).score_map
-    np.testing.assert_array_equal(again.logits, about.score_map.logits)
+    assert_same(again.logits, about.score_map.logits)
     np.testing.assert_array_equal(again.status, about.score_map.status)
 
 
@@ -90,11 +96,9 @@ def test_what_is_left_out_is_not_looked_at(kind: str, tmp_path: Path) -> None:
     assert after.run_meta[RunMeta.LEFT_OUT] == len(removed)
     stays = np.setdiff1d(np.flatnonzero(score_map.scored), removed)
     assert np.isfinite(after.logits[stays]).all()
-    np.testing.assert_array_equal(
-        after.region_only_logits[stays], score_map.region_only_logits[stays]
-    )
+    assert_same(after.region_only_logits[stays], score_map.region_only_logits[stays])
     moved = np.abs(after.logits[stays] - score_map.logits[stays]).max()
-    assert moved == 0 if kind == "none" else moved > 1e-4
+    assert moved < 1e-5 if kind == "none" else moved > 1e-4
     # The same as if they had never been selected, each of the others at its place.
     few = dataclasses.replace(
         score_map,
@@ -104,7 +108,7 @@ def test_what_is_left_out_is_not_looked_at(kind: str, tmp_path: Path) -> None:
         },
     )
     same = without(dataclasses.replace(about, score_map=few), []).score_map
-    np.testing.assert_array_equal(same.logits, after.logits[after.status != RegionStatus.LEFT_OUT])
+    assert_same(same.logits, after.logits[after.status != RegionStatus.LEFT_OUT])
 
 
 @pytest.mark.parametrize("kind", list_contexts())
@@ -251,7 +255,7 @@ def test_one_respondent_answers_about_one_slide_after_the_other(tmp_path: Path) 
         for _ in range(2):
             answer = respondent.answer(WhatIf(about, np.empty(0, np.int64)))
             assert isinstance(answer, Repredicted)
-            np.testing.assert_array_equal(answer.score_map.logits, about.score_map.logits)
+            assert_same(answer.score_map.logits, about.score_map.logits)
 
 
 def test_what_cannot_be_answered_says_why(tmp_path: Path) -> None:

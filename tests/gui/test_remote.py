@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from qtpy.QtTest import QTest
-from support.far_cluster import RayCluster, ray_cluster
+from support.ray_cluster import RayCluster, ray_cluster
 
 from napari_xt.kept import kept_file
 
@@ -18,13 +17,12 @@ from .test_run import PATIENCE_MS, click, open_slide_layer, run_to_end
 pytest.importorskip("ray", reason="needs the extra ray")
 pytestmark = pytest.mark.timeout(900)
 
-HERE = str(Path(__file__).parents[2] / "src_backend")
 RAY_MS = 400_000
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RayCluster]:
-    with ray_cluster(os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), HERE]))) as one:
+    with ray_cluster() as one:
         yield one
 
 
@@ -124,7 +122,7 @@ def test_a_cluster_that_is_lost_is_said_once_and_the_next_run_works(
     errors: list[str] = []
     monkeypatch.setattr("napari_xt.widget.show_error", errors.append)
     long_run()
-    with ray_cluster(os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), HERE]))) as lost:
+    with ray_cluster() as lost:
         monkeypatch.setenv("RAY_AUTH_TOKEN", lost.token)
         enter(panel, lost.address)
         grown: list[Any] = []

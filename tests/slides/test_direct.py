@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import sys
@@ -65,7 +66,9 @@ def _levels(width: int = 700, height: int = 520, seed: int = 0) -> list[Picture]
 
 
 def _places(slide: Slide, level: int, n: int, seed: int = 0) -> Iterator[tuple[int, int, int, int]]:
-    """Random places of a level, many of them across its edges and some as large as it."""
+    """Places of a level: random ones, many of them across its edges and some as large as it; and
+    such of the size of a tile that lie across the corners of what was scanned.
+    """
     rng = np.random.default_rng(seed)
     width, height = slide.info.level_dimensions[level]
     left, top, right, lower = 0, 0, width, height
@@ -78,6 +81,9 @@ def _places(slide: Slide, level: int, n: int, seed: int = 0) -> Iterator[tuple[i
         x, y = int(rng.integers(left - w + 1, right)), int(rng.integers(top - h + 1, lower))
         if x < width and y < height and x + w > 0 and y + h > 0:
             yield x, y, w, h
+    for side in (64, 128, 240, 256, 512):
+        for x, y in itertools.product((left + 33, right - side - 33), (top + 33, lower - side - 33)):
+            yield x, y, side, side
 
 
 def _oracle(path: Path) -> Slide:

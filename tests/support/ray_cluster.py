@@ -1,8 +1,7 @@
-"""A Ray cluster on loopback with several nodes, each in a working folder of its own."""
+"""A Ray cluster on loopback, with a token, as somebody else would have started it."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import shutil
@@ -10,109 +9,139 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
+from xt_backend.engine.elsewhere import unreachable
+
 __all__ = ["RayCluster", "ray_cluster"]
 
-_STARTED = b"Ray runtime started"
-_START_S = 240.0
-_MB = 1 << 20
+_STARTED = "Ray runtime started"
+_PORTS = (
+    "dashboard-agent-grpc-port",
+    "dashboard-agent-listen-port",
+    "metrics-export-port",
+    "runtime-env-agent-port",
+)
+"""Where a node has them of its own, a busy machine does not have to find them in time."""
 
 
 class RayCluster:
-    """Nodes with one processor each; they listen on 127.0.0.1 and ask for a token.
+    """Nodes that listen on 127.0.0.1 and ask for a token, each in a working folder of its own.
 
     Attributes:
         address: HOST:PORT of the head.
-        environment: Variables that whoever connects needs.
+        token: That it asks for.
         folders: Working folder of each node.
     """
 
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{free.getsockname()[1]}"
-        self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    def __init__(self, folder: Path, n_cpus: int) -> None:
+        self.address = f"127.0.0.1:{_free_ports(1)[0]}"
+        self.token = secrets.token_hex(32)
         self.folders: list[Path] = []
-        self._folder = folder
-        self._short = tempfile.mkdtemp(prefix="xr-")  # names of sockets may not be long
-        self._nodes: list[subprocess.Popen[bytes]] = []
+        self._folder, self._n_cpus = folder, n_cpus
+        self._nodes: list[psutil.Popen] = []
 
-    def start(self, n_nodes: int) -> None:
-        """Start the head, then the others; returns when all of them are there."""
-        port = self.address.rpartition(":")[2]
-        head = ["--head", "--port", port, "--include-dashboard", "false"]
-        head += ["--temp-dir", self._short]
-        for number in range(n_nodes):
-            self._start_node(number, ["--address", self.address] if number else head)
-
-    def _start_node(self, number: int, words: list[str]) -> None:
+    def start_node(self) -> None:
+        """Start the head, or one more node; returns when it is there."""
+        number = len(self._nodes)
         folder = self._folder / f"node{number}"
         folder.mkdir()
         self.folders.append(folder)
-        # Modules that the workers import, wherever they are.
-        paths = os.pathsep.join(os.path.abspath(path) for path in sys.path if path)
-        log = folder / "log"
-        with log.open("wb") as said:
-            node = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block"),
-                    *("--num-cpus", "1", "--num-gpus", "0", "--object-store-memory", str(80 * _MB)),
-                    *("--node-ip-address", "127.0.0.1", "--disable-usage-stats", *words),
-                ],
-                cwd=folder,
-                env={**os.environ, **self.environment, "PYTHONPATH": paths},
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
-            )
+        head = [
+            "--head", f"--port={self.address.rpartition(':')[2]}", "--include-dashboard=false",
+            f"--temp-dir={self._folder}",
+        ]  # fmt: skip
+        ports = zip(_PORTS, _free_ports(len(_PORTS)), strict=True)
+        command = [
+            sys.executable, "-m", "ray.scripts.scripts", "start", "--block",
+            "--node-ip-address=127.0.0.1", f"--num-cpus={self._n_cpus}", "--num-gpus=0",
+            f"--object-store-memory={80 << 20}", "--disable-usage-stats",
+            *(f"--{name}={port}" for name, port in ports),
+            *([f"--address={self.address}"] if number else head),
+        ]  # fmt: skip
+        environment = {name: value for name, value in os.environ.items() if name[:4] != "RAY_"}
+        environment |= {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": self.token,
+            "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path if path),
+            "OMP_NUM_THREADS": "1",  # bytes depend on it
+            "RAY_agent_register_timeout_ms": "300000",
+        }
+        said = folder / "said"
+        with said.open("wb") as log:
+            node = psutil.Popen(
+                command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=log,
+                stderr=subprocess.STDOUT,
+            )  # fmt: skip
         self._nodes.append(node)
-        end = time.monotonic() + _START_S
-        while _STARTED not in log.read_bytes():
-            if node.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"a node of Ray did not start: {log.read_text()[-2000:]}")
-            time.sleep(0.1)
+        while _STARTED not in said.read_text(encoding="utf-8"):
+            try:
+                node.wait(timeout=0.2)
+            except psutil.TimeoutExpired:
+                continue
+            raise AssertionError(f"Ray has not started: {said.read_text()[-2000:]}")
 
     @property
     def is_alive(self) -> bool:
         """All nodes are there, and the head answers."""
-        if any(node.poll() is not None for node in self._nodes):
-            return False
-        host, _, port = self.address.rpartition(":")
-        with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 5.0):
-            return True
-        return False
+        return all(node.poll() is None for node in self._nodes) and not unreachable(self.address)
 
-    def stop(self) -> None:
-        """End all nodes, and what they have started."""
-        started: list[psutil.Process] = []
-        for node in self._nodes:
-            with contextlib.suppress(psutil.Error):
-                started += psutil.Process(node.pid).children(recursive=True)
-            node.terminate()
-        for node in self._nodes:
+    def named(self, word: str) -> list[psutil.Process]:
+        """Its processes whose name or command has a word."""
+        found = []
+        for one in self._below():
             try:
-                node.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                node.kill()
-                node.wait()
-        for process in started:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        psutil.wait_procs(started, timeout=30)
-        shutil.rmtree(self._short, ignore_errors=True)
+                if word in f"{one.name()} {' '.join(one.cmdline())}":
+                    found.append(one)
+            except psutil.Error:
+                continue
+        return found
+
+    def _below(self) -> list[psutil.Process]:
+        found: list[psutil.Process] = []
+        for node in self._nodes:
+            with suppress(psutil.NoSuchProcess):
+                found += node.children(recursive=True)
+        return found
+
+    def lose(self) -> None:
+        """Kill it at once, as machines that are switched off."""
+        below = self._below()
+        for one in [*self._nodes, *below]:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        psutil.wait_procs(below, timeout=60)
+        for node in self._nodes:
+            node.wait()
 
 
-@contextlib.contextmanager
-def ray_cluster(folder: Path, n_nodes: int) -> Iterator[RayCluster]:
-    """A cluster for as long as the block lasts."""
-    cluster = RayCluster(folder)
+@contextmanager
+def ray_cluster(n_nodes: int = 1, n_cpus: int = 2) -> Iterator[RayCluster]:
+    """Start a cluster, and leave nothing of it.
+
+    Args:
+        n_nodes: How many.
+        n_cpus: Processors of each.
+    """
+    # Ray's sockets lie in it, whose paths may have 107 characters.
+    folder = Path(tempfile.mkdtemp(prefix="xt-far-", dir="/tmp"))
+    cluster = RayCluster(folder, n_cpus)
     try:
-        cluster.start(n_nodes)
+        for _ in range(n_nodes):
+            cluster.start_node()
         yield cluster
     finally:
-        cluster.stop()
+        cluster.lose()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free_ports(n: int) -> list[int]:
+    with ExitStack() as stack:
+        bound = [stack.enter_context(socket.socket()) for _ in range(n)]
+        for one in bound:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in bound]

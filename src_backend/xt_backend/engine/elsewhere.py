@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator
 
 from xt_backend.config import Options
-from xt_backend.errors import UsageError
+from xt_backend.errors import DeviceError, UsageError
 
-__all__ = ["Elsewhere", "check_address", "path_pairs"]
+__all__ = ["Elsewhere", "check_address", "check_listening", "path_pairs", "unreachable"]
 
 AUTO = "auto"
 """The cluster of which this machine is a node."""
@@ -27,6 +28,29 @@ def check_address(address: str) -> None:
     host, _, port = address.rpartition(":")
     if address != AUTO and (not host or not port.isdigit() or "/" in address):
         raise UsageError(f"{address!r:.200} is no address of Ray", "Write HOST:PORT, or auto")
+
+
+def unreachable(address: str, timeout_s: float = 2.0) -> str:
+    """Why nobody answers at HOST:PORT; empty when somebody does."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s).close()
+    except (OSError, OverflowError) as error:
+        return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return ""
+
+
+def check_listening(address: str) -> None:
+    """Refuse at once an address where nobody listens: Ray itself would try for minutes.
+
+    Raises:
+        DeviceError: Nobody does.
+    """
+    if address != AUTO and (why := unreachable(address, timeout_s=5.0)):
+        raise DeviceError(
+            f"There is no Ray cluster at {address}: {why}",
+            "Check with ray status that it runs; its port is 6379 unless it was given another",
+        )
 
 
 def _checked(address: str) -> str:

@@ -134,7 +134,8 @@ class DirectTiles:
         if file is None:
             return missing + [piece.box for piece in pieces]
         tiles = layout.tiles
-        if len(pieces) == 1 and out.shape == (tiles.height_px, tiles.width_px, 3):
+        whole = (0, 0, tiles.width_px, tiles.height_px)
+        if len(pieces) == 1 and pieces[0].box == whole == (0, 0, width, height):
             # Who asks for tiles one by one has no use for half of one later.
             index = pieces[0].tile
             if out.flags.c_contiguous and not self._memory.has((level, index)):

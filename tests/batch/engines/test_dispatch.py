@@ -38,7 +38,8 @@ class FakeJob:
 class FakeCrew:
     """Answers at once; `fates` says what comes instead, by slide, each once.
 
-    Over slides among `waits` it answers when nobody else has anything to say.
+    Over slides among `waits` it answers when nobody else has anything to say. What comes instead
+    comes before a slide is near its end, but for those among `late`.
     """
 
     fates: dict[str, list[Message]] = field(default_factory=dict)
@@ -49,6 +50,7 @@ class FakeCrew:
     cancelled: bool = False
     silent: bool = False
     waits: set[str] = field(default_factory=set)
+    late: set[str] = field(default_factory=set)
     _last: list[tuple[int, Message]] = field(default_factory=list)
     _words: list[tuple[int, Message]] = field(default_factory=list)
 
@@ -60,7 +62,8 @@ class FakeCrew:
         self.given.append((number, task.slide_id))
         fate = self.fates.get(task.slide_id)
         if not self.silent:
-            self._words.append((number, NearEnd()))
+            if not fate or task.slide_id in self.late:
+                self._words.append((number, NearEnd()))
             words = self._last if task.slide_id in self.waits else self._words
             words.append((number, fate.pop(0) if fate else Done(outcome(task))))
 
@@ -112,7 +115,9 @@ def test_no_two_workers_prepare_the_same_slide_and_each_gets_its_own() -> None:
 
 def test_nothing_is_kept_for_whoever_has_prepared_it() -> None:
     """One worker is lost with the last slide prepared, or is slower than the other."""
-    crew = FakeCrew(fates={"s0": [Lost("signal 9")]}, starts=[Ready(), Lost("no room")])
+    crew = FakeCrew(
+        fates={"s0": [Lost("signal 9")]}, starts=[Ready(), Lost("no room")], late={"s0"}
+    )
     assert done(crew, 1, 2) == {"s0": "", "s1": ""}
     assert crew.announced[0] == (0, "s1")
     slow = FakeCrew(waits={"s0"})
@@ -149,6 +154,18 @@ def test_a_slide_that_two_workers_were_lost_over_fails_with_the_cause() -> None:
     found = done(crew, 2, 4)
     assert "signal 11, twice with this slide" in found.pop("s1")
     assert found == {"s0": "", "s2": "", "s3": ""}
+
+
+def test_a_slide_does_not_fail_for_the_next_one_that_kills_when_it_is_prepared() -> None:
+    fates: dict[str, list[Message]] = {
+        "s0": [Lost("signal 11")],
+        "s1": [Lost("signal 11"), Lost("signal 11")],
+    }
+    crew = FakeCrew(fates=fates, late={"s0"})
+    found = done(crew, 1, 4)
+    assert "twice with this slide" in found.pop("s1")
+    assert found == {"s0": "", "s2": "", "s3": ""}
+    assert [slide for _, slide in crew.announced].count("s1") == 1
 
 
 @pytest.mark.parametrize("expect_losses", [False, True])

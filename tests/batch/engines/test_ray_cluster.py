@@ -18,19 +18,17 @@ WORKER = "ray::Member"
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+def cluster() -> Iterator[RayCluster]:
     """Three nodes, each in a folder of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")  # of the workers: bytes depend on it
-        with ray_cluster(tmp_path_factory.mktemp("nodes"), 3) as started:
-            yield started
+    with ray_cluster(3, n_cpus=1) as started:
+        yield started
 
 
 @pytest.fixture(autouse=True)
 def known(cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """The token of the cluster is that of the user."""
-    for name, value in cluster.environment.items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", cluster.token)
 
 
 @pytest.mark.timeout(900)

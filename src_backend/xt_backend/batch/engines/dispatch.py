@@ -110,6 +110,7 @@ class _Dispatch:
         self._idle: deque[int] = deque()
         self._announced: dict[int, Task] = {}
         self._once_lost: set[str] = set()
+        self._alone: set[str] = set()
         self._lost_in_a_row = 0
         self._stopping: float | None = None
 
@@ -172,8 +173,10 @@ class _Dispatch:
                 yield task, message.how
 
     def _announce(self, number: int) -> None:
+        if self._in_hand[number].slide_id in self._alone:
+            return  # what is prepared beside it could be what kills
         for task in self._unannounced():
-            if is_to_be_read(task, self._job.folder):
+            if task.slide_id not in self._alone and is_to_be_read(task, self._job.folder):
                 self._announced[number] = task
                 self._crew.announce(number, task)
                 return
@@ -187,7 +190,7 @@ class _Dispatch:
         task = self._in_hand.pop(number, None)
         if task is None or not self._expect_losses:
             self._lost_in_a_row += 1
-        self._announced.pop(number, None)
+        announced = self._announced.pop(number, None)
         if number in self._idle:
             self._idle.remove(number)
         told = f"A worker was lost: {cause}"
@@ -195,6 +198,10 @@ class _Dispatch:
         if task is not None:
             if self._stopping is not None:
                 yield task, Stopped.INTERRUPTED
+            elif announced is not None:
+                # Which of the two it was shows when each has a worker to itself.
+                self._alone |= {task.slide_id, announced.slide_id}
+                self._waiting.appendleft(task)
             elif task.slide_id in self._once_lost:
                 error = BackendDiedError(f"{told}, twice with this slide", _AGAIN)
                 yield task, self._job.failed(task, error)

@@ -14,6 +14,7 @@ from pathlib import Path
 import ray
 
 from xt_backend.children import calling_parent
+from xt_backend.engine.remote.cluster import alive_nodes
 from xt_backend.errors import DeviceError, UsageError, XTError
 
 from ..configuration import versions
@@ -21,7 +22,7 @@ from ..job import Told
 from ..plan import Task
 from .dispatch import dispatch
 from .messages import Broke, Seen
-from .ray_crew import RayCrew, alive_nodes
+from .ray_crew import RayCrew
 from .ray_words import STOP, Begin, Ended, Open, Opened, Result
 from .session_folder import session_folder
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import re
-import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 
+from xt_backend.engine.remote.cluster import Pulse, last_line
 from xt_backend.errors import EngineError, XTError
 
 from ..job import Job
@@ -22,11 +21,9 @@ from .messages import Broke, Done, GaveUp, Lost, Message, Ready
 from .place import check_place
 from .working import Upcoming, work_off
 
-__all__ = ["RayCrew", "alive_nodes"]
+__all__ = ["RayCrew"]
 
-_CHECK_S = 2.0
-_GONE_AFTER = 3
-"""So many times in a row the cluster must not answer."""
+_LOST = "Start it again, then run the same command to go on: what is done is kept"
 _NOBODY_S = 600.0
 """How long no worker at all may be there, before the batch is given up."""
 
@@ -95,11 +92,11 @@ class RayCrew:
             num_cpus=n_cpus, num_gpus=n_gpus, max_concurrency=2, runtime_env=hidden or None
         )
         self._address = address
+        self._pulse = Pulse(address, _LOST)
         self._actors: dict[int, Any] = {}
         self._words: dict[int, Any] = {}
         self._there: set[int] = set()
-        self._looked = self._somebody = time.monotonic()
-        self._silent = 0
+        self._somebody = time.monotonic()
 
     def hire(self, number: int) -> None:
         """Ask for an actor; it comes when the cluster has room."""
@@ -136,7 +133,7 @@ class RayCrew:
                 continue
             except RayTaskError as error:
                 raise EngineError(
-                    f"A worker of Ray cannot work: {_last_line(error)}",
+                    f"A worker of Ray cannot work: {last_line(error)}",
                     "Install the same napari-xt on all machines of the cluster",
                 ) from error
             except RayActorError as error:
@@ -144,7 +141,7 @@ class RayCrew:
                 self._there.discard(number)
                 if type(error.__cause__) is RayTaskError or "creation task" in str(error):
                     raise EngineError(
-                        f"A worker of Ray cannot start: {_last_line(error)}",
+                        f"A worker of Ray cannot start: {last_line(error)}",
                         "Install the same napari-xt on all machines of the cluster",
                     ) from error
                 yield number, Lost(_cause(error))
@@ -154,26 +151,13 @@ class RayCrew:
             yield number, message
 
     def _look(self) -> None:
-        """See now and then whether the cluster is still there.
-
-        Ray itself waits for a minute and then ends this process.
+        """See now and then whether the cluster is still there, and somebody to work on it.
 
         Raises:
-            EngineError: It is not.
+            EngineError: They are not.
         """
+        self._pulse.check()
         now = time.monotonic()
-        if now - self._looked < _CHECK_S:
-            return
-        self._looked = now
-        why = _unreachable(self._address)
-        self._silent = self._silent + 1 if why else 0
-        if self._silent >= _GONE_AFTER:
-            raise _lost_cluster(self._address, why)
-        if why:
-            return
-        with contextlib.suppress(RayError):
-            if not alive_nodes():
-                raise _lost_cluster(self._address, "all of its nodes are dead")
         if self._there:
             self._somebody = now
         elif now - self._somebody > _NOBODY_S:
@@ -189,37 +173,8 @@ def _told(method: Any, *arguments: Any) -> Any:
     return method.options(num_returns="streaming").remote(*arguments)
 
 
-def _lost_cluster(address: str, why: str) -> EngineError:
-    """What to say of a cluster that was there."""
-    return EngineError(
-        f"The Ray cluster at {address} was lost: {why}",
-        "Start it again, then run the same command to go on: what is done is kept",
-    )
-
-
-def alive_nodes() -> list[dict[str, float]]:
-    """Resources of each node of the cluster, e.g. ``CPU`` and ``GPU``."""
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return [dict(node["Resources"]) for node in nodes if node["Alive"]]
-
-
-def _unreachable(address: str) -> str:
-    """Why nobody answers at HOST:PORT; empty when somebody does."""
-    host, _, port = address.rpartition(":")
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=2.0):
-            return ""
-    except OSError as error:
-        return error.strerror or str(error) or type(error).__name__
-
-
 def _cause(error: RayActorError) -> str:
     """Why an actor is gone, without the many ways in which that could be."""
     text = " ".join(str(error).split())
     found = re.search(r"The actor is dead because ([^.]*)", text)
     return found.group(1).strip() if found else text[:200]
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

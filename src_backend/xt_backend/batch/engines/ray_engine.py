@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import socket
 import subprocess
 import tempfile
 import time
@@ -15,6 +14,7 @@ from typing import Any
 from xt_backend.children import POLL_S, accept, ending_of, start_child
 from xt_backend.config import EncodingOptions
 from xt_backend.engine import Device
+from xt_backend.engine.elsewhere import check_address, check_listening
 from xt_backend.errors import DeviceError, EngineError, UsageError, XTError
 from xt_backend.keys import Stopped
 
@@ -57,8 +57,9 @@ class RayEngine:
     ) -> None:
         if find_spec("ray") is None:
             raise UsageError("Ray is not installed", 'Install it with pip install "napari-xt[ray]"')
-        if address not in (None, "auto"):
-            _check_address(str(address))
+        if address is not None:
+            check_address(address)
+            check_listening(address)
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  until `close`
         own = {**_PRIVATE, "RAY_AUTH_TOKEN": secrets.token_hex(32)} if address is None else {}
         key = secrets.token_bytes(32)
@@ -154,22 +155,3 @@ class RayEngine:
         if self._child.stdin is not None:
             self._child.stdin.close()
         self._said.close()
-
-
-def _check_address(address: str) -> None:
-    """Refuse an address at which nobody listens: Ray itself would try for minutes.
-
-    Raises:
-        UsageError: It is none.
-        DeviceError: Nobody answers.
-    """
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or "/" in address:
-        raise UsageError(f"--address {address} is no address of Ray", "Write HOST:PORT, or auto")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5.0).close()
-    except OSError as error:
-        raise DeviceError(
-            f"There is no Ray cluster at {address}: {error.strerror or error}",
-            "Check with ray status that it runs; its port is 6379 unless it was given another",
-        ) from error

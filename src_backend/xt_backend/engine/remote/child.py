@@ -31,6 +31,7 @@ _CPUS = 4
 _AT_ONCE = 6
 """Questions that a worker hears at the same time: it reads for one while it encodes another."""
 _POLL_S = 0.5
+_LOST = "Start it again and run again: what is encoded is kept"
 
 Message = Answered | Broke | None
 
@@ -52,7 +53,7 @@ class Member:
 class _Switchboard:
     def __init__(self, connection: Connection, address: str, gpu: bool, cpus: int) -> None:
         self._connection = connection
-        self._pulse = Pulse(address)
+        self._pulse = Pulse(address, _LOST)
         self._out: queue.SimpleQueue[Message] = queue.SimpleQueue()
         # A worker on the processor shall see no GPU, and say so as one without does.
         hidden = None if gpu else {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import time
 from typing import Any
 
@@ -12,7 +11,9 @@ from ray.exceptions import RayError
 
 from xt_backend.errors import DeviceError, EngineError
 
-__all__ = ["Pulse", "alive_nodes", "connect", "last_line", "unreachable"]
+from ..elsewhere import unreachable
+
+__all__ = ["Pulse", "alive_nodes", "connect", "last_line"]
 
 _CHECK_S = 2.0
 _GONE_AFTER = 3
@@ -48,16 +49,6 @@ def alive_nodes() -> list[dict[str, float]]:
     return [dict(node["Resources"]) for node in nodes if node["Alive"]]
 
 
-def unreachable(address: str) -> str:
-    """Why nobody answers at HOST:PORT; empty when somebody does."""
-    host, _, port = address.rpartition(":")
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=2.0):
-            return ""
-    except OSError as error:
-        return error.strerror or str(error) or type(error).__name__
-
-
 def last_line(error: BaseException) -> str:
     """What an error of Ray says at its end, where its cause stands."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -71,10 +62,11 @@ class Pulse:
 
     Args:
         address: HOST:PORT.
+        way_out: What to do when it is not.
     """
 
-    def __init__(self, address: str) -> None:
-        self._address = address
+    def __init__(self, address: str, way_out: str) -> None:
+        self._address, self._way_out = address, way_out
         self._looked = time.monotonic()
         self._silent = 0
 
@@ -99,7 +91,4 @@ class Pulse:
                 raise self._lost("all of its nodes are dead")
 
     def _lost(self, why: str) -> EngineError:
-        return EngineError(
-            f"The Ray cluster at {self._address} was lost: {why}",
-            "Start it again and run again: what is encoded is kept",
-        )
+        return EngineError(f"The Ray cluster at {self._address} was lost: {why}", self._way_out)

@@ -7,7 +7,6 @@ import ipaddress
 import itertools
 import os
 import secrets
-import socket
 import subprocess
 import tempfile
 import threading
@@ -19,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from xt_backend.children import accept, ending_of, start_child
-from xt_backend.errors import DeviceError, EngineError, UsageError, XTError
+from xt_backend.errors import EngineError, UsageError, XTError
 
-from ..elsewhere import AUTO
+from ..elsewhere import check_listening
 from .messages import Answered, Ask, Broke, Connect
 
 __all__ = ["Answer", "Link", "NotWantedError"]
@@ -227,21 +226,12 @@ def _check_reach(address: str) -> None:
     """Refuse at once what Ray itself would try for minutes."""
     if find_spec("ray") is None:
         raise UsageError("Ray is not installed", 'Install it with pip install "napari-xt[ray]"')
-    if address != AUTO:
-        host, _, port = address.rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=5.0).close()
-        except (OSError, OverflowError) as error:
-            why = getattr(error, "strerror", None) or str(error)
-            raise DeviceError(
-                f"There is no Ray cluster at {address}: {why}",
-                "Check with ray status that it runs; its port is 6379 unless it was given another",
-            ) from error
+    check_listening(address)
     if os.environ.get(_MODE, "token") == "token" and not _has_token():
         raise UsageError(
             f"There is no token for the Ray cluster at {address}",
-            "Copy ~/.ray/auth_token from its first machine, where ray get-auth-token --generate "
-            "makes it; RAY_AUTH_MODE=disabled speaks with a cluster that asks for none",
+            "Copy ~/.ray/auth_token from its first machine, where the command ray get-auth-token "
+            "makes one; RAY_AUTH_MODE=disabled speaks with a cluster that asks for none",
         )
 
 
