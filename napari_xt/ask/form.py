@@ -152,7 +152,9 @@ class AskForm(QWidget):
         layout.addLayout(_row((self.paint, 0), (self.keep, 1), (self.what_if, 0)))
         layout.addWidget(self.answer)
         layout.addWidget(style.line())
-        layout.addLayout(_row((QLabel("Show"), 0), (self.shows, 1), (self.back, 0), (self.cancel, 0)))
+        layout.addLayout(
+            _row((QLabel("Show"), 0), (self.shows, 1), (self.back, 0), (self.cancel, 0))
+        )
         layout.addWidget(self.meaning)
         layout.addLayout(_row((QLabel("Threshold"), 0), (self.threshold, 1), (self.color, 0)))
         layout.addWidget(style.line())

@@ -15,6 +15,13 @@ KINDS = ["none", "attention", "mamba2", "transformer-xl"]
 MIL = SlideHeadInfo(kind="attention-mil")
 
 
+def same(found: Tensor | None, wanted: Tensor | None) -> bool:
+    """But for the last bits: on some processors they depend on how many rows a product has."""
+    assert found is not None
+    assert wanted is not None
+    return torch.allclose(found, wanted, rtol=0, atol=1e-6, equal_nan=True)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("k", [1, 2])
 def test_prediction_does_not_depend_on_the_order_of_rows(
@@ -28,8 +35,8 @@ def test_prediction_does_not_depend_on_the_order_of_rows(
     for seed in range(3):
         shuffle = torch.randperm(20, generator=torch.Generator().manual_seed(seed))
         found = model.predict(features[shuffle], places[shuffle])
-        assert torch.equal(found.logits, expected.logits[shuffle])
-        assert torch.equal(found.region_only_logits, expected.region_only_logits[shuffle])
+        assert same(found.logits, expected.logits[shuffle])
+        assert same(found.region_only_logits, expected.region_only_logits[shuffle])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -39,8 +46,8 @@ def test_prediction_from_reduced_tokens_is_the_same(make_xt: Make, field: Field,
     whole = model.predict(features, places)
     tokens = torch.cat([model.reduce(part) for part in torch.split(features, 3)])
     reduced = model.predict_reduced(tokens, places)
-    assert torch.equal(reduced.logits, whole.logits)
-    assert torch.equal(model.region_only(tokens[4:9]), whole.region_only_logits[4:9])
+    assert same(reduced.logits, whole.logits)
+    assert same(model.region_only(tokens[4:9]), whole.region_only_logits[4:9])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -71,7 +78,7 @@ def test_only_context_changes_when_a_neighbour_does(make_xt: Make, field: Field,
     others = torch.arange(20) != 7
     changed = (after.logits - before.logits)[others].abs().amax(1) > 0
     assert changed.all() if kind in ("attention",) else changed.any() == (kind != "none")
-    assert torch.equal(after.region_only_logits[others], before.region_only_logits[others])
+    assert same(after.region_only_logits[others], before.region_only_logits[others])
     assert not torch.equal(after.region_only_logits[7], before.region_only_logits[7])
 
 
@@ -97,7 +104,7 @@ def test_broken_features_stay_alone(make_xt: Make, field: Field) -> None:
     features[3, 0, 2] = torch.inf
     features[11] = torch.nan
     found = model.predict(features, places)
-    assert torch.equal(found.logits[kept], expected.logits)
+    assert same(found.logits[kept], expected.logits)
     assert found.logits[[3, 11]].isnan().all()
     assert found.region_only_logits[[3, 11]].isnan().all()
     assert found.region_only_logits[kept].isfinite().all()
@@ -107,9 +114,7 @@ def test_half_precision_features_are_taken(make_xt: Make, field: Field) -> None:
     model = make_xt()
     features, places = field()
     half = features.half()
-    assert torch.equal(
-        model.predict(half, places).logits, model.predict(half.float(), places).logits
-    )
+    assert same(model.predict(half, places).logits, model.predict(half.float(), places).logits)
 
 
 @pytest.mark.parametrize("k", [1, 2])
@@ -187,7 +192,7 @@ def test_slide_task(make_xt: Make, field: Field, kind: str, head: str) -> None:
     assert torch.allclose(seen, expected.slide_logits, atol=1e-6)
     shuffle = torch.randperm(20, generator=torch.Generator().manual_seed(4))
     shuffled = model.predict(features[shuffle], places[shuffle])
-    assert torch.equal(shuffled.slide_logits, expected.slide_logits)
+    assert same(shuffled.slide_logits, expected.slide_logits)
     # Every region has a say.
     for row in (0, 9, 19):
         changed = features.clone()

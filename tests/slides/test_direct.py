@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import sys
@@ -66,8 +65,8 @@ def _levels(width: int = 700, height: int = 520, seed: int = 0) -> list[Picture]
 
 
 def _places(slide: Slide, level: int, n: int, seed: int = 0) -> Iterator[tuple[int, int, int, int]]:
-    """Places of a level: random ones, many of them across its edges and some as large as it; and
-    such of the size of a tile that lie across the corners of what was scanned.
+    """Places of a level: such of the size of a tile that lie across the corners of what was
+    scanned, then random ones, many of them across its edges and some as large as it.
     """
     rng = np.random.default_rng(seed)
     width, height = slide.info.level_dimensions[level]
@@ -76,14 +75,19 @@ def _places(slide: Slide, level: int, n: int, seed: int = 0) -> Iterator[tuple[i
         step = slide.info.level_downsamples[level]
         x, y, w, h = (int(value / step) for value in slide.info.bounds_px)
         left, top, right, lower = x - 40, y - 40, x + w + 40, y + h + 40
+    places = [
+        (x, y, side, side)
+        for side in (64, 128, 240, 256, 512)
+        for x in (left + 33, right - side - 33)
+        for y in (top + 33, lower - side - 33)
+    ]
     for _ in range(n):
         w, h = (int(2 ** rng.uniform(0, 9.3)) for _ in range(2))
         x, y = int(rng.integers(left - w + 1, right)), int(rng.integers(top - h + 1, lower))
+        places.append((x, y, w, h))
+    for x, y, w, h in places:
         if x < width and y < height and x + w > 0 and y + h > 0:
             yield x, y, w, h
-    for side in (64, 128, 240, 256, 512):
-        for x, y in itertools.product((left + 33, right - side - 33), (top + 33, lower - side - 33)):
-            yield x, y, side, side
 
 
 def _oracle(path: Path) -> Slide:
