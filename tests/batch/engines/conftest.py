@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from support.engines import files_of
 from support.slides import write_tissue_slide
 
@@ -14,6 +15,15 @@ from xt_backend.batch.engines import EngineOptions, open_engine
 from xt_backend.config import ScoreOptions
 
 N_SLIDES = 6
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """As in the processes of the tests: on some processors bytes depend on how many there are."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
