@@ -17,7 +17,7 @@ from typing import IO
 
 from xt_backend.errors import BackendDiedError
 
-__all__ = ["accept", "calling_parent", "died", "ending_of", "start_child"]
+__all__ = ["accept", "calling_parent", "died", "end_child", "ending_of", "start_child"]
 
 POLL_S = 0.2
 
@@ -77,6 +77,22 @@ def accept(listener: Listener, child: subprocess.Popen[bytes]) -> Connection:
     if not answer:
         raise died(child)
     return answer[0]
+
+
+def end_child(child: subprocess.Popen[bytes], patience_s: float) -> None:
+    """Wait for the end of a child that has been told to, then kill it.
+
+    Args:
+        child: The child; it may have ended.
+        patience_s: How long it may take.
+    """
+    try:
+        child.wait(timeout=patience_s)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+    if child.stdin is not None:
+        child.stdin.close()
 
 
 def ending_of(child: subprocess.Popen[bytes] | None) -> str:

@@ -13,7 +13,7 @@ from functools import partial
 from multiprocessing.connection import Connection, Listener
 from typing import TypeVar
 
-from xt_backend.children import POLL_S, accept, died, start_child
+from xt_backend.children import POLL_S, accept, died, end_child, start_child
 from xt_backend.engine.elsewhere import Elsewhere
 from xt_backend.engine.events import JobFinished, RunFailed, RunFinished
 from xt_backend.errors import BackendDiedError, XTError
@@ -139,13 +139,7 @@ class ProcessWorker:
             if self._connection is None:
                 child.kill()
             self._send_quietly(Close())
-        try:
-            child.wait(timeout=POLITE_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-        if child.stdin is not None:
-            child.stdin.close()
+        end_child(child, POLITE_S)
 
     def _send_quietly(self, message: Cancel | Close) -> None:
         if self._connection is None:

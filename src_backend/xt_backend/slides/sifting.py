@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 from types import TracebackType
 
-from xt_backend.children import accept, calling_parent, start_child
+from xt_backend.children import accept, calling_parent, end_child, start_child
 from xt_backend.slides.discover import why_no_slide
 
 __all__ = ["Sifter"]
@@ -67,13 +67,7 @@ class Sifter:
             connection.close()
         if child is None:
             return
-        try:
-            child.wait(timeout=POLITE_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-        if child.stdin is not None:
-            child.stdin.close()
+        end_child(child, POLITE_S)
 
 
 def main() -> None:

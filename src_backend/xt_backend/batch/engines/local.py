@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, Listener, wait
 from typing import Any
 
-from xt_backend.children import accept, ending_of, start_child
+from xt_backend.children import accept, end_child, ending_of, start_child
 from xt_backend.engine import Device
 from xt_backend.errors import XTError
 from xt_backend.keys import Stopped
@@ -119,13 +119,7 @@ class _Member:
     def end(self) -> None:
         """End it, politely and then not; what is on the disk is safe at any moment."""
         self.connection.close()
-        try:
-            self.child.wait(timeout=POLITE_S)
-        except subprocess.TimeoutExpired:
-            self.child.kill()
-            self.child.wait()
-        if self.child.stdin is not None:
-            self.child.stdin.close()
+        end_child(self.child, POLITE_S)
 
 
 class ProcessCrew:

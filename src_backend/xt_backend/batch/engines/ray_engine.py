@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +10,7 @@ from importlib.util import find_spec
 from multiprocessing.connection import Listener
 from typing import Any
 
-from xt_backend.children import POLL_S, accept, ending_of, start_child
+from xt_backend.children import POLL_S, accept, end_child, ending_of, start_child
 from xt_backend.config import EncodingOptions
 from xt_backend.engine import Device
 from xt_backend.engine.elsewhere import check_address, check_listening
@@ -132,10 +131,7 @@ class RayEngine:
 
     def _ended(self) -> EngineError:
         """Why the child is gone, in the words of Ray where it left some."""
-        try:
-            self._child.wait(timeout=_STOP_S)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
+        end_child(self._child, _STOP_S)
         self._said.seek(0)
         lines = self._said.read().decode(errors="replace").strip().splitlines()
         why = f": {lines[-1].strip()[-300:]}" if lines else ""
@@ -147,11 +143,5 @@ class RayEngine:
     def close(self) -> None:
         """End the child, and with it a cluster that it has started."""
         self._connection.close()
-        try:
-            self._child.wait(timeout=_STOP_S)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.wait()
-        if self._child.stdin is not None:
-            self._child.stdin.close()
+        end_child(self._child, _STOP_S)
         self._said.close()

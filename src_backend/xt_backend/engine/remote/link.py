@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 from typing import Any
 
-from xt_backend.children import accept, ending_of, start_child
+from xt_backend.children import accept, end_child, ending_of, start_child
 from xt_backend.errors import EngineError, UsageError, XTError
 
 from ..elsewhere import check_listening
@@ -177,11 +177,7 @@ class Link:
 
     def _ended(self, child: subprocess.Popen[bytes]) -> EngineError:
         """Why the process is gone, in the words of Ray where it left some."""
-        try:
-            child.wait(timeout=_END_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+        end_child(child, _END_S)
         lines: list[str] = []
         if not self._said.closed:
             self._said.seek(0)
@@ -197,13 +193,7 @@ class Link:
         self._break(EngineError("The way to the Ray cluster was closed", "Run again"))
         with self._lock, contextlib.suppress(OSError):
             self._connection.send(None)
-        try:
-            self._child.wait(timeout=_END_S)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.wait()
-        if self._child.stdin is not None:
-            self._child.stdin.close()
+        end_child(self._child, _END_S)
         self._receiver.join(_END_S)
         self._connection.close()
         self._said.close()
