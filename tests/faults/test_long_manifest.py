@@ -6,6 +6,7 @@ import os
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from statistics import median
 
 import pytest
 from support.cli import Call, rows
@@ -105,8 +106,10 @@ def test_case_35_thousands_of_slides_and_one_in_a_hundred_bad(
         tracemalloc.stop()
     assert run.exit_code == 3
     assert run.counts == {"done": n - len(bad), "failed": len(bad), "empty": 0}
-    # A row and what is known of it, but no map, no picture and no features.
-    assert (held[-1] - held[n // 4]) / (n - n // 4) < 8192
+    # A row and what is known of it, but no map, no picture and no features. The median, as what a
+    # thread of an earlier test or a late import takes comes once and does not grow with the slides.
+    growth = [(later - sooner) / EVERY for sooner, later in zip(held, held[EVERY:], strict=False)]
+    assert median(growth[n // 4 :]) < 8192
     table = rows(out)
     assert [row["slide"] for row in table] == names
     assert [row["slide"] for row in table if row["status"] == "failed"] == bad
