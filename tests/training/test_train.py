@@ -135,6 +135,9 @@ def test_patients_and_val_folder(
     result = train(spec.model_copy(update={"epochs": 1, "val": val}))
     assert result.val_slides == ("v.tif",)
     assert len(result.train_slides) == 5
+    table.write_text("slide,patient\ns0,p1\nv,p1\ns1,p2\n")
+    with pytest.raises(UsageError, match=r"Patient p1 has slides in --slides and in --val"):
+        train(spec.model_copy(update={"patients": table, "val": val}))
 
 
 def test_examples_of_each_class_are_counted_before_training(

@@ -291,10 +291,10 @@ def lobules(tmp_path_factory: pytest.TempPathFactory, checkout: Path) -> dict[st
 
 
 def _truth(lobules: dict[str, Any]) -> Any:
-    from xt_backend.engine import choose_device
     from xt_backend.training.tuning.fields import CorrectedField, load_corrected
 
-    model = load_model(lobules["model"])
+    model, device = load_model(lobules["model"]), choose_device("cpu", "auto")
+    encoder = BatchEncoder(model.region_encoder, device)
     slide = lobules["slide"]
     fields = []
     for drawn in (slide.with_suffix(".geojson"), lobules["part"]):
@@ -304,7 +304,7 @@ def _truth(lobules: dict[str, Any]) -> Any:
         )
         (field,) = [
             one
-            for one in load_corrected(correction, model, choose_device("cpu", "auto"), spec)
+            for one in load_corrected(correction, model, device, spec, lambda way: encoder)
             if isinstance(one, CorrectedField)
         ]
         fields.append(field)

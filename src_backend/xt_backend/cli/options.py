@@ -101,6 +101,19 @@ Labels: TypeAlias = Annotated[
     Path | None,
     typer.Option(help="CSV with the columns slide, label and, if known, patient."),
 ]
+Annotations: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Folder with one QuPath GeoJSON a slide [default: slides].")
+]
+Name: TypeAlias = Annotated[str | None, typer.Option(help="The model's name [default: from out].")]
+Seed: TypeAlias = Annotated[int | None, typer.Option(help="Same seed, same model [default: 0].")]
+Weights: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="pretrained, random (seeded) or a file of weights [default: pretrained]."),
+]
+Pooling: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="map, or cls or cls+mean where there is a class token [default: map]."),
+]
 Pseudonymise: TypeAlias = Annotated[
     Path | None,
     typer.Option(

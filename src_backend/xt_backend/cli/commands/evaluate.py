@@ -20,9 +20,7 @@ def evaluate(
         str | None, typer.Option(help="Name of a known model, or a model file. Needed.")
     ] = None,
     slides: Annotated[Path | None, typer.Option(help="Folder of slides. Needed.")] = None,
-    annotations: Annotated[
-        Path | None, typer.Option(help="Folder with one QuPath GeoJSON a slide [default: slides].")
-    ] = None,
+    annotations: flags.Annotations = None,
     labels: flags.Labels = None,
     compare_context: Annotated[
         bool | None,

@@ -45,12 +45,7 @@ def features(
         str | None,
         typer.Option(help="region, or slide: the mean of its regions [default: region]."),
     ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="pretrained, random (seeded) or a file of weights [default: pretrained]."
-        ),
-    ] = None,
+    weights: flags.Weights = None,
     model_mpp: Annotated[
         float | None, typer.Option(help="Pixel size of the regions, um/px [default: 0.5].")
     ] = None,
@@ -63,10 +58,7 @@ def features(
     tokens_per_region: Annotated[
         int | None, typer.Option(help="k of k x k tokens per region [default: 1].")
     ] = None,
-    pooling: Annotated[
-        str | None,
-        typer.Option(help="map, or cls or cls+mean where there is a class token [default: map]."),
-    ] = None,
+    pooling: flags.Pooling = None,
     slide_mpp: flags.SlideMpp = None,
     accept_objective_mpp: flags.AcceptObjectiveMpp = None,
     allow_upsample: flags.AllowUpsample = None,

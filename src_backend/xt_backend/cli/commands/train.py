@@ -24,14 +24,12 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="Model file to write, .safetensors. Needed.")
     ] = None,
-    annotations: Annotated[
-        Path | None, typer.Option(help="Folder with one QuPath GeoJSON a slide [default: slides].")
-    ] = None,
+    annotations: flags.Annotations = None,
     labels: flags.Labels = None,
     val: Annotated[
         Path | None, typer.Option(help="Folder of validation slides [default: a share of slides].")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="The model's name [default: from out].")] = None,
+    name: flags.Name = None,
     classes: Annotated[
         str | None, typer.Option(help="Comma-separated, in order [default: all annotated].")
     ] = None,
@@ -57,16 +55,8 @@ def train(
     region_encoder: Annotated[
         str | None, typer.Option(help="timm name [default: tf_efficientnet_lite0].")
     ] = None,
-    pooling: Annotated[
-        str | None,
-        typer.Option(help="map, or cls or cls+mean where there is a class token [default: map]."),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="pretrained, random (seeded) or a file of weights [default: pretrained]."
-        ),
-    ] = None,
+    pooling: flags.Pooling = None,
+    weights: flags.Weights = None,
     context: Annotated[
         str | None,
         typer.Option(
@@ -107,7 +97,7 @@ def train(
     stain: Annotated[
         str | None, typer.Option(help="Normalise the stain: macenko or reinhard.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same model [default: 0].")] = None,
+    seed: flags.Seed = None,
     no_resume: Annotated[
         bool,
         typer.Option(

@@ -27,10 +27,8 @@ def tune(
         Path | None,
         typer.Option(help="Model file to write, .safetensors; never an old one. Needed."),
     ] = None,
-    annotations: Annotated[
-        Path | None, typer.Option(help="Folder with one QuPath GeoJSON a slide [default: slides].")
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="The model's name [default: from out].")] = None,
+    annotations: flags.Annotations = None,
+    name: flags.Name = None,
     learns: Annotated[
         str | None,
         typer.Option(help="head, or context: the context encoder too [default: head]."),
@@ -45,7 +43,7 @@ def tune(
     steps: Annotated[
         int | None, typer.Option(help="Steps of what learns [default: 300; 16 of the context].")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same model [default: 0].")] = None,
+    seed: flags.Seed = None,
     slide_mpp: flags.SlideMpp = None,
     accept_objective_mpp: flags.AcceptObjectiveMpp = None,
     allow_upsample: flags.AllowUpsample = None,
