@@ -168,7 +168,9 @@ def test_killed_at_any_moment_every_file_is_whole(tmp_path: Path) -> None:
         )
         assert child.stdout is not None
         assert child.stdout.readline() == b"ready\n"
-        time.sleep(moments.uniform(0.02, 0.3))
+        while not list(tmp_path.glob("*.bin")) and child.poll() is None:
+            time.sleep(0.005)
+        time.sleep(moments.uniform(0.0, 0.3))
         child.send_signal(signal.SIGKILL)
         child.wait()
         child.stdout.close()

@@ -184,5 +184,5 @@ def test_a_process_works_from_an_unguarded_script_and_dies_with_it(
     import psutil
 
     with contextlib.suppress(psutil.NoSuchProcess):
-        psutil.Process(pid).wait(timeout=10)
+        psutil.Process(pid).wait(timeout=60)
     assert not psutil.pid_exists(pid)

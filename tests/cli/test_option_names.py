@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from xt_backend.cli.options import given_flags
+
 Call = Callable[..., Any]
 
 
@@ -31,3 +33,26 @@ def test_entries_of_a_file(
     done = call("score", tissue_slide, *arguments)
     assert done.returncode == 2
     assert "Error: mine.yaml: stride is 'abc'. It should be a valid integer." in done.stderr
+
+
+def test_what_is_given_is_all_parameters_but_those_left_out() -> None:
+    def command(
+        inputs: list[Path],
+        stride: int | None = None,
+        seed: int | None = None,
+        layouts: list[str] | None = None,
+        dry_run: bool = False,
+        context: str | None = None,
+        config: Path | None = None,
+    ) -> dict[str, Any]:
+        return given_flags(locals(), "inputs", context=None if context is None else False)
+
+    slides = [Path("a.svs")]
+    assert command(slides) == {}
+    assert command(slides, layouts=[], config=Path("mine.yaml")) == {}
+    assert command(slides, seed=0, layouts=["report"], dry_run=True, context="off") == {
+        "seed": 0,
+        "layouts": ("report",),
+        "dry_run": True,
+        "context": False,
+    }

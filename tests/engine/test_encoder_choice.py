@@ -6,6 +6,7 @@ import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import platformdirs
 import pytest
 
 import xt_backend as xt
-from xt_backend.engine import Device
+from xt_backend.engine import BatchEncoder, Device
 from xt_backend.engine.encoders import (
     Done,
     EncoderChoice,
@@ -24,7 +25,7 @@ from xt_backend.engine.encoders import (
     known_choice,
     probe,
 )
-from xt_backend.engine.encoders.openvino_cpu import OpenVinoBackend
+from xt_backend.engine.encoders.openvino_cpu import BATCH, OpenVinoBackend
 from xt_backend.engine.encoders.plain import TorchBackend
 from xt_backend.errors import DeviceError, ModelError, OutputConflictError
 
@@ -237,6 +238,30 @@ def test_a_backend_for_another_device_is_refused() -> None:
     assert found.way == Way("torch-compile", "fp16")
 
 
+def test_a_precision_that_openvino_only_imitates_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    low = Device("cpu", "bf16", "test")
+    monkeypatch.setattr(choose, "_has_openvino", lambda: True)
+    monkeypatch.setattr(choose, "openvino_precisions", lambda: ("fp32",))
+    assert known_choice({}, CPU, "openvino", "auto") is None  # to be tried
+    with pytest.raises(DeviceError, match=r"bf16 on this processor.*torch"):
+        known_choice({}, low, "openvino", "bf16")
+    monkeypatch.setattr(choose, "openvino_precisions", lambda: ("fp32", "bf16"))
+    assert known_choice({}, low, "openvino", "bf16") is None
+
+
+def test_what_a_run_tells_holds_the_batch_and_is_the_same_way() -> None:
+    numerics = {"backend": "openvino-cpu", "backend_version": "1.0", "batch": 2}
+    backend: Any = SimpleNamespace(numerics=lambda: numerics)
+    net: Any = None
+    told = BatchEncoder(net, CPU, EXACT, backend=backend).told()["encoder"]
+    assert (told["batch"], told["backend_version"]) == (2, "1.0")
+    assert Way.from_dict(told) == EXACT
+    large = Way("torch", "fp16", 128)
+    assert Way.from_dict(large.to_dict()) == large
+
+
 # --- whole runs --------------------------------------------------------------------------------
 
 
@@ -275,6 +300,7 @@ def test_openvino_scores_as_torch_does_and_resumes(
     assert tried == {"torch", "openvino"}
     # How fast each is was made up above; how faithful is what it really computes.
     assert said["encoder"]["way"] == EXACT.to_dict()
+    assert said["configuration"]["encoder"]["batch"] == BATCH
     assert said["configuration"]["encoder"]["backend_version"]
     assert said["seconds"]["total"] > said["seconds"]["encode"] > 0
     assert said["seconds"]["probe"] > 0

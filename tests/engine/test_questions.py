@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from support.asked import CLASSES, SIDE, make_asked
 from support.reference import reference_model
 
+from xt_backend.engine import key_of_run
 from xt_backend.engine.questions import (
     About,
     Influence,
@@ -33,6 +33,7 @@ from xt_backend.keys import RegionStatus, RunMeta
 from xt_backend.model import list_contexts, load_model, save_model
 from xt_backend.model.deferred import DeferredEncoder
 from xt_backend.model.positions import token_positions_um
+from xt_backend.store import RegionStore
 
 UNREAD = 1
 """The row that `make_asked` could not read."""
@@ -272,7 +273,7 @@ def test_what_cannot_be_answered_says_why(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="not in the cache"):
         Respondent().answer(Spread(dataclasses.replace(about, cache=tmp_path / "other")))
     other = dataclasses.replace(about.score_map, model_sha256="f" * 64)
-    with pytest.raises(ModelError, match="not the model any more"):
+    with pytest.raises(ModelError, match="not the model of this run"):
         Respondent().answer(Spread(dataclasses.replace(about, score_map=other)))
     assert about.cache is not None
     shards = [
@@ -280,9 +281,28 @@ def test_what_cannot_be_answered_says_why(tmp_path: Path) -> None:
     ]
     for path in shards:
         path.unlink()
-    with pytest.raises(StoreError, match="80 of its 80 regions are gone"):
+    with pytest.raises(StoreError, match="not in the cache"):
         Respondent().answer(Spread(about))
-    shutil.rmtree(about.cache)
+
+
+def test_features_are_found_where_exports_find_them_also_without_an_index(tmp_path: Path) -> None:
+    about = make_asked(tmp_path)
+    assert about.cache is not None
+    key = key_of_run(about.score_map)
+    assert key is not None
+    store = RegionStore.open(about.cache, key)
+    known = about.score_map.cells[about.score_map.scored]
+    assert store.has(known).all()
+    few = RegionStore.open(tmp_path / "few", key)
+    few.append(known[:10], *store.load(known[:10])[:2])
+    with pytest.raises(StoreError, match="70 of its 80 regions are gone"):
+        Respondent().answer(Spread(dataclasses.replace(about, cache=tmp_path / "few")))
+    (store.folder / "index.json").unlink()
+    assert_same(without(about, []).score_map.logits, about.score_map.logits)
+    old = dataclasses.replace(about.score_map, run_meta={})
+    assert key_of_run(old) is None
+    with pytest.raises(StoreError, match="has not told where"):
+        Respondent().answer(Spread(dataclasses.replace(about, score_map=old)))
 
 
 def test_a_converted_model_keeps_nothing_to_ask_about(tmp_path: Path) -> None:

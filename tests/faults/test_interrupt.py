@@ -42,10 +42,9 @@ def test_a_signal_stops_politely_and_the_next_run_goes_on(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
     try:
-        # The slide in hand is open and its regions are being encoded.
-        while not (out / "run.json").is_file() and process.poll() is None:
-            time.sleep(0.02)
-        time.sleep(0.5)
+        # The slide in hand is open, and of its 1024 regions the first are encoded.
+        while not list(cache.glob("*/*/*.h5")) and process.poll() is None:
+            time.sleep(0.005)
         process.send_signal(number)
         said, err = process.communicate(timeout=60)
     finally:

@@ -316,7 +316,10 @@ def test_a_closed_panel_trains_nothing(qtbot: Any, panel: Any, corrected: Any) -
     page.marks.paint_layer().data[row, column] = 2
     page.form.train.click()
     assert page.session.running
-    with errors_told() as told, qtbot.waitSignal(page.session.finished, timeout=1000) as waited:
+    with (
+        errors_told() as told,
+        qtbot.waitSignal(page.session.finished, timeout=PATIENCE_MS) as waited,
+    ):
         panel._viewer.window.remove_dock_widget(panel.parent())
     assert waited.args[0] is None
     assert not page.session.running

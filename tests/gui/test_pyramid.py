@@ -177,13 +177,13 @@ def test_hatching_fits_together() -> None:
 def test_closing_lets_go_and_reading_opens_again(noisy: Pyramid, noisy_image: Any) -> None:
     before = set(threading.enumerate())
     noisy.levels[0][:5, :5]
-    started = set(threading.enumerate()) - before
+    started = threads_since(before)
     assert started
     noisy.close()
     assert not noisy.is_open
     assert not len(noisy.cache)
     for thread in started:
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
     np.testing.assert_array_equal(noisy.levels[0][:5, :5], noisy_image[:5, :5])
     assert noisy.is_open

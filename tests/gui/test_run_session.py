@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,14 @@ class Scripted:
         self.heeds_cancel = heeds_cancel
         self.cancelled = threading.Event()
         self.closed = threading.Event()
+        self.told = threading.Event()
         self.threads: list[str] = []
 
     def submit(self, spec: RunSpec) -> Iterator[Any]:
         self.threads.append(threading.current_thread().name)
         for item in self.script:
             if item == "hang":
+                self.told.set()
                 stop = self.cancelled if self.heeds_cancel else self.closed
                 while not stop.wait(0.01) and not self.closed.is_set():
                     pass
@@ -41,6 +42,7 @@ class Scripted:
             if isinstance(item, Exception):
                 raise item
             yield item(spec.run_id)
+        self.told.set()
 
     def cancel(self, run_id: str) -> None:
         self.cancelled.set()
@@ -102,7 +104,7 @@ def test_events_come_in_order_in_the_main_thread(qtbot: Any, spec: RunSpec) -> N
 def test_of_many_partial_maps_only_the_newest_is_drawn(qtbot: Any, spec: RunSpec) -> None:
     backend = Scripted(planned, *[scored] * 500, "hang")
     session, heard = start(backend, spec)
-    time.sleep(0.5)  # they pile up while the window is busy
+    assert backend.told.wait(60)  # they pile up while the window is busy
     qtbot.waitUntil(lambda: "progressed" in heard.names, timeout=20_000)
     assert heard.names.count("progressed") < 50
     session.cancel()
@@ -114,8 +116,9 @@ def test_the_first_partial_map_is_drawn_even_if_the_run_is_over_by_then(
     qtbot: Any, spec: RunSpec
 ) -> None:
     first = lambda run_id: RegionsScored(run_id, 1, 4, 1.0, 2.0, "first map")  # noqa: E731
-    session, heard = start(Scripted(planned, first, scored, scored, finished), spec)
-    time.sleep(0.5)
+    backend = Scripted(planned, first, scored, scored, finished)
+    session, heard = start(backend, spec)
+    assert backend.told.wait(60)
     qtbot.waitUntil(lambda: not session.running, timeout=20_000)
     assert heard.names == ["planned", "progressed", "progressed", "finished"]
     assert heard.told[1][1].score_map == "first map"

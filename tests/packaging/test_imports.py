@@ -43,12 +43,13 @@ def test_the_heavy_list_is_seen_when_it_is_loaded(run: Any) -> None:
 
 
 def test_importing_takes_a_small_share_of_importing_torch(run: Any) -> None:
-    def seconds(module: str) -> float:
-        code = f"import time; a = time.perf_counter(); import {module}; "
-        code += "print(time.perf_counter() - a)"
-        return min(float(run([sys.executable, "-c", code]).stdout) for _ in range(3))
+    """In modules: how long they take depends on the machine and on what else it does."""
 
-    assert seconds("xt_backend") < 0.25 * seconds("torch")
+    def modules(name: str) -> int:
+        code = f"import sys; n = len(sys.modules); import {name}; print(len(sys.modules) - n)"
+        return int(run([sys.executable, "-c", code]).stdout)
+
+    assert modules("xt_backend") < 0.1 * modules("torch")
 
 
 def test_promised_names_are_public() -> None:

@@ -79,6 +79,22 @@ def test_affines_agree_with_boxes(lattice: Lattice) -> None:
     assert (np.abs(middles - seen) <= np.multiply(lattice.slide_mpp, 0.5 + 1e-6)).all()
 
 
+@given(lattices(overlapping=True))
+def test_middles_meet_inside_their_regions(lattice: Lattice) -> None:
+    boxes, cells = lattice.boxes(lattice.all_cells()), lattice.all_cells()
+    corners = lattice.middles_to_level0() @ np.c_[cells, np.ones(len(cells))].T
+    for axis, count in enumerate((lattice.n_cols, lattice.n_rows)):
+        edges = lattice.middle_edges(axis)
+        assert len(edges) == count + 1
+        np.testing.assert_allclose(edges[cells[:, axis]], corners[axis], rtol=0, atol=0.5001)
+        starts, ends = edges[cells[:, axis]], edges[cells[:, axis] + 1]
+        before, after = starts - boxes[:, axis], boxes[:, axis + 2] - ends
+        assert (np.abs(before - after) <= 2).all()  # whole pixels: each edge is rounded
+        if lattice.stride_px == lattice.region_px:
+            assert not before.any()
+            assert not after.any()
+
+
 @given(lattices(overlapping=True), st.integers(0, 5000), st.integers(0, 5000))
 def test_the_container_does_not_matter(lattice: Lattice, dx: int, dy: int) -> None:
     """The same pixels at another place of another canvas fall into the same cells."""

@@ -224,16 +224,19 @@ def test_other_errors_reach_the_consumer(path: Path, monkeypatch: pytest.MonkeyP
         raise RuntimeError("out of cheese")
 
     monkeypatch.setattr(Pixels, "raw", broken)
+    before = set(threading.enumerate())
     with open_slide(path) as slide:
         lattice = _lattice(slide, 0.5, 64)
         reader = Reader(slide, lattice, lattice.all_cells(), batch_size=4, threads=2)
         with pytest.raises(RuntimeError, match="cheese"):
             list(reader)
-    assert not _reader_threads()
+    assert not _reader_threads(before)
 
 
-def _reader_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("xt-reader")]
+def _reader_threads(before: set[threading.Thread]) -> list[threading.Thread]:
+    """Those that were started since; an earlier test may have left some that are about to end."""
+    started = set(threading.enumerate()) - before
+    return [thread for thread in started if thread.name.startswith("xt-reader")]
 
 
 def test_memory_is_bounded_by_what_is_read_ahead(
@@ -260,13 +263,14 @@ def test_memory_is_bounded_by_what_is_read_ahead(
 
 
 def test_closing_early_ends_the_threads(path: Path) -> None:
+    before = set(threading.enumerate())
     with open_slide(path) as slide:
         lattice = _lattice(slide, 0.25, 32)
         with Reader(slide, lattice, lattice.all_cells(), batch_size=3, threads=3) as reader:
             batches = iter(reader)
             assert len(next(batches).rows) == 3
-            assert _reader_threads()
-        assert not _reader_threads()
+            assert _reader_threads(before)
+        assert not _reader_threads(before)
         reader.close()
         with pytest.raises(UsageError, match="used up or closed"):
             iter(reader)
@@ -288,13 +292,14 @@ def test_closing_ends_the_iteration(path: Path, threads: int) -> None:
 
 
 def test_abandoned_iteration_ends_the_threads(path: Path) -> None:
+    before = set(threading.enumerate())
     with open_slide(path) as slide:
         lattice = _lattice(slide, 0.25, 32)
         batches = iter(Reader(slide, lattice, lattice.all_cells(), batch_size=3, threads=2))
         next(batches)
-        assert _reader_threads()
+        assert _reader_threads(before)
         batches.close()  # type: ignore[attr-defined]
-        assert not _reader_threads()
+        assert not _reader_threads(before)
 
 
 def test_batches_may_be_kept(path: Path) -> None:

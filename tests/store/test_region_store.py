@@ -362,7 +362,9 @@ def test_killed_at_any_moment_the_store_is_good(tmp_path: Path) -> None:
         child = appender(tmp_path, 0)
         assert child.stdout is not None
         assert child.stdout.readline() == b"ready\n"
-        time.sleep(moments.uniform(0.05, 0.4))
+        while not list(tmp_path.rglob("*.h5")) and child.poll() is None:
+            time.sleep(0.005)  # who is killed before has nothing to lose
+        time.sleep(moments.uniform(0.0, 0.4))
         child.send_signal(signal.SIGKILL)
         child.wait()
         child.stdout.close()

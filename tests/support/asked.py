@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from xt_backend.engine.questions import About
-from xt_backend.keys import RegionStatus, RunMeta
+from xt_backend.keys import FeaturesMeta, RegionStatus, RunH5, RunMeta
 from xt_backend.model import (
     XT,
     ClassInfo,
@@ -77,7 +77,8 @@ def make_asked(
     features = rng.normal(size=(len(cells), tokens_per_region**2, encoder.dim)).astype(np.float16)
     status = np.full(len(cells), RegionStatus.OK, np.uint8)
     status[1] = RegionStatus.READ_ERROR
-    key = StoreKey("slide", {**lattice.to_dict(), "input_px": 64}, {"weights": "random"})
+    numerics = {"weights": "random", "input_px": 64}
+    key = StoreKey("slide", {**lattice.to_dict(), "input_px": 64}, numerics)
     RegionStore.open(folder / "cache", key).append(cells, features, status)
     scored = status == RegionStatus.OK
     logits, alone = (np.full((len(cells), len(CLASSES)), np.nan, np.float32) for _ in range(2))
@@ -99,6 +100,9 @@ def make_asked(
         status=status,
         logits=logits,
         region_only_logits=alone,
-        run_meta={RunMeta.REGION_STORE: key.digest()},
+        run_meta={
+            RunMeta.FEATURES: {FeaturesMeta.NUMERICS: numerics},
+            RunH5.META_SLIDE_IDENTITY: "slide",
+        },
     )
     return About(score_map, str(path), folder / "cache", device="cpu")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import psutil
 
-__all__ = ["below", "files_of"]
+__all__ = ["below", "files_of", "gone", "soon_below"]
+
+PATIENCE_S = 120.0
+"""Far longer than it takes."""
 
 _OF_THE_CALL = {"run.json", "local.json", "slides.csv"}
 
@@ -35,3 +39,17 @@ def below(*words: str) -> list[psutil.Process]:
         if all(word in called for word in words):
             found.append(process)
     return found
+
+
+def soon_below(n: int, *words: str) -> list[psutil.Process]:
+    """`below`, when there are at least `n` of them: on a busy machine processes start slowly."""
+    until = time.monotonic() + PATIENCE_S
+    while len(found := below(*words)) < n:
+        assert time.monotonic() < until, f"{len(found)} of {n} processes are there"
+        time.sleep(0.02)
+    return found
+
+
+def gone(*words: str) -> bool:
+    """Whether none is left of `below`; what was told to end may take its time."""
+    return not psutil.wait_procs(below(*words), timeout=PATIENCE_S)[1]

@@ -135,6 +135,9 @@ def test_patients_and_val_folder(
     result = train(spec.model_copy(update={"epochs": 1, "val": val}))
     assert result.val_slides == ("v.tif",)
     assert len(result.train_slides) == 5
+    table.write_text("slide,patient\ns0,p1\nv,p1\ns1,p2\n")
+    with pytest.raises(UsageError, match=r"Patient p1 has slides in --slides and in --val"):
+        train(spec.model_copy(update={"patients": table, "val": val}))
 
 
 def test_examples_of_each_class_are_counted_before_training(
@@ -156,7 +159,11 @@ def test_examples_of_each_class_are_counted_before_training(
     ]  # fmt: skip
     assert told.lines[3].startswith("Warning: no validation regions are of class pale: ")
     assert "cannot be measured" in told.lines[3]
-    assert any("class pale" in note for note in result.notes)
+    # Told once: who prints the lines has nothing to print of it at the end.
+    assert not any("class pale" in note for note in result.notes)
+    (warning,) = result.warnings
+    assert told.lines[3:] == (f"Warning: {warning}",)
+    assert warning in result.to_dict()["notes"]
     assert result.to_dict()["examples"][0]["validation"] == {"dark": 32, "pale": 0}
     with pytest.raises(UsageError, match=r"both hold s0\.tif"):
         train(spec.model_copy(update={"val": spec.slides}))
@@ -229,6 +236,30 @@ def test_nan_keeps_the_last_good_model(spec: TrainSpec, monkeypatch: pytest.Monk
     monkeypatch.undo()
     train(spec.model_copy(update={"epochs": 1}))
     assert not spec.out.with_name("two-colors.checkpoint.safetensors").exists()
+
+
+def test_a_training_that_fails_leaves_the_log_of_the_older_model(spec: TrainSpec) -> None:
+    spec = spec.model_copy(update={"epochs": 2})
+    train(spec)
+    log, running = (spec.out.with_suffix(f".{name}.jsonl") for name in ("train", "running"))
+    model, older = spec.out.read_bytes(), log.read_bytes()
+    assert not running.exists()
+
+    def fail(stage: str) -> list[str]:
+        def stop(progress: Progress) -> None:
+            if progress.stage == stage:
+                raise InterruptedError
+
+        with pytest.raises(InterruptedError):
+            train(spec.model_copy(update={"seed": 1, "resume": False}), stop)
+        assert (spec.out.read_bytes(), log.read_bytes()) == (model, older)
+        return [json.loads(line)["event"] for line in running.read_text().splitlines()]
+
+    assert fail("encode") == ["start"]
+    assert fail("train") == ["start", "epoch", "broken off"]
+    train(spec.model_copy(update={"seed": 1, "resume": False}))
+    assert not running.exists()
+    assert json.loads(log.read_text().splitlines()[0])["seed"] == 1
 
 
 def test_thresholds_and_label_rule_are_stored(spec: TrainSpec) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,8 @@ import torch
 from support.annotations import write_annotations
 
 from xt_backend import Backend, RunFailed, score
+from xt_backend.engine import BatchEncoder, Device, EncoderChoice, Way, choose_device
+from xt_backend.engine.encoders.choice import Trial, choice_key, recall_choice
 from xt_backend.engine.events import JobFinished, JobTold
 from xt_backend.errors import AnnotationError, ModelError, OutputConflictError, UsageError
 from xt_backend.keys import RunFile
@@ -28,7 +31,9 @@ from xt_backend.training.tuning import (
     fitting,
     targets,
     tune,
+    tuner,
 )
+from xt_backend.training.tuning import fields as tuning_fields
 from xt_backend.training.tuning.targets import held_shares
 
 LEFT, RIGHT = (288, 288, 512, 736), (512, 288, 736, 736)
@@ -143,6 +148,37 @@ def test_what_learns_changes_and_nothing_else(
     assert changed("context") == {"region_head", "region_only_head", "reduce", "context"}
 
 
+def test_one_encoder_serves_all_slides_and_what_was_measured_is_remembered(
+    corrected: Callable[..., TuneSpec],
+    tissue_slide: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    made: list[Way] = []
+
+    def counted(net: Any, device: Device, way: Way, folder: Path | None) -> BatchEncoder:
+        made.append(way)
+        return BatchEncoder(net, device, way, folder)
+
+    torch_way = Way("torch", "fp32")
+    few = EncoderChoice(torch_way, "too few regions")
+    measured = EncoderChoice(torch_way, "measured", (Trial(torch_way, 1.0, 0.0),), 96)
+    choices = iter([few, measured])
+    monkeypatch.setattr(tuner, "BatchEncoder", counted)
+    monkeypatch.setattr(tuning_fields, "settle_encoder", lambda *args: next(choices))
+    spec = corrected(("normal", LEFT), ("tumour", RIGHT), steps=1)
+    second = shutil.copy(tissue_slide, tmp_path / "second.tiff")
+    (one,) = spec.corrections
+    both = (one, one.model_copy(update={"slide": Path(second)}))
+    result = tune(spec.model_copy(update={"corrections": both}))
+    assert result is not None
+    assert made == [torch_way]
+    device = choose_device("cpu")
+    key = choice_key({"model": result.card.state_sha256}, device, "auto", "auto")
+    assert recall_choice(key) == measured
+
+
 def test_no_model_is_overwritten_and_a_cancelled_tuning_leaves_nothing(
     corrected: Callable[..., TuneSpec], tiny_model: Path
 ) -> None:
@@ -255,10 +291,10 @@ def lobules(tmp_path_factory: pytest.TempPathFactory, checkout: Path) -> dict[st
 
 
 def _truth(lobules: dict[str, Any]) -> Any:
-    from xt_backend.engine import choose_device
     from xt_backend.training.tuning.fields import CorrectedField, load_corrected
 
-    model = load_model(lobules["model"])
+    model, device = load_model(lobules["model"]), choose_device("cpu", "auto")
+    encoder = BatchEncoder(model.region_encoder, device)
     slide = lobules["slide"]
     fields = []
     for drawn in (slide.with_suffix(".geojson"), lobules["part"]):
@@ -268,7 +304,7 @@ def _truth(lobules: dict[str, Any]) -> Any:
         )
         (field,) = [
             one
-            for one in load_corrected(correction, model, choose_device("cpu", "auto"), spec)
+            for one in load_corrected(correction, model, device, spec, lambda way: encoder)
             if isinstance(one, CorrectedField)
         ]
         fields.append(field)

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from xt_backend.config import cache_folder
-from xt_backend.engine import ContextFeatures, store_key
+from xt_backend.engine import ContextFeatures, key_of_run
 from xt_backend.errors import StoreError, UsageError
-from xt_backend.keys import FeaturesMeta, RunFile, RunH5, RunMeta
+from xt_backend.keys import FeaturesMeta, RunFile, RunMeta
 from xt_backend.outputs import FeatureTable, Level, SlideRow, When, read_features_h5
-from xt_backend.store import FeatureRows, RegionStore, ScoreMap, SomeRows, StoredRows
+from xt_backend.store import FeatureRows, RegionStore, ScoreMap, SomeRows, StoredRows, StoreKey
 from xt_backend.wording import counted
 
 __all__ = ["RunFeatures"]
@@ -61,16 +61,15 @@ class RunFeatures:
             StoreError: They are no longer all in the cache, or damaged.
             ModelError: After context only: the model is not to be had, or has no context.
         """
-        meta = score_map.run_meta
-        known = meta.get(RunMeta.FEATURES)
-        if known is None or RunH5.META_SLIDE_IDENTITY not in meta:
+        key = key_of_run(score_map)
+        if key is None:
             raise StoreError(
                 f"The run of {score_map.slide_id} does not say where its features are, as it was "
                 "made by an older version",
                 f"To have them, {_AGAIN}; what is in the cache is not encoded again",
             )
+        known = score_map.run_meta[RunMeta.FEATURES]
         numerics = known[FeaturesMeta.NUMERICS]
-        key = store_key(meta[RunH5.META_SLIDE_IDENTITY], score_map.lattice, numerics)
         features: FeatureRows
         features = before = self._stored(score_map, key, tuple(known[FeaturesMeta.SHAPE]))
         whole, encoder = None, str(numerics["encoder"])
@@ -116,7 +115,7 @@ class RunFeatures:
             )
         return Path(named)
 
-    def _stored(self, score_map: ScoreMap, key: Any, shape: tuple[int, int]) -> StoredRows:
+    def _stored(self, score_map: ScoreMap, key: StoreKey, shape: tuple[int, int]) -> StoredRows:
         store = RegionStore.open(self.cache, key)
         stored = StoredRows(store, score_map.cells, score_map.scored, shape)
         if n := stored.n_missing:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xt_backend.keys import RegionStatus, RunMeta
+from xt_backend.keys import FeaturesMeta, RegionStatus, RunH5, RunMeta
 
 from .benchmark import Benchmark, Case, Result, Workplace
 from .section import Section, Table, number
@@ -154,7 +154,8 @@ def _made_up(folder: Path, kind: str, recipe: dict[str, Any]) -> About:
     rng = np.random.default_rng(SEED)
     features = rng.normal(size=(n, 1, encoder.dim)).astype(np.float16)
     status = np.full(n, RegionStatus.OK, np.uint8)
-    key = StoreKey("noise", lattice.to_dict(), {"weights": "random"})
+    numerics = {"weights": "random", "input_px": encoder.input_px}
+    key = StoreKey("noise", {**lattice.to_dict(), "input_px": encoder.input_px}, numerics)
     RegionStore.open(folder, key).append(cells, features, status)
     logits = np.zeros((n, 2), np.float32)
     score_map = ScoreMap(
@@ -180,6 +181,9 @@ def _made_up(folder: Path, kind: str, recipe: dict[str, Any]) -> About:
         partial=False,
         model_name=kind,
         model_sha256=model.card.state_sha256,
-        run_meta={RunMeta.REGION_STORE: key.digest()},
+        run_meta={
+            RunMeta.FEATURES: {FeaturesMeta.NUMERICS: numerics},
+            RunH5.META_SLIDE_IDENTITY: "noise",
+        },
     )
     return About(score_map, str(path), folder, device="cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar
@@ -14,7 +15,7 @@ from xt_backend.errors import UsageError
 
 from .console import want_json
 
-__all__ = ["JsonOption", "OutOption", "check_slide_mpp", "merge_options", "on_off"]
+__all__ = ["JsonOption", "OutOption", "check_slide_mpp", "given_flags", "merge_options", "on_off"]
 
 Json: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout; logs go to stderr.")
@@ -100,6 +101,19 @@ Labels: TypeAlias = Annotated[
     Path | None,
     typer.Option(help="CSV with the columns slide, label and, if known, patient."),
 ]
+Annotations: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Folder with one QuPath GeoJSON a slide [default: slides].")
+]
+Name: TypeAlias = Annotated[str | None, typer.Option(help="The model's name [default: from out].")]
+Seed: TypeAlias = Annotated[int | None, typer.Option(help="Same seed, same model [default: 0].")]
+Weights: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="pretrained, random (seeded) or a file of weights [default: pretrained]."),
+]
+Pooling: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="map, or cls or cls+mean where there is a class token [default: map]."),
+]
 Pseudonymise: TypeAlias = Annotated[
     Path | None,
     typer.Option(
@@ -147,6 +161,24 @@ _FLAGS = {"stride": "stride_px", "no_cache": "use_cache", "no_resume": "resume"}
 """Flags that have another name than their option; those with ``no_`` are its opposite."""
 
 
+def given_flags(parameters: Mapping[str, Any], *others: str, **read: Any) -> dict[str, Any]:
+    """The options that were given on the command line, for `merge_options`.
+
+    Args:
+        parameters: Of the command: its `locals()`, before it has any other.
+        others: Parameters that are no options of the work.
+        read: In place of the parameters of these names, which come as text; None for not given.
+    """
+    known = {name: value for name, value in parameters.items() if name not in ("config", *others)}
+    # A flag that was not given is None, False or, where it may come several times, empty.
+    plain = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in known.items()
+        if value is not None and value is not False and value != [] and name not in read
+    }
+    return plain | {name: value for name, value in read.items() if value is not None}
+
+
 def merge_options(
     kind: type[OptionsType], config: Path | None, flags: dict[str, Any], own: type[OwnType]
 ) -> tuple[OptionsType, OwnType]:
@@ -155,7 +187,7 @@ def merge_options(
     Args:
         kind: The options of the work.
         config: YAML file with names as on the command line or as in `kind`, or None.
-        flags: What was given as flags, for `kind` and for `own`.
+        flags: As of `given_flags`, for `kind` and for `own`.
         own: Dataclass of the options that only the command knows.
 
     Returns:

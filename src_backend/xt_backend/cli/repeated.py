@@ -27,14 +27,14 @@ def repeated(
         run_json: Of the earlier run.
         inputs: Those that were named; there may be none.
         config: The configuration that was named; there may be none.
-        given: By name of the flag; None where it was not given.
+        given: As of `given_flags`.
 
     Raises:
         UsageError: More was said than `_BESIDE`, or the earlier run cannot be repeated.
     """
     from xt_backend.batch import read_repeat
 
-    named = [name for name, value in given.items() if value is not None and name not in _BESIDE]
+    named = [name for name in given if name not in _BESIDE]
     if inputs or config is not None or named:
         first = "an INPUT" if inputs else "--config" if config else f"--{named[0]}"
         raise UsageError(
@@ -42,9 +42,8 @@ def repeated(
             "Leave it out, or leave --repeat out",
         )
     again = read_repeat(run_json)
-    kept = {name: value for name, value in given.items() if value is not None}
-    if "cache" in kept or "no_cache" in kept:
+    if "cache" in given or "no_cache" in given:
         again.options.pop("cache", None)
         again.options.pop("use_cache", None)
-    given |= {**again.options, "model": again.model, **kept}
+    given |= {**again.options, "model": again.model, **given}
     return again

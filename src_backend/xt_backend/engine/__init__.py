@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         RunFinished,
         RunPlanned,
     )
-    from .extraction import Extracted, extract, open_store, store_key
+    from .extraction import Extracted, extract, key_of_run, open_store
     from .familiarity import corrected_mark
     from .known import known_regions
     from .pace import PaceJob, measure_pace
@@ -93,6 +93,7 @@ _HOMES = {
     "is_out_of_memory": "device",
     "judge_of": "encoding",
     "kept_encoders": "encoding",
+    "key_of_run": "extraction",
     "known_choice": "encoders",
     "known_regions": "known",
     "lattice_of": "preparation",
@@ -104,7 +105,6 @@ _HOMES = {
     "remember_encoder": "encoding",
     "settle_encoder": "encoding",
     "sought_in": "screening",
-    "store_key": "extraction",
     "torch_instead": "encoding",
     "usual_way": "encoders",
 }
@@ -149,6 +149,7 @@ __all__ = [
     "is_out_of_memory",
     "judge_of",
     "kept_encoders",
+    "key_of_run",
     "known_choice",
     "known_regions",
     "lattice_of",
@@ -160,7 +161,6 @@ __all__ = [
     "remember_encoder",
     "settle_encoder",
     "sought_in",
-    "store_key",
     "torch_instead",
     "usual_way",
 ]

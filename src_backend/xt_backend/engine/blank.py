@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from xt_backend.keys import Doubt, FeaturesMeta, RegionStatus, RunMeta
+from xt_backend.keys import Doubt, FeaturesMeta, RegionStatus, RunH5, RunMeta
 from xt_backend.model import ModelCard
 from xt_backend.slides.quality import MEASURES
 from xt_backend.store import ScoreMap
 
 from .device import Device
 from .encoder import BatchEncoder
-from .extraction import store_key, store_numerics
+from .extraction import store_numerics
 from .preparation import Prepared
 from .spec import RunSpec
 
@@ -34,7 +34,6 @@ def blank_map(
     """
     info = prepared.slide.info
     n, n_classes = len(prepared.cells), len(card.classes)
-    numerics = store_numerics(prepared, encoder)
     return ScoreMap(
         slide_id=spec.slide_id or Path(info.name).stem,
         slide_name=spec.slide_name or info.name,
@@ -66,12 +65,10 @@ def blank_map(
             **encoder.told(),
             "tissue": prepared.tissue.kind,
             RunMeta.FEATURES: {
-                FeaturesMeta.NUMERICS: numerics,
+                FeaturesMeta.NUMERICS: store_numerics(prepared, encoder),
                 FeaturesMeta.SHAPE: encoder.token_shape,
             },
-            RunMeta.REGION_STORE: store_key(
-                prepared.slide.identity(), prepared.lattice, numerics
-            ).digest(),
+            RunH5.META_SLIDE_IDENTITY: prepared.slide.identity(),
             RunMeta.NOTES: list(prepared.notes),
             RunMeta.WARNINGS: list(prepared.warnings),
         },

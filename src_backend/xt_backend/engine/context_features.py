@@ -7,10 +7,11 @@ import numpy.typing as npt
 import torch
 
 from xt_backend.errors import ModelError
-from xt_backend.model import XT, find_model, load_model, read_card
+from xt_backend.model import find_model, read_card
 from xt_backend.store import FeatureRows
 
 from .device import choose_device
+from .model_of_run import model_of_run
 
 __all__ = ["ContextFeatures"]
 
@@ -36,23 +37,14 @@ class ContextFeatures:
     """
 
     def __init__(self, model: str, state_sha256: str, device: str = "auto") -> None:
-        path = find_model(model)
-        card = read_card(path)
-        if card.state_sha256 != state_sha256:
-            raise ModelError(
-                f"{path.name} is not the model of this run: its weights have sha256 "
-                f"{card.state_sha256[:12]}, those of the run {state_sha256[:12]}",
-                "Name the file with --model",
-            )
+        card = read_card(find_model(model))
         if card.layout == "reference" or card.context.kind == "none":
             raise ModelError(
                 f"Model {card.name} has no context encoder between regions",
                 "Use --features before",
             )
-        made = load_model(path, defer_encoder=True)
-        if not isinstance(made, XT):
-            raise TypeError(f"{path.name} is no XT")
-        self._model = made.to(choose_device(device, "fp32").name)
+        name = choose_device(device, "fp32").name
+        self._model = model_of_run(model, state_sha256, name, "Name the file with --model")
         self.name = card.name
         self.dim = card.context.dim
 

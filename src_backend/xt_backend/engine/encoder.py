@@ -92,7 +92,8 @@ class BatchEncoder:
         if not self.unusual:
             return {}
         known = self.backend.numerics()
-        more = {name: known[name] for name in ("backend_version", "calibration") if name in known}
+        names = ("backend_version", "batch", "calibration")
+        more = {name: known[name] for name in names if name in known}
         return {"encoder": {**self.way.to_dict(), **more}}
 
     @property

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xt_backend.keys import RegionStatus
+from xt_backend.keys import FeaturesMeta, RegionStatus, RunH5, RunMeta
 from xt_backend.slides import Lattice, Reader, RegionBatch, Slide
-from xt_backend.store import RegionStore, StoreKey
+from xt_backend.store import RegionStore, ScoreMap, StoreKey
 
 from .blocks import StoreWriter
 from .encoder import BatchEncoder
@@ -25,7 +25,14 @@ from .preparation import Prepared
 from .remote import Looked, NotWantedError, RemoteRun
 from .stages import Stages
 
-__all__ = ["READ_BATCH", "Extracted", "extract", "open_store", "store_key", "store_numerics"]
+__all__ = [
+    "READ_BATCH",
+    "Extracted",
+    "extract",
+    "key_of_run",
+    "open_store",
+    "store_numerics",
+]
 
 READ_BATCH = 16
 """Regions read and encoded between two looks at whether the run was cancelled."""
@@ -60,7 +67,7 @@ def open_store(
     if folder is None:
         return None
     numerics = store_numerics(prepared, encoder)
-    key = store_key(prepared.slide.identity(), prepared.lattice, numerics)
+    key = _store_key(prepared.slide.identity(), prepared.lattice, numerics)
     return RegionStore.open(folder, key)
 
 
@@ -72,7 +79,7 @@ def store_numerics(prepared: Prepared, encoder: BatchEncoder) -> dict[str, Any]:
     return numerics
 
 
-def store_key(identity: str, lattice: Lattice, numerics: Mapping[str, Any]) -> StoreKey:
+def _store_key(identity: str, lattice: Lattice, numerics: Mapping[str, Any]) -> StoreKey:
     """The key of a slide's region store.
 
     Args:
@@ -81,6 +88,21 @@ def store_key(identity: str, lattice: Lattice, numerics: Mapping[str, Any]) -> S
         numerics: As of `store_numerics`.
     """
     return StoreKey(identity, {**lattice.to_dict(), "input_px": numerics["input_px"]}, numerics)
+
+
+def key_of_run(score_map: ScoreMap) -> StoreKey | None:
+    """The key of the region store for the features of a run, whether they were kept or not.
+
+    None where the run does not say, as those of older versions.
+
+    Args:
+        score_map: Of the run, from memory or from its file.
+    """
+    meta = score_map.run_meta
+    if RunMeta.FEATURES not in meta or RunH5.META_SLIDE_IDENTITY not in meta:
+        return None
+    numerics = meta[RunMeta.FEATURES][FeaturesMeta.NUMERICS]
+    return _store_key(meta[RunH5.META_SLIDE_IDENTITY], score_map.lattice, numerics)
 
 
 def extract(

@@ -17,7 +17,6 @@ from xt_backend.outputs.geojson import collection, run_namespace, to_json
 from xt_backend.outputs.palette import rgb
 from xt_backend.outputs.regions_table import PROB_PREFIX
 from xt_backend.samples.mask_outlines import outline_of
-from xt_backend.slides.lattice import Lattice
 from xt_backend.store.score_map import ScoreMap
 
 __all__ = ["Outline", "outlines", "write_outlines"]
@@ -46,7 +45,7 @@ def outlines(score_map: ScoreMap) -> Iterator[Outline]:
     """
     labels = score_map.grid(score_map.labels(), fill=-1)
     places = score_map.grid(np.arange(len(score_map), dtype=np.int64), fill=-1)
-    x_px, y_px = (_edges(score_map.lattice, axis) for axis in (0, 1))
+    x_px, y_px = (score_map.lattice.middle_edges(axis) for axis in (0, 1))
     for label in range(len(score_map.classes)):
         numbers, _ = ndimage.label(labels == label)
         for number, found in enumerate(ndimage.find_objects(numbers), 1):
@@ -113,13 +112,3 @@ def _features(score_map: ScoreMap) -> Iterator[str]:
                 },
             }
         )
-
-
-def _edges(lattice: Lattice, axis: int) -> npt.NDArray[np.int64]:
-    """(n + 1,) where the middles of the cells meet, level-0 px."""
-    n = (lattice.n_cols, lattice.n_rows)[axis]
-    margin = (lattice.region_px - lattice.stride_px) / 2
-    ratio = lattice.model_mpp / lattice.slide_mpp[axis]
-    steps = (np.arange(n + 1) * lattice.stride_px + margin) * ratio
-    edges: npt.NDArray[np.int64] = np.floor(steps + 0.5).astype(np.int64)
-    return edges + lattice.origin_px[axis]

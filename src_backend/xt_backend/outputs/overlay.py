@@ -164,18 +164,10 @@ def _cell_of_pixels(
     lattice: Lattice, axis: int, start_px: float, step_px: float, n: int
 ) -> npt.NDArray[np.int64]:
     """The column (axis 0) or row (axis 1) in which the middle of each of n pixels lies, or -1."""
-    count = (lattice.n_cols, lattice.n_rows)[axis]
-    cells = np.zeros((count, 2), np.int64)
-    cells[:, axis] = np.arange(count)
-    boxes = lattice.boxes(cells)
-    starts, ends = boxes[:, axis].astype(float), boxes[:, axis + 2].astype(float)
-    if lattice.stride_px < lattice.region_px:
-        stride = lattice.affine_to_level0()[axis, axis]
-        starts, ends = (starts + ends - stride) / 2, (starts + ends + stride) / 2
+    edges = lattice.middle_edges(axis)
     middles = start_px + (np.arange(n) + 0.5) * step_px
-    found = np.searchsorted(starts, middles, side="right") - 1
-    inside = (found >= 0) & (middles < ends[found])
-    return np.where(inside, found, -1)
+    found = np.searchsorted(edges, middles, side="right") - 1
+    return np.where(found < len(edges) - 1, found, -1)
 
 
 def painted(frame: Frame, score_map: ScoreMap) -> Pixels:

@@ -233,6 +233,28 @@ class Lattice:
         x, y = self.origin_px
         return np.array([[tx, 0.0, x], [0.0, ty, y], [0.0, 0.0, 1.0]])
 
+    def middles_to_level0(self) -> npt.NDArray[np.float64]:
+        """`affine_to_level0` of the cells' middles: squares as wide as the stride, which meet.
+
+        Where regions do not overlap, they are the regions.
+        """
+        affine = self.affine_to_level0()
+        affine[:2, 2] += [self._margin * self._ratio(axis) for axis in (0, 1)]
+        return affine
+
+    def middle_edges(self, axis: int) -> npt.NDArray[np.int64]:
+        """Where the middles of neighbours meet along an axis, in whole level-0 px.
+
+        Args:
+            axis: 0 for the columns, 1 for the rows.
+
+        Returns:
+            (n + 1,) int64; where regions do not overlap, the edges of `boxes`.
+        """
+        starts = np.arange(self._count(axis) + 1) * self.stride_px + self._margin
+        edges: npt.NDArray[np.int64] = np.floor(starts * self._ratio(axis) + 0.5).astype(np.int64)
+        return edges + self.origin_px[axis]
+
     def affine_to_um(self) -> npt.NDArray[np.float64]:
         """(3, 3) float64 from (col, row, 1) to um from the slide's level-0 pixel (0, 0).
 
@@ -290,6 +312,11 @@ class Lattice:
         boxes = self.boxes(cells)
         areas: npt.NDArray[np.int64] = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
         return areas
+
+    @property
+    def _margin(self) -> float:
+        """From the edge of a region to that of its middle, px at model mpp."""
+        return (self.region_px - self.stride_px) / 2
 
     def _ratio(self, axis: int) -> float:
         """Level-0 px per px at model mpp."""

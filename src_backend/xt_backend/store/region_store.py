@@ -25,7 +25,7 @@ from xt_backend.publishing import make_folder, sweep_partials
 from xt_backend.store.joining import portions, small_shards
 from xt_backend.store.shard import SHARD_BYTES, Shard, write_shard
 from xt_backend.store.shard_folder import ShardFolder
-from xt_backend.store.store_index import read_index, store_folder
+from xt_backend.store.store_index import store_folder
 from xt_backend.store.store_key import StoreKey
 
 __all__ = ["RegionStore"]
@@ -80,21 +80,6 @@ class RegionStore:
         with contextlib.suppress(OSError):  # the time of use, by which caches are pruned
             os.utime(store.folder / StoreH5.INDEX)
         return store
-
-    @classmethod
-    def find(cls, cache_dir: Path, digest: str) -> RegionStore | None:
-        """Open the store of a key of which only the digest is known, None where there is none.
-
-        Args:
-            cache_dir: The cache's folder.
-            digest: As of `StoreKey.digest`.
-
-        Raises:
-            StoreVersionError: A newer version wrote the store.
-            StoreCorruptError: Its index cannot be read.
-        """
-        index = read_index(Path(cache_dir) / digest[:2] / digest)
-        return None if index is None else cls.open(cache_dir, index.key)
 
     def __len__(self) -> int:
         """The number of cells that are there."""

@@ -114,7 +114,7 @@ def read_examples(spec: TrainSpec) -> Examples:
     Raises:
         InputNotFoundError: A folder or table does not exist.
         AnnotationError: Slides, labels and classes do not fit each other.
-        UsageError: Validation slides are among those to learn from.
+        UsageError: Validation slides, or their patients, are among those to learn from.
     """
     notes: list[str] = []
     patients: dict[str, str] = {}
@@ -148,7 +148,7 @@ def read_examples(spec: TrainSpec) -> Examples:
         raise UsageError(f"--slides and --val both hold {names}", "Keep validation apart")
     if spec.patients is not None:
         who = PatientTable.read(spec.patients)
-        for slide in slides:
+        for slide in (*slides, *val):
             if patient := who.patient_of(slide.path):
                 patients[str(slide.path)] = patient
         if barred := [one.name for one in val if who.patient_of(one.path) in who.learn_only]:
@@ -163,6 +163,12 @@ def read_examples(spec: TrainSpec) -> Examples:
                 f"{counted(len(learn_only), 'slide')} of {counted(n_patients, 'patient')} "
                 "are learnt from and never held out"
             )
+    whose = [{patients.get(str(one.path), "") for one in part} - {""} for part in (slides, val)]
+    if shared := sorted(whose[0] & whose[1]):
+        raise UsageError(
+            f"Patient {shared[0]} has slides in --slides and in --val",
+            "Move all slides of a patient to one side",
+        )
     if patients:
         lonely = [slide.name for slide in slides if str(slide.path) not in patients]
         notes += [f"{name} has no patient in the table: taken as one of its own" for name in lonely]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median_low
@@ -28,7 +25,8 @@ from .plots import plot_curves
 from .processes import Processes
 from .spec import TrainSpec
 from .stain_target import stain_target
-from .trainer import Fitted, Log, Trainer, check_processes
+from .train_log import TrainLog
+from .trainer import Fitted, Trainer, check_processes
 
 __all__ = ["TrainResult", "train"]
 
@@ -51,6 +49,7 @@ class TrainResult:
         region_only: The same from each region alone.
         pixels: The masks or points; None without a decoder.
         notes: What the user should know.
+        warnings: What it means that a class lacks examples; also told before the first epoch.
         is_main: Whether this process wrote the files; of several that share a training one did,
             and the others have nothing to say.
     """
@@ -67,6 +66,7 @@ class TrainResult:
     region_only: Metrics
     pixels: PixelMetrics | None
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
     is_main: bool = True
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class TrainResult:
             "validation": self.context.to_dict(),
             "validation_region_only": self.region_only.to_dict(),
             "validation_pixels": self.pixels.to_dict() if self.pixels else None,
-            "notes": list(self.notes),
+            "notes": [*self.notes, *self.warnings],
         }
 
 
@@ -93,10 +93,12 @@ def train(spec: TrainSpec, progress: ProgressCallback = ignore) -> TrainResult:
     """Train a model on annotated or labelled slides.
 
     Beside the model `M.safetensors` appear `M.train.jsonl` (one line an epoch) and, where
-    matplotlib is installed, `M.train.png`. The same slides, spec, machine and versions give the
-    same model file. A training that was killed goes on from `M.resume.safetensors` when it is
-    started again; on one CPU it ends with the same file as an undisturbed one. When training
-    breaks off, the best epoch so far is kept as `M.checkpoint.safetensors`.
+    matplotlib is installed, `M.train.png`. Until there is a model, the lines are in
+    `M.running.jsonl`, so that a training that fails leaves an older model's own alone. The same
+    slides, spec, machine and versions give the same model file. A training that was killed goes on
+    from `M.resume.safetensors` when it is started again; on one CPU it ends with the same file as
+    an undisturbed one. When training breaks off, the best epoch so far is kept as
+    `M.checkpoint.safetensors`.
 
     Args:
         spec: What to train on and how.
@@ -125,25 +127,26 @@ def train(spec: TrainSpec, progress: ProgressCallback = ignore) -> TrainResult:
         device = replace(device, name=processes.device)
     make_folder(spec.out.parent)
     stain = stain_target(spec, examples.slides, progress)
-    with _log(spec, processes) as log:
-        log({"event": "start", **recipe(spec), "slides": len(examples.slides)})
-        trainer = Trainer(
-            spec, examples, device, stain, progress, log, processes, [*examples.notes]
-        )
-        if spec.folds:
-            fitted, judged, pixels = _fit_folds(trainer, splits)
-        else:
-            fitted = trainer.fit(splits[0])
-            progress(Progress("calibrate", 0, len(splits[0].val), "temperature and thresholds"))
-            judged, pixels = fitted.learner.judge(), fitted.learner.judge_pixels()
-        fitter = fitted.fitter
-        measured = complete_card(spec, fitter, judged, pixels, len(fitted.val_slides))
-        card = fitted.model.card
-        if processes.is_main:
-            card = save_model(fitted.model, spec.out)
-            trainer.forget()
-            _draw(fitter, spec.out, trainer.notes)
-        log({"event": "end", "best_epoch": fitter.best_epoch, "metrics": card.metrics})
+    log = TrainLog(spec.out, writes=processes.is_main)
+    log.write({"event": "start", **recipe(spec), "slides": len(examples.slides)})
+    trainer = Trainer(
+        spec, examples, device, stain, progress, log.write, processes, [*examples.notes]
+    )
+    if spec.folds:
+        fitted, judged, pixels = _fit_folds(trainer, splits)
+    else:
+        fitted = trainer.fit(splits[0])
+        progress(Progress("calibrate", 0, len(splits[0].val), "temperature and thresholds"))
+        judged, pixels = fitted.learner.judge(), fitted.learner.judge_pixels()
+    fitter = fitted.fitter
+    measured = complete_card(spec, fitter, judged, pixels, len(fitted.val_slides))
+    card = fitted.model.card
+    if processes.is_main:
+        card = save_model(fitted.model, spec.out)
+        log.write({"event": "end", "best_epoch": fitter.best_epoch, "metrics": card.metrics})
+        log.finish()
+        trainer.forget()
+        _draw(fitter, spec.out, trainer.notes)
     processes.wait()
     return TrainResult(
         model=spec.out,
@@ -158,6 +161,7 @@ def train(spec: TrainSpec, progress: ProgressCallback = ignore) -> TrainResult:
         region_only=measured.region_only,
         pixels=measured.pixels,
         notes=tuple(dict.fromkeys(trainer.notes)),
+        warnings=tuple(dict.fromkeys(trainer.warnings)),
         is_main=processes.is_main,
     )
 
@@ -196,18 +200,3 @@ def _draw(fitter: Fitter, out: Path, notes: list[str]) -> None:
         plot_curves(fitter.history, out.with_suffix(".train.png"), fitter.best_epoch)
     except UsageError as error:
         notes.append(str(error))
-
-
-@contextmanager
-def _log(spec: TrainSpec, processes: Processes) -> Iterator[Log]:
-    """Write rows of JSON beside the model; only the main process does."""
-    if not processes.is_main:
-        yield lambda row: None
-        return
-    with spec.out.with_suffix(".train.jsonl").open("w", encoding="utf-8") as file:
-
-        def write(row: Mapping[str, Any]) -> None:
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-
-        yield write

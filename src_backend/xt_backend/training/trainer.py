@@ -86,6 +86,7 @@ class Trainer:
         log: Takes a row for the log.
         processes: That share the work.
         notes: What the user should know.
+        warnings: Of classes without examples; told with the examples' numbers already.
     """
 
     spec: TrainSpec
@@ -96,6 +97,7 @@ class Trainer:
     log: Log
     processes: Processes
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     _checkpoints: list[Checkpoint] = field(default_factory=list)
 
     def fit(self, split: Split, tag: str = "", last_epoch: int | None = None) -> Fitted:
@@ -236,7 +238,7 @@ class Trainer:
         """Tell how many examples of each class there are, and refuse to learn a single class."""
         self._check_classes([name for name, count in counts[0].train.items() if count], tag)
         warnings = [text for one in counts for text in one.warnings()]
-        self.notes += [f"{tag}: {text}" if tag else text for text in warnings]
+        self.warnings += [f"{tag}: {text}" if tag else text for text in warnings]
         lines = [line for one in counts for line in one.lines()]
         if self.processes.is_main:
             told = (*([tag] if tag else []), *lines, *(f"Warning: {text}" for text in warnings))

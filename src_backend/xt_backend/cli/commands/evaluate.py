@@ -20,9 +20,7 @@ def evaluate(
         str | None, typer.Option(help="Name of a known model, or a model file. Needed.")
     ] = None,
     slides: Annotated[Path | None, typer.Option(help="Folder of slides. Needed.")] = None,
-    annotations: Annotated[
-        Path | None, typer.Option(help="Folder with one QuPath GeoJSON a slide [default: slides].")
-    ] = None,
+    annotations: flags.Annotations = None,
     labels: flags.Labels = None,
     compare_context: Annotated[
         bool | None,
@@ -68,38 +66,11 @@ def evaluate(
     Every number has its 95 % interval. Exit codes: 0 all were judged; 2 bad usage; 3 some slides
     or regions could not be judged.
     """
+    given = flags.given_flags(locals())
     from xt_backend.training import EvaluateSpec
     from xt_backend.training import evaluate as run
 
-    spec, own = flags.merge_options(
-        EvaluateSpec,
-        config,
-        {
-            "model": model,
-            "slides": slides,
-            "annotations": annotations,
-            "labels": labels,
-            "distance_um": distance_um,
-            "compare_context": compare_context,
-            "out": out,
-            "ordered": ordered,
-            "patients": patients,
-            "model_mpp": model_mpp,
-            "bootstrap": bootstrap,
-            "seed": seed,
-            "slide_mpp": slide_mpp,
-            "accept_objective_mpp": accept_objective_mpp,
-            "allow_upsample": allow_upsample,
-            "tissue": tissue,
-            "device": device,
-            "encoder_backend": encoder_backend,
-            "cache": cache,
-            "no_cache": no_cache,
-            "offline": offline,
-            "json": json or None,
-        },
-        flags.JsonOption,
-    )
+    spec, own = flags.merge_options(EvaluateSpec, config, given, flags.JsonOption)
     with stage_bars() as progress:
         report = run(spec, progress)
     if own.json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -45,12 +45,7 @@ def features(
         str | None,
         typer.Option(help="region, or slide: the mean of its regions [default: region]."),
     ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="pretrained, random (seeded) or a file of weights [default: pretrained]."
-        ),
-    ] = None,
+    weights: flags.Weights = None,
     model_mpp: Annotated[
         float | None, typer.Option(help="Pixel size of the regions, um/px [default: 0.5].")
     ] = None,
@@ -63,10 +58,7 @@ def features(
     tokens_per_region: Annotated[
         int | None, typer.Option(help="k of k x k tokens per region [default: 1].")
     ] = None,
-    pooling: Annotated[
-        str | None,
-        typer.Option(help="map, or cls or cls+mean where there is a class token [default: map]."),
-    ] = None,
+    pooling: flags.Pooling = None,
     slide_mpp: flags.SlideMpp = None,
     accept_objective_mpp: flags.AcceptObjectiveMpp = None,
     allow_upsample: flags.AllowUpsample = None,
@@ -96,40 +88,7 @@ def features(
     A slide without tissue gives a valid file with 0 rows, a failed one no file. Exit codes as of
     `score`.
     """
-    given: dict[str, Any] = {
-        "encoder": encoder,
-        "out": out,
-        "layout": layout,
-        "level": level,
-        "weights": weights,
-        "model_mpp": model_mpp,
-        "region_px": region_px,
-        "input_px": input_px,
-        "tokens_per_region": tokens_per_region,
-        "pooling": pooling,
-        "slide_mpp": slide_mpp,
-        "accept_objective_mpp": accept_objective_mpp,
-        "allow_upsample": allow_upsample,
-        "roi": roi,
-        "tissue": tissue,
-        "device": device,
-        "precision": precision,
-        "encoder_backend": encoder_backend,
-        "batch_size": batch_size,
-        "cache": cache,
-        "no_cache": no_cache,
-        "stride": stride,
-        "workers": workers,
-        "max_failed_fraction": max_failed_fraction,
-        "max_pixels": max_pixels,
-        "offline": offline,
-        "retry_failed": retry_failed or None,
-        "engine": engine,
-        "processes": processes,
-        "address": address,
-        "slurm": tuple(slurm) if slurm else None,
-        "json": json or None,
-    }
+    given = flags.given_flags(locals(), "inputs")
     chosen, own = flags.merge_options(FeatureOptions, config, given, _Own)
     wanted = engine_options(own)
     from xt_backend.batch import FeatureBatch

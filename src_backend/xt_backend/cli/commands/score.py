@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, get_args
+from typing import Annotated, TypeAlias, get_args
 
 import typer
 
@@ -109,41 +109,12 @@ def score(
     Exit codes: 0 all done; 2 bad usage; 3 finished, but some slides failed or hold NaN;
     5 cannot write; 130 and 143 interrupted. With --dry-run, 3 if some slides would fail.
     """
-    given: dict[str, Any] = {
-        "model": model,
-        "out": out,
-        "slide_mpp": slide_mpp,
-        "model_mpp": model_mpp,
-        "accept_objective_mpp": accept_objective_mpp,
-        "allow_upsample": allow_upsample,
-        "roi": roi,
-        "tissue": tissue,
-        "device": device,
-        "precision": precision,
-        "encoder_backend": encoder_backend,
-        "batch_size": batch_size,
-        "context": None if context is None else flags.on_off("--context", context),
-        "cache": cache,
-        "no_cache": no_cache,
-        "stride": stride,
-        "workers": workers,
-        "max_failed_fraction": max_failed_fraction,
-        "max_pixels": max_pixels,
-        "layouts": tuple(layouts) if layouts else None,
-        "exclude_flagged": exclude_flagged,
-        "screen": screen,
-        "screen_class": tuple(screen_class) if screen_class else None,
-        "pseudonymise": pseudonymise,
-        "offline": offline,
-        "dry_run": dry_run or None,
-        "retry_failed": retry_failed or None,
-        "engine": engine,
-        "processes": processes,
-        "address": address,
-        "slurm": tuple(slurm) if slurm else None,
-        "isolate": isolate,
-        "json": json or None,
-    }
+    given = flags.given_flags(
+        locals(),
+        "inputs",
+        "repeat",
+        context=None if context is None else flags.on_off("--context", context),
+    )
     again = None if repeat is None else repeated(repeat, inputs, config, given)
     chosen, own = flags.merge_options(ScoreOptions, config, given, _Own)
     wanted = engine_options(own)

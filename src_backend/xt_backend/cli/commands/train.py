@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -24,14 +24,12 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="Model file to write, .safetensors. Needed.")
     ] = None,
-    annotations: Annotated[
-        Path | None, typer.Option(help="Folder with one QuPath GeoJSON a slide [default: slides].")
-    ] = None,
+    annotations: flags.Annotations = None,
     labels: flags.Labels = None,
     val: Annotated[
         Path | None, typer.Option(help="Folder of validation slides [default: a share of slides].")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="The model's name [default: from out].")] = None,
+    name: flags.Name = None,
     classes: Annotated[
         str | None, typer.Option(help="Comma-separated, in order [default: all annotated].")
     ] = None,
@@ -57,16 +55,8 @@ def train(
     region_encoder: Annotated[
         str | None, typer.Option(help="timm name [default: tf_efficientnet_lite0].")
     ] = None,
-    pooling: Annotated[
-        str | None,
-        typer.Option(help="map, or cls or cls+mean where there is a class token [default: map]."),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="pretrained, random (seeded) or a file of weights [default: pretrained]."
-        ),
-    ] = None,
+    pooling: flags.Pooling = None,
+    weights: flags.Weights = None,
     context: Annotated[
         str | None,
         typer.Option(
@@ -107,7 +97,7 @@ def train(
     stain: Annotated[
         str | None, typer.Option(help="Normalise the stain: macenko or reinhard.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same model [default: 0].")] = None,
+    seed: flags.Seed = None,
     no_resume: Annotated[
         bool,
         typer.Option(
@@ -132,48 +122,15 @@ def train(
     training that was broken off goes on. Exit codes: 0 done; 2 bad usage; 3 no slide could be
     used, or the loss was not finite; 5 cannot write.
     """
+    given = flags.given_flags(
+        locals(),
+        classes=tuple(part.strip() for part in classes.split(",")) if classes else None,
+        min_fraction=_fractions(min_fraction),
+    )
     from xt_backend.model import read_card
     from xt_backend.training import TrainSpec
     from xt_backend.training import train as run
 
-    given: dict[str, Any] = {
-        "slides": slides,
-        "out": out,
-        "annotations": annotations,
-        "labels": labels,
-        "val": val,
-        "name": name,
-        "classes": tuple(part.strip() for part in classes.split(",")) if classes else None,
-        "task": task,
-        "slide_head": slide_head,
-        "patients": patients,
-        "folds": folds,
-        "region_encoder": region_encoder,
-        "weights": weights,
-        "pooling": pooling,
-        "context": context,
-        "model_mpp": model_mpp,
-        "region_px": region_px,
-        "min_fraction": _fractions(min_fraction),
-        "epochs": epochs,
-        "end_to_end": end_to_end,
-        "grad_ratio": grad_ratio,
-        "field_regions": field_regions,
-        "peak_radius_um": peak_radius_um,
-        "stain": stain,
-        "seed": seed,
-        "resume": False if no_resume else None,
-        "slide_mpp": slide_mpp,
-        "accept_objective_mpp": accept_objective_mpp,
-        "allow_upsample": allow_upsample,
-        "tissue": tissue,
-        "device": device,
-        "precision": precision,
-        "cache": cache,
-        "no_cache": no_cache,
-        "offline": offline,
-        "json": json or None,
-    }
     spec, own = flags.merge_options(TrainSpec, config, given, flags.JsonOption)
     with stage_bars() as progress:
         result = run(spec, progress)

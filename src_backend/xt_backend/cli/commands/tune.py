@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -27,10 +27,8 @@ def tune(
         Path | None,
         typer.Option(help="Model file to write, .safetensors; never an old one. Needed."),
     ] = None,
-    annotations: Annotated[
-        Path | None, typer.Option(help="Folder with one QuPath GeoJSON a slide [default: slides].")
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="The model's name [default: from out].")] = None,
+    annotations: flags.Annotations = None,
+    name: flags.Name = None,
     learns: Annotated[
         str | None,
         typer.Option(help="head, or context: the context encoder too [default: head]."),
@@ -45,7 +43,7 @@ def tune(
     steps: Annotated[
         int | None, typer.Option(help="Steps of what learns [default: 300; 16 of the context].")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same model [default: 0].")] = None,
+    seed: flags.Seed = None,
     slide_mpp: flags.SlideMpp = None,
     accept_objective_mpp: flags.AcceptObjectiveMpp = None,
     allow_upsample: flags.AllowUpsample = None,
@@ -65,32 +63,13 @@ def tune(
     corrected keep what the model said of them. Exit codes: 0 done; 2 bad usage; 3 a slide could
     not be used; 5 cannot write; 130 and 143 interrupted.
     """
+    given = flags.given_flags(locals(), "slides", "annotations")
     from xt_backend.training.tuning import TuneSpec, corrections_in
     from xt_backend.training.tuning import tune as run
 
     if slides is None:
         raise UsageError("Missing option --slides", "Give the corrected slide or slides")
-    given: dict[str, Any] = {
-        "model": model,
-        "corrections": corrections_in(slides, annotations),
-        "out": out,
-        "name": name,
-        "learns": learns,
-        "keep": keep,
-        "steps": steps,
-        "seed": seed,
-        "slide_mpp": slide_mpp,
-        "accept_objective_mpp": accept_objective_mpp,
-        "allow_upsample": allow_upsample,
-        "roi": roi,
-        "tissue": tissue,
-        "device": device,
-        "precision": precision,
-        "cache": cache,
-        "no_cache": no_cache,
-        "offline": offline,
-        "json": json or None,
-    }
+    given["corrections"] = corrections_in(slides, annotations)
     spec, own = flags.merge_options(TuneSpec, config, given, flags.JsonOption)
     with listening() as stop, stage_bars() as progress:
         result = run(spec, progress, stop)

@@ -49,7 +49,7 @@ def check_backend(asked: str, device: Device) -> None:
     """Refuse a backend that was asked for and cannot be had on a device.
 
     Raises:
-        DeviceError: It is not installed, or not for this device.
+        DeviceError: It is not installed, not for this device, or not in the precision asked for.
     """
     if asked in ("openvino", _INT8):
         if device.kind != "cpu":
@@ -59,6 +59,14 @@ def check_backend(asked: str, device: Device) -> None:
         if not _has_openvino():
             raise DeviceError(
                 "OpenVINO is not installed", 'Install it with: pip install "napari-xt[cpu]"'
+            )
+    # What is usual, fp32, every processor computes.
+    if asked == "openvino" and device.precision != "fp32":
+        able = _openvino_precisions()
+        if able and device.precision not in able:
+            raise DeviceError(
+                f"OpenVINO does not compute in {device.precision} on this processor",
+                "Leave --precision out, or use --encoder-backend torch",
             )
     if asked == _INT8:
         if not _has("nncf"):
@@ -192,7 +200,7 @@ def _others(device: Device, asked: str, precision: str, usual: Way) -> list[Way]
 
 
 def _openvino_precisions() -> tuple[str, ...]:
-    """None where OpenVINO is broken, in whatever way it is."""
+    """What OpenVINO computes in; nothing where it is broken, in whatever way it is."""
     try:
         return openvino_precisions()
     except Exception:

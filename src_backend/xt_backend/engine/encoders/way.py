@@ -33,7 +33,7 @@ class Way:
 
     @classmethod
     def from_dict(cls, values: Any) -> Way:
-        """The inverse of `to_dict`.
+        """The inverse of `to_dict`, and of what a run tells of how it encoded.
 
         Raises:
             ValueError: It is no such mapping.
@@ -41,7 +41,9 @@ class Way:
         match values:
             case {"backend": str(backend), "precision": str(precision), "batch": int() | None}:
                 if backend in BACKENDS and precision in _PRECISIONS:
-                    return cls(backend, precision, values["batch"])
+                    # Only torch lets the batch be chosen; others tell what theirs was.
+                    chosen = values["batch"] if backend.startswith("torch") else None
+                    return cls(backend, precision, chosen)
         raise ValueError(f"no way to encode: {str(values)[:80]}")
 
     def __str__(self) -> str:

@@ -8,11 +8,13 @@ import hashlib
 import threading
 from collections.abc import Callable
 
-from xt_backend.errors import ModelError, UsageError
+from xt_backend.errors import UsageError
 from xt_backend.keys import RunMeta
-from xt_backend.model import XT, find_model, load_model, read_card
+from xt_backend.model import XT
 
-from ..device import Device, choose_device
+from ..device import choose_device
+from ..extraction import key_of_run
+from ..model_of_run import model_of_run
 from .asked import About, Answer, Influence, Question, WhatIf
 from .influence import influence
 from .spread import spread
@@ -79,33 +81,17 @@ class Respondent:
         key = (wanted, device.name)
         if self._model is None or self._model[0] != key:
             self._model = self._field = None  # freed before the new ones are loaded
-            self._model = (key, _model_of(about, device))
+            made = model_of_run(about.model, wanted, device.name, "Run it on the slide again")
+            self._model = (key, made)
         return self._model[1]
 
     def _load_field(self, about: About, model: XT, cancelled: Callable[[], bool]) -> StoredField:
         score_map = about.score_map
         rows = hashlib.sha256(score_map.cells.tobytes() + score_map.status.tobytes()).hexdigest()
-        store = str(score_map.run_meta.get(RunMeta.REGION_STORE))
+        kept = key_of_run(score_map)
+        store = "" if kept is None else kept.digest()
         key = (score_map.model_sha256, store, f"{about.cache} {about.use_cache}", rows)
         if self._field is None or self._field[0] != key:
             self._field = None
             self._field = (key, StoredField.load(about, model, cancelled))
         return self._field[1]
-
-
-def _model_of(about: About, device: Device) -> XT:
-    score_map = about.score_map
-    path = find_model(about.model)
-    if read_card(path).state_sha256 != score_map.model_sha256:
-        raise ModelError(
-            f"{path.stem} is not the model any more that made this prediction",
-            "Run it on the slide again",
-        )
-    model = load_model(path, defer_encoder=True)
-    if not isinstance(model, XT):
-        raise ModelError(
-            f"Model {score_map.model_name} was converted and keeps no tokens to ask about",
-            "Ask about the prediction of a model that was trained here",
-        )
-    model.requires_grad_(False)
-    return model.to(device.name).eval()

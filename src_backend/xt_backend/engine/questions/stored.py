@@ -13,11 +13,10 @@ from torch import Tensor
 
 from xt_backend.config import cache_folder
 from xt_backend.errors import ModelError, StoreError
-from xt_backend.keys import RunMeta
 from xt_backend.model import XT
 from xt_backend.store import RegionStore, ScoreMap
 
-from ..extraction import CACHED_ROWS
+from ..extraction import CACHED_ROWS, key_of_run
 from .asked import About
 from .stopping import Stopped
 
@@ -85,12 +84,12 @@ class StoredField:
 
 
 def _store(about: About) -> RegionStore:
-    digest = about.score_map.run_meta.get(RunMeta.REGION_STORE)
-    if not (about.use_cache and isinstance(digest, str)):
+    key = key_of_run(about.score_map)
+    if not about.use_cache or key is None:
         _gone(about.score_map, "this run kept none, or has not told where")
-    store = RegionStore.find(about.cache or cache_folder(), digest)
-    if store is None:
-        _gone(about.score_map, "their store is not in the cache")
+    store = RegionStore.open(about.cache or cache_folder(), key)
+    if not len(store):
+        _gone(about.score_map, "they are not in the cache")
     return store
 
 

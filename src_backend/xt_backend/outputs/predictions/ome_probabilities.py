@@ -45,19 +45,15 @@ class OmeProbabilities(PredictionFormat):
     ) -> None:
         """See `PredictionFormat`."""
         lattice = score_map.lattice
-        step_px = tuple(lattice.stride_px * lattice.model_mpp / mpp for mpp in lattice.slide_mpp)
-        margin_px = tuple(
-            (lattice.region_px - lattice.stride_px) / 2 * lattice.model_mpp / mpp
-            for mpp in lattice.slide_mpp
-        )
-        corner_px = tuple(float(a + b) for a, b in zip(lattice.origin_px, margin_px, strict=True))
+        affine = lattice.middles_to_level0()
+        step_px, corner_px = np.diag(affine)[:2].tolist(), affine[:2, 2].tolist()
         corner_um = (corner_px[0] * lattice.slide_mpp[0], corner_px[1] * lattice.slide_mpp[1])
         step_um = lattice.stride_px * lattice.model_mpp
         maps = np.ascontiguousarray(np.moveaxis(score_map.grid(score_map.probabilities), 2, 0))
         grid = {
             "frame": "level-0 px of the slide, bounds not subtracted",
-            "origin_px": list(corner_px),
-            "step_px": list(step_px),
+            "origin_px": corner_px,
+            "step_px": step_px,
             "slide_mpp": list(lattice.slide_mpp),
             "bounds_corner_px": list(score_map.bounds_px[:2]),
         }

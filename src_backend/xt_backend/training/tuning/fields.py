@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,6 @@ from xt_backend.engine import (
     Way,
     extract,
     judge_of,
-    kept_encoders,
     prepare,
     settle_encoder,
 )
@@ -72,7 +71,11 @@ class CorrectedField:
 
 
 def load_corrected(
-    correction: Correction, model: XT, device: Device, spec: TuneSpec
+    correction: Correction,
+    model: XT,
+    device: Device,
+    spec: TuneSpec,
+    encoder_of: Callable[[Way], BatchEncoder],
 ) -> Iterator[Progress | CorrectedField]:
     """Take a slide's features from the region store, or encode them, and label the corrections.
 
@@ -81,6 +84,7 @@ def load_corrected(
         model: As it is before the tuning, on `device`.
         device: Where.
         spec: Of the tuning.
+        encoder_of: The model's encoder, computed in some way.
 
     Yields:
         `Progress` after every batch, at last the field.
@@ -94,7 +98,7 @@ def load_corrected(
     yield Progress("slides", 0, 0, f"{name}: reading the corrections")
     prepared = prepare(correction.slide, card.mpp(), card.scored_px, options, card.stain)
     with prepared.slide:
-        source = _open(prepared, model, device, options)
+        source = _open(prepared, model, device, options, encoder_of)
         annotated = AnnotatedSlide(correction.slide, correction.annotations)
         truth = read_truth(annotated, prepared, card).truth
         notes = [*_unknown(annotated, card.class_names), *source.problems]
@@ -150,17 +154,20 @@ def load_corrected(
     )
 
 
-def _open(prepared: Prepared, model: XT, device: Device, options: TuneSpec) -> Source:
+def _open(
+    prepared: Prepared,
+    model: XT,
+    device: Device,
+    options: TuneSpec,
+    encoder_of: Callable[[Way], BatchEncoder],
+) -> Source:
     """The region store of a run with this model, and its encoder for what is not there."""
     what = {"model": model.card.state_sha256}
     choice = settle_encoder(
         model.region_encoder, what, device, options, prepared, len(prepared.cells), judge_of(model)
     )
 
-    def make_encoder(way: Way) -> BatchEncoder:
-        return BatchEncoder(model.region_encoder, device, way, kept_encoders(options))
-
-    return open_source(prepared, choice, device, options, make_encoder)
+    return open_source(prepared, choice, device, options, encoder_of)
 
 
 def _check(truth: Truth, name: str, least: float) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from xt_backend.engine import choose_device, remember_encoder
+from xt_backend.engine import BatchEncoder, Way, choose_device, kept_encoders, remember_encoder
 from xt_backend.errors import ModelError, OutputConflictError, UsageError
 from xt_backend.model import XT, ModelCard, find_model, load_model, read_card, save_model
 from xt_backend.store import make_folder
@@ -78,9 +79,14 @@ def tuning(spec: TuneSpec) -> Generator[Progress | TuneResult, None, None]:
         raise TypeError("a model of this layout is an XT")
     model = model.to(device.name)
     parent = model.card
+
+    @functools.cache
+    def encoder_of(way: Way) -> BatchEncoder:
+        return BatchEncoder(model.region_encoder, device, way, kept_encoders(spec))
+
     fields: list[CorrectedField] = []
     for correction in spec.corrections:
-        for told in load_corrected(correction, model, device, spec):
+        for told in load_corrected(correction, model, device, spec, encoder_of):
             if isinstance(told, CorrectedField):
                 fields.append(told)
             else:
@@ -97,7 +103,8 @@ def tuning(spec: TuneSpec) -> Generator[Progress | TuneResult, None, None]:
     _check_out(spec.out)  # somebody else may have taken the name meanwhile
     card = save_model(model, spec.out)
     # Its region encoder is that of the parent: what is stored is found by a run with either.
-    remember_encoder({"model": card.state_sha256}, device, spec, fields[0].choice)
+    for one in fields:  # the first may have been too small for a choice
+        remember_encoder({"model": card.state_sha256}, device, spec, one.choice)
     seconds = {"fit": seconds_fit, "total": time.perf_counter() - started}
     notes = tuple(note for one in fields for note in one.notes)
     yield TuneResult(spec.out, card, change, tuple(losses), seconds, notes)
