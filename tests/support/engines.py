@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import psutil
 
-__all__ = ["below", "files_of", "gone", "soon_below"]
+__all__ = ["below", "files_of", "gone"]
 
 PATIENCE_S = 120.0
 """Far longer than it takes."""
@@ -38,15 +37,6 @@ def below(*words: str) -> list[psutil.Process]:
             continue
         if all(word in called for word in words):
             found.append(process)
-    return found
-
-
-def soon_below(n: int, *words: str) -> list[psutil.Process]:
-    """`below`, when there are at least `n` of them: on a busy machine processes start slowly."""
-    until = time.monotonic() + PATIENCE_S
-    while len(found := below(*words)) < n:
-        assert time.monotonic() < until, f"{len(found)} of {n} processes are there"
-        time.sleep(0.02)
     return found
 
 

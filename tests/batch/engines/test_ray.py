@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import ipaddress
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 from support.cli import Call
-from support.engines import below, files_of, gone, soon_below
+from support.engines import below, files_of, gone
 
 from xt_backend.batch import Batch, Run
 from xt_backend.batch.engines import EngineOptions, open_engine
@@ -39,15 +40,23 @@ def test_workers_in_other_folders_write_the_same_bytes_though_one_is_killed(
     def look_and_kill() -> None:
         if seen:
             return
-        # Meanwhile nobody is given a second slide: none is done before all workers are there.
-        workers = soon_below(3, WORKER)
+        early = below(WORKER)
+        for process in early:
+            process.suspend()  # or they may have done all before the last one is there
+        until = time.monotonic() + 400
+        while len(workers := below(WORKER)) < 3 and time.monotonic() < until:
+            psutil.wait_procs(early, timeout=0.2)
+        for process in early:
+            process.resume()
         seen["folders"] = {process.cwd() for process in workers}
         seen["addresses"] = set(listening(below("ray")))
         seen["killed"] = workers[0].pid
+        seen["n"] = len(workers)
         workers[0].kill()
 
     run = score_with(tmp_path / "run", look_and_kill, engine="ray", processes=3)
-    assert "killed" in seen
+    assert "killed" in seen, "nothing was told of any slide"
+    assert seen["n"] == 3
     assert str(Path.cwd()) not in seen["folders"]  # type: ignore[operator]
     assert run.counts == {"done": 6, "failed": 1, "empty": 0}
     assert files_of(tmp_path / "run") == local_files
