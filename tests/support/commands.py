@@ -50,6 +50,11 @@ class Command:
         """Whether it has not ended yet."""
         return self._process.is_alive()
 
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
+
     def kill(self) -> None:
         """SIGKILL, unless it has ended."""
         self._process.kill()

@@ -13,7 +13,16 @@ from xt_backend.config import FeatureOptions
 from .. import options as flags
 from ..app import command
 from ..console import note, progress_bar
-from ..engine import Address, Engine, EngineFlags, Processes, Slurm, engine_options
+from ..engine import (
+    Address,
+    Engine,
+    EngineFlags,
+    GiveUpAfter,
+    Isolate,
+    Processes,
+    Slurm,
+    engine_options,
+)
 from ..interrupt import listening
 from ..progress import RunBar
 from ..rows import show_run, tell_passed_over
@@ -89,6 +98,8 @@ def features(
     processes: Processes = None,
     address: Address = None,
     slurm: Slurm = None,
+    isolate: Isolate = None,
+    give_up_after: GiveUpAfter = None,
     json: flags.Json = False,
 ) -> int:
     """Export region features in the layout of a tool, and slides.csv.
@@ -128,6 +139,8 @@ def features(
         "processes": processes,
         "address": address,
         "slurm": tuple(slurm) if slurm else None,
+        "isolate": isolate,
+        "give_up_after": give_up_after,
         "json": json or None,
     }
     chosen, own = flags.merge_options(FeatureOptions, config, given, _Own)
@@ -143,6 +156,7 @@ def features(
             chosen,
             retry_failed=own.retry_failed,
             device=opened.device,
+            isolation=wanted.isolation,
         )
         note(f"device: {batch.device.name}, {batch.device.precision} ({batch.device.reason})")
         note(f"encoder: {batch.choice.way} ({batch.choice.reason})")
