@@ -59,7 +59,7 @@ class Command:
         """SIGKILL, unless it has ended."""
         self._process.kill()
 
-    def end(self, timeout_s: float = 120) -> int:
+    def end(self, timeout_s: float = 600) -> int:
         """Wait for the end; the exit code, negative for a signal."""
         self._process.join(timeout_s)
         if self._process.is_alive():
