@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Client, Connection, Listener
 from typing import IO
 
@@ -20,6 +20,9 @@ from xt_backend.errors import BackendDiedError
 __all__ = ["accept", "calling_parent", "died", "end_child", "ending_of", "start_child"]
 
 POLL_S = 0.2
+
+KILLED_S = 30.0
+"""How long the end of a killed process is waited for."""
 
 
 def start_child(
@@ -82,6 +85,8 @@ def accept(listener: Listener, child: subprocess.Popen[bytes]) -> Connection:
 def end_child(child: subprocess.Popen[bytes], patience_s: float) -> None:
     """Wait for the end of a child that has been told to, then kill it.
 
+    One that not even that ends, as it waits for a disk that is gone, is left behind.
+
     Args:
         child: The child; it may have ended.
         patience_s: How long it may take.
@@ -90,7 +95,8 @@ def end_child(child: subprocess.Popen[bytes], patience_s: float) -> None:
         child.wait(timeout=patience_s)
     except subprocess.TimeoutExpired:
         child.kill()
-        child.wait()
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=KILLED_S)
     if child.stdin is not None:
         child.stdin.close()
 

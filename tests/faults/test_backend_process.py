@@ -16,8 +16,6 @@ from xt_backend.backend.child import _Child
 from xt_backend.backend.messages import Cancel, Happened, Submit
 from xt_backend.errors import BackendDiedError, EngineError
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def spec(slide: Path, model: Path, **options: Any) -> RunSpec:
     return RunSpec(slide=slide, model=str(model), **options)

@@ -60,10 +60,13 @@ def test_case_20_memory_that_runs_out_in_a_batch(
 
     assert score("whole").returncode == 0
     forward, sizes = RegionEncoder.forward, []
+    seen: list[str] = []
 
     def limited(self: RegionEncoder, images: torch.Tensor) -> torch.Tensor:
         sizes.append(len(images))
-        if len(images) > limit:
+        if len(images) > limit and "gone on" not in seen:
+            if limit == 0 and len(images) == 1:
+                seen.append("gone on")  # the next slide finds memory again
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
         return forward(self, images)
 
@@ -81,9 +84,10 @@ def test_case_20_memory_that_runs_out_in_a_batch(
                 tmp_path / "none", "--no-cache")  # fmt: skip
     assert done.returncode == 3, done.stderr
     assert "Traceback" not in done.stderr
-    for row in rows(tmp_path / "none"):
-        assert row["status"] == "failed"
-        assert "memory" in row["reason"]
+    first, second = rows(tmp_path / "none")
+    assert first["status"] == "failed"
+    assert "memory" in first["reason"]
+    assert (second["status"], second["n_regions"]) == ("done", "16")
 
 
 def test_case_21_numbers_that_are_none(

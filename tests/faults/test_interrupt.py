@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.cli import rows
+from support.commands import Command
+from support.injected import held_encoder
 from support.slides import tissue_image, write_tiff_slide
 
 from xt_backend.engine import BatchEncoder, extract
@@ -23,7 +24,7 @@ from xt_backend.store import RegionStore, StoreKey
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_stops_politely_and_the_next_run_goes_on(
+def test_case_22_a_signal_stops_politely_and_the_next_run_goes_on(
     number: int, code: int, tiny_model: Path, tmp_path: Path
 ) -> None:
     image = tissue_image(2048, 2048, ((0, 0, 2048, 2048),))
@@ -32,40 +33,34 @@ def test_a_signal_stops_politely_and_the_next_run_goes_on(
     for name in ("a", "b"):
         write_tiff_slide(slides / f"{name}.tiff", image)
         image = image[::-1]
-    out, cache = tmp_path / "run", tmp_path / "cache"
-    command = [
-        sys.executable, "-c", "from xt_backend.cli import main; main()", "score", str(slides),
-        "--model", str(tiny_model), "--out", str(out), "--cache", str(cache),
-    ]  # fmt: skip
-    environment = {**os.environ, "COLUMNS": "200"}
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
-    try:
-        # The slide in hand is open, and of its 1024 regions the first are encoded.
-        while not list(cache.glob("*/*/*.h5")) and process.poll() is None:
-            time.sleep(0.005)
-        process.send_signal(number)
-        said, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == code, err
-    assert "Traceback" not in err
+    out, reached, go = tmp_path / "run", tmp_path / "reached", tmp_path / "go"
+    command = ["score", slides, "--model", tiny_model, "--out", out, "--cache", tmp_path / "cache",
+               "--encoder-backend", "torch"]  # fmt: skip
+    running = Command(command, tmp_path / "log", partial(held_encoder, reached, go))
+    # The slide in hand is open, and the first of its regions are being encoded.
+    while running.runs and not reached.exists():
+        time.sleep(0.02)
+    running.signal(number)
+    go.touch()
+    assert running.end() == code, running.said
+    said = running.said
+    # What was under way and the batch after it, but not all of the slide.
+    assert reached.stat().st_size < 4
+    assert "Traceback" not in said
     table = rows(out)
     assert [row["slide"] for row in table] == ["a.tiff", "b.tiff"]
-    assert table[-1]["status"] == "failed"
-    assert "Interrupted" in table[-1]["reason"]
+    assert {row["status"] for row in table} == {"failed"}
+    assert all("Interrupted" in row["reason"] for row in table)
     report = json.loads((out / "run.json").read_text())
     assert report["state"] == "interrupted"
-    counts = report["slides"]
-    assert counts["failed"] == 0
-    assert counts["interrupted"] + counts["not_started"] == 2 - counts["done"]
+    counts = {"done": 0, "failed": 0, "empty": 0, "interrupted": 1, "not_started": 1}
+    assert {name: report["slides"][name] for name in counts} == counts
     assert "failed" not in said.lower()
-    assert f"{counts['not_started']} not started" in said
+    assert "1 not started" in said
     assert "Run the same command again to go on" in said
     assert not list(out.glob("*.partial"))
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200)
-    assert done.returncode == 0, done.stderr
+    again = Command(command, tmp_path / "log")
+    assert again.end() == 0, again.said
     assert [row["status"] for row in rows(out)] == ["done", "done"]
 
 

@@ -21,6 +21,8 @@ from support.injected import die_at_replace, full_disk
 from support.run_files import check_same, check_whole, result_of
 from support.slides import tissue_image, write_tiff_slide
 
+from xt_backend.batch.ledger import Ledger
+from xt_backend.keys import RunFile, SlideStatus
 from xt_backend.store import RegionStore, list_stores
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no such signals and limits")
@@ -60,6 +62,17 @@ def check_all(folder: Path) -> None:
     for store in list_stores(folder / "cache"):
         if store.key is not None:
             assert RegionStore.open(folder / "cache", store.key).verify() == []
+
+
+def check_ledger(run: Path) -> None:
+    """There is one entry for each slide, and it says that it is done."""
+    ledger = Ledger(run / RunFile.LEDGER)
+    names = [path.name for path in sorted(ledger.path.glob(f"*{RunFile.OUTCOME}"))]
+    assert names == [f"{name}{RunFile.OUTCOME}" for name in ("a", "b")]
+    for name in ("a", "b"):
+        entry = ledger.read(name)
+        assert entry is not None
+        assert entry.outcome.row.status == SlideStatus.DONE
 
 
 def test_case_01_killed_at_every_publication(
@@ -156,6 +169,7 @@ def test_case_02_the_previous_version_stays(slides: Path, tiny_model: Path, tmp_
     # It may say that a second call began and did not end.
     assert after.pop("run.json")["configuration"] == before.pop("run.json")["configuration"]
     check_same(after, before)
+    assert not list(tmp_path.rglob("*.partial"))
 
 
 def test_case_03_orphans_are_swept_at_the_start(
@@ -187,6 +201,7 @@ def test_case_04_two_processes_score_one_folder(
     check_same(result_of(tmp_path / "run"), uninterrupted)
     check_all(tmp_path)
     assert [row["slide"] for row in rows(tmp_path / "run")] == ["a.tiff", "b.tiff"]
+    check_ledger(tmp_path / "run")
 
 
 def test_case_04_one_of_two_is_killed(
@@ -201,6 +216,7 @@ def test_case_04_one_of_two_is_killed(
     check_same(result_of(tmp_path / "run"), uninterrupted)
     with (tmp_path / "run" / "slides.csv").open(newline="") as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["done", "done"]
+    check_ledger(tmp_path / "run")
 
 
 def test_case_34_no_locks_and_clocks_that_differ(

@@ -75,7 +75,6 @@ def pretend(
             yield task, outcome
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("n", [2000, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_case_35_thousands_of_slides_and_one_in_a_hundred_bad(
     call: Call, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n: int

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import struct
 import sys
 import tracemalloc
@@ -16,9 +17,11 @@ import numpy as np
 import pytest
 import tifffile
 from support.cli import Call, rows
+from support.commands import Command
 from support.jpeg_slides import place_of_tile, rewrite, write_jpeg_slide
 from support.slides import tissue_image, write_tiff_slide, write_tissue_slide
 
+from xt_backend import score
 from xt_backend.config import ScoreOptions
 from xt_backend.engine.preparation import prepare
 from xt_backend.errors import SlideOpenError, UnsupportedSlideError
@@ -138,6 +141,23 @@ def _forget_tiles(path: Path, level: int) -> None:
             tag.overwrite([0] * tag.count)
 
 
+@pytest.mark.parametrize("size", [(519, 397), (128, 641), (1000, 130)])
+@pytest.mark.parametrize("mpp", [0.5, 0.37])
+def test_case_13_every_pixel_is_in_one_region(
+    tiny_model: Path, tmp_path: Path, size: tuple[int, int], mpp: float
+) -> None:
+    """Of sides that no region divides, at pixel sizes that do not divide a region either."""
+    width, height = size
+    image = tissue_image(width, height, ((0, 0, width, height),))
+    slide = write_tiff_slide(tmp_path / "a.tiff", image, mpp, levels=1)
+    regions = score(slide, str(tiny_model), tissue="all", use_cache=False).regions
+    covered = np.zeros((height, width), int)
+    for x0, y0, w, h in regions[["minx", "miny", "width", "height"]].to_numpy():
+        covered[max(0, y0) : y0 + h, max(0, x0) : x0 + w] += 1
+    assert len(regions) > 4
+    assert (covered == 1).all(), np.argwhere(covered != 1)[:5]
+
+
 def test_case_15_nasty_names_stay_inside_and_apart(
     call: Call, tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -252,7 +272,7 @@ def test_case_28_a_folder_that_cannot_be_written_fails_before_any_work(
         assert "Traceback" not in done.stderr
 
 
-@pytest.mark.skipif(sys.byteorder != "little", reason="the header is written in place")
+@pytest.mark.skipif(sys.platform == "win32", reason="no resource limits, no fork")
 def test_case_31_a_header_that_declares_a_giant(
     call: Call, tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -262,6 +282,7 @@ def test_case_31_a_header_that_declares_a_giant(
     assert done.returncode == 3, done.stderr
     assert "giant.tiff" in rows(tmp_path / "run")[0]["slide"]
     assert giant.stat().st_size < 2_000_000
+    ordinary = write_tiff_slide(tmp_path / "ordinary.tiff", tissue_image(512, 512, ALL), levels=1)
     # A pyramid whose first level is a giant that was hardly scanned: opened, but not tried.
     sparse = _sparse_giant(tmp_path / "sparse.tiff", 1_000_000)
     with open_slide(sparse) as slide:
@@ -270,6 +291,7 @@ def test_case_31_a_header_that_declares_a_giant(
     (row,) = rows(tmp_path / "second")
     assert "--max-pixels" in row["reason"]
     assert "400000000000" in call("score", "--help").stdout
+    assert peak_of(sparse, tiny_model, tmp_path) < peak_of(ordinary, tiny_model, tmp_path) + 3e8
     tracemalloc.start()
     try:
         with pytest.raises(UnsupportedSlideError, match="too many for an overview"):
@@ -277,6 +299,15 @@ def test_case_31_a_header_that_declares_a_giant(
         assert tracemalloc.get_traced_memory()[1] < 1e9
     finally:
         tracemalloc.stop()
+
+
+def peak_of(slide: Path, model: Path, folder: Path) -> int:
+    """Most memory of a process of its own that scores a slide, bytes."""
+    log = folder / f"{slide.stem}.log"
+    command = ["score", slide, "--model", model, "--out", folder / f"{slide.stem}-run", "--json"]
+    Command([*command, "--max-pixels", str(10**13)], log).end()
+    (said,) = re.findall(r'"peak_memory_bytes": (\d+)', log.read_text())
+    return int(said)
 
 
 def _declare(path: Path, side: int, *names: str) -> None:

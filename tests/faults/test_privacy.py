@@ -101,11 +101,11 @@ def _h5(path: Path) -> Iterator[bytes]:
 
 
 def leaks(folder: Path, secrets: dict[str, bytes]) -> list[str]:
-    """Where below a folder something is told that must not be."""
+    """Where below a folder something is told that must not be; local.json is for it alone."""
     return [
         f"{what} in {where}"
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "local.json"
+        if path.is_file() and path != folder / "local.json"
         for where, content in unpacked(path)
         for what, secret in secrets.items()
         if secret in content
@@ -153,6 +153,7 @@ def test_case_25_nothing_tells_patient_user_or_place(
              leaks(folder, secrets)]  # fmt: skip
     assert found == []
     assert len(list((tmp_path / "exports").rglob("*.*"))) >= 5
+    assert not list((tmp_path / "exports").rglob("local.json"))
     said = done.stdout.replace(str(out), "") + done.stderr.replace(str(out), "") + caplog.text
     assert "DOE" not in said
     local = out / "local.json"

@@ -14,7 +14,7 @@ FEATURES = ("--encoder", "tf_efficientnet_lite0", "--weights", "random", "--mode
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
 @pytest.mark.parametrize("command", ["score", "features"])
-def test_a_damaged_shard_is_told_and_encoded_again(
+def test_case_05_a_damaged_shard_is_told_and_encoded_again(
     call: Call, command: str, damage: str, tissue_slide: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     cache = tmp_path / "cache"

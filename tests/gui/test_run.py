@@ -254,7 +254,7 @@ def test_the_window_answers_all_the_time(qtbot: Any, panel: Any, long_run: Any) 
     assert len(ticks) > 20
 
 
-def test_a_failure_is_told_once_and_the_next_run_works(
+def test_case_24_a_failure_is_told_once_and_the_next_run_works(
     qtbot: Any, panel: Any, tmp_path: Path, square_slide: Path
 ) -> None:
     from napari.utils.notifications import notification_manager

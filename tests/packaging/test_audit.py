@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -27,28 +28,87 @@ def audit(checkout: Path) -> Any:
     return module
 
 
+FAKE = """
+import sys
+about_one = "--requirement" in sys.argv
+print({of_one!r} if about_one else {of_all!r})
+"""
+KNOWS, KNOWS_NOTHING = ({"dependencies": [one]} for one in (BAD, SOUND))
+
+
+def fake(of_all: str, of_one: Any = KNOWS) -> tuple[str, ...]:
+    """A pip-audit that says something of what is installed, and of what is vulnerable for sure."""
+    return sys.executable, "-c", FAKE.format(of_all=of_all, of_one=json.dumps(of_one))
+
+
 @pytest.mark.parametrize(
     ("said", "code", "words"),
     [
-        (json.dumps({"dependencies": [SOUND, UNKNOWN]}), 0, "1 packages looked up, 1 not known"),
-        (json.dumps({"dependencies": [SOUND, BAD]}), 1, "bad 2: PYSEC-1, CVE-2026-1; fixed in 2.1"),
-        (json.dumps({"dependencies": [UNKNOWN]}), 0, "NOT CHECKED"),
-        ("", 0, "NOT CHECKED"),
-        ("[]", 0, "NOT CHECKED"),
+        ([SOUND], 0, "1 packages looked up"),
+        ([SOUND, UNKNOWN], 0, "1 NOT CHECKED, not known to the index: unknown"),
+        ([SOUND, BAD], 1, "bad 2: PYSEC-1, CVE-2026-1; fixed in 2.1"),
     ],
 )
 def test_only_a_known_vulnerability_fails(
-    audit: Any, capsys: pytest.CaptureFixture[str], said: str, code: int, words: str
+    audit: Any, capsys: pytest.CaptureFixture[str], said: list[Any], code: int, words: str
 ) -> None:
-    assert audit.main((sys.executable, "-c", f"print({said!r})")) == code
+    assert audit.main(fake(json.dumps({"dependencies": said}))) == code
     assert words in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (json.dumps({"dependencies": [UNKNOWN]}), "the index knows none of the packages"),
+        ("", "pip-audit said nothing"),
+        ("[]", "pip-audit said nothing"),
+    ],
+)
+def test_no_list_is_no_success(
+    audit: Any, capsys: pytest.CaptureFixture[str], said: str, words: str
+) -> None:
+    assert audit.main(fake(said)) == audit.NOT_CHECKED
+    assert f"NOT CHECKED, the list of vulnerabilities cannot be had: {words}" in (
+        capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize("of_one", [KNOWS_NOTHING, {"dependencies": [UNKNOWN]}, {}])
+def test_a_list_that_knows_of_nothing_is_no_success(
+    audit: Any, capsys: pytest.CaptureFixture[str], of_one: Any
+) -> None:
+    assert audit.main(fake(json.dumps({"dependencies": [SOUND]}), of_one)) == audit.NOT_CHECKED
+    assert "NOT CHECKED" in capsys.readouterr().out
 
 
 def test_a_program_that_is_not_there_is_told(
     audit: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert audit.main(("no-such-program",)) == 0
+    assert audit.main(("no-such-program",)) == audit.NOT_CHECKED
     assert "NOT CHECKED" in capsys.readouterr().out
+
+
+def test_the_check_tells_at_its_end_that_nobody_looked(audit: Any, checkout: Path) -> None:
+    """Its own steps and its end, with one that is good and one that nobody could do."""
+    text = (checkout / "scripts" / "check").read_text(encoding="utf-8")
+    steps = text[text.index("failed=()") : text.index("max_lines=")]
+    end = text[text.rindex("echo\nif [ ${#failed") :]
+
+    def ended(*codes: int) -> tuple[int, str]:
+        asked = "".join(f"step 'number {code}' bash -c 'exit {code}'\n" for code in codes)
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", steps + asked + end],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return done.returncode, (done.stdout + done.stderr).splitlines()[-1]
+
+    unknown = audit.NOT_CHECKED
+    assert ended(0) == (0, "check: all good")
+    assert ended(0, unknown) == (
+        0,
+        f"check: all good that could be checked; NOT CHECKED: number {unknown}",
+    )
+    assert ended(unknown, 1) == (1, "check: failed: number 1")
 
 
 def test_lower_bounds_that_a_vulnerability_asks_for_are_named(checkout: Path) -> None:

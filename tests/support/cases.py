@@ -6,7 +6,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Case", "Removal", "docs_table", "read_cases"]
+__all__ = ["Case", "Removal", "docs_table", "read_cases", "without_protection"]
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = ROOT / "tests" / "faults" / "cases.toml"
@@ -58,6 +58,35 @@ def read_cases() -> list[Case]:
         )
         for item in found
     ]  # fmt: skip
+
+
+def without_protection(case: Case, folder: Path = ROOT) -> dict[str, str]:
+    """Texts of the files that protect, without what protects, by path below the folder.
+
+    Args:
+        case: The fault.
+        folder: A copy of the checkout.
+
+    Raises:
+        ValueError: What is to be taken away does not stand there once, or leaves no Python.
+    """
+    texts: dict[str, str] = {}
+    for item in case.removals:
+        text = texts.get(item.path) or (folder / item.path).read_text(encoding="utf-8")
+        if text.count(item.old) != 1:
+            raise ValueError(
+                f"case {case.number}: {item.path} no longer holds {item.old!r} once; name in "
+                "cases.toml what protects now"
+            )
+        texts[item.path] = text.replace(item.old, item.new)
+    for path, text in texts.items():
+        try:
+            compile(text, path, "exec")
+        except SyntaxError as error:
+            raise ValueError(
+                f"case {case.number}: {path} is no Python any more: {error}"
+            ) from error
+    return texts
 
 
 def docs_table(cases: list[Case]) -> str:

@@ -50,11 +50,16 @@ class Command:
         """Whether it has not ended yet."""
         return self._process.is_alive()
 
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
+
     def kill(self) -> None:
         """SIGKILL, unless it has ended."""
         self._process.kill()
 
-    def end(self, timeout_s: float = 120) -> int:
+    def end(self, timeout_s: float = 600) -> int:
         """Wait for the end; the exit code, negative for a signal."""
         self._process.join(timeout_s)
         if self._process.is_alive():

@@ -5,29 +5,41 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
-__all__ = ["deadly_decoder", "die_at_replace", "full_disk", "no_sockets"]
+__all__ = [
+    "BAD_DECODER",
+    "bad_decoder",
+    "die_at_replace",
+    "full_disk",
+    "held_encoder",
+    "no_sockets",
+]
 
-_DEADLY = """
+BAD_DECODER = """
 import os
 import signal
 
 import openslide
 
 
-def _dying(call):
+def _bad(call):
     def replaced(*arguments):
-        if "deadly" in os.path.basename(str(arguments[-1])):
+        name = os.path.basename(str(arguments[-1]))
+        if "deadly" in name:
             os.kill(os.getpid(), signal.SIGSEGV)
+        if "endless" in name:
+            nothing, _ = os.pipe()
+            os.read(nothing, 1)
         return call(*arguments)
 
     return replaced
 
 
-openslide.OpenSlide.detect_format = staticmethod(_dying(openslide.OpenSlide.detect_format))
-openslide.OpenSlide.__init__ = _dying(openslide.OpenSlide.__init__)
+openslide.OpenSlide.detect_format = staticmethod(_bad(openslide.OpenSlide.detect_format))
+openslide.OpenSlide.__init__ = _bad(openslide.OpenSlide.__init__)
 """
 
 
@@ -60,6 +72,27 @@ def full_disk(n_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
 
 
+def held_encoder(reached: Path, go: Path) -> None:
+    """The encoder waits with every batch until it may go on.
+
+    Args:
+        reached: Gets a byte for each batch, before that.
+        go: It may when this is there.
+    """
+    from xt_backend.model import RegionEncoder
+
+    forward = RegionEncoder.forward
+
+    def held(self: Any, images: Any) -> Any:
+        with reached.open("ab") as file:
+            file.write(b".")
+        while not go.exists():
+            time.sleep(0.01)
+        return forward(self, images)
+
+    RegionEncoder.forward = held  # type: ignore[method-assign]
+
+
 def no_sockets() -> None:
     """Any socket ends the process with 99, whatever the caller does about errors."""
 
@@ -76,13 +109,13 @@ def no_sockets() -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
 
 
-def deadly_decoder(folder: Path) -> None:
-    """Have OpenSlide crash over slides with ``deadly`` in their names.
+def bad_decoder(folder: Path) -> None:
+    """Have OpenSlide crash over slides with ``deadly`` in their names, and hang over ``endless``.
 
     Args:
         folder: Exists; for what processes load that this one starts.
     """
-    (folder / "sitecustomize.py").write_text(_DEADLY)
+    (folder / "sitecustomize.py").write_text(BAD_DECODER)
     before = filter(None, [os.environ.get("PYTHONPATH")])
     os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *before])
-    exec(compile(_DEADLY, "deadly", "exec"), {})
+    exec(compile(BAD_DECODER, "bad", "exec"), {})

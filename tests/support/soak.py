@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import math
 import shutil
 import statistics
 import sys
@@ -29,6 +30,9 @@ __all__ = ["Sample", "Trend", "soak", "trend"]
 
 WARM_UP = 4
 """Rounds in which libraries still fetch what they keep."""
+
+SETTLES_S = 2.0
+"""How long a round may take to let go of all that it had."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ def soak(rounds: int, folder: Path) -> Iterator[Sample]:
     cut = folder / "cut.tiff"
     cut.write_bytes(good.read_bytes()[:5000])
     model = str(write_tiny_model(folder / "m.safetensors"))
+    least = (math.inf, math.inf)
     for round_ in range(WARM_UP + rounds):
         out = folder / f"run-{round_}"
         score([good, glass, cut], model, out, tissue="auto", cache=out / "cache")
@@ -94,8 +99,26 @@ def soak(rounds: int, folder: Path) -> Iterator[Sample]:
         shutil.rmtree(out)
         gc.collect()
         if round_ >= WARM_UP:
-            handles = process.num_handles() if sys.platform == "win32" else process.num_fds()
-            yield Sample(process.memory_info().rss, handles, process.num_threads())
+            sample = _settled(process, *least)
+            least = min(least[0], sample.handles), min(least[1], sample.threads)
+            yield sample
+
+
+def _settled(process: psutil.Process, handles: float, threads: float) -> Sample:
+    """What a process holds when threads that are about to end have had their time.
+
+    Args:
+        process: This one.
+        handles: To which it should come back.
+        threads: To which it should come back.
+    """
+    ends = time.monotonic() + SETTLES_S
+    while True:
+        open_now = process.num_handles() if sys.platform == "win32" else process.num_fds()
+        sample = Sample(process.memory_info().rss, open_now, process.num_threads())
+        if time.monotonic() > ends or (sample.handles <= handles and sample.threads <= threads):
+            return sample
+        time.sleep(0.05)
 
 
 def main() -> None:

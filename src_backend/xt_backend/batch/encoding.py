@@ -149,8 +149,7 @@ def _untried(options: EncodingOptions, device: Device) -> EncoderChoice:
         raise UsageError(
             f"--encoder-backend {options.encoder_backend} has to be tried on a slide first, which "
             "--isolate leaves to processes that may die",
-            "Score a slide that you trust with it once, without --isolate, or write "
-            "--encoder-backend torch",
+            "Take a slide that you trust once without --isolate, or write --encoder-backend torch",
         )
     return EncoderChoice(usual_way(device), "nothing was tried, since slides are isolated")
 

@@ -17,6 +17,7 @@ from .engines import EngineOptions, open_engine
 from .feature_job import Extractor, FeatureFiles, FeatureJob, region_encoder
 from .folder import RunFolder
 from .inputs import read_inputs
+from .isolation import Isolation
 from .plan import in_rows, plan
 from .planned import PlannedBatch
 from .result import Run
@@ -35,6 +36,7 @@ class FeatureBatch(PlannedBatch):
         retry_failed: Leave alone what the run in `out` has finished, without a look at it.
         device: Of workers elsewhere, on which nothing can be tried from here; None for one of
             this machine.
+        isolation: This process opens no slide; who executes the batch does. None where it may.
 
     Raises:
         UsageError: Anything that is wrong before work starts.
@@ -53,10 +55,11 @@ class FeatureBatch(PlannedBatch):
         *,
         retry_failed: bool = False,
         device: Device | None = None,
+        isolation: Isolation | None = None,
     ) -> None:
         super().__init__()
         wants_direct()  # A wrong wish is told before any work
-        self.inputs = read_inputs(inputs)
+        self.inputs = read_inputs(inputs, isolation)
         check_stride(options.stride_px, options.region_px)
         get_layout(options.layout).check(options.level)
         elsewhere = device is not None
@@ -74,7 +77,13 @@ class FeatureBatch(PlannedBatch):
         )
         with self._stages.timed("probe"):
             self.choice, opened = batch_encoder(
-                encodes, self.tasks, options, self.device, out, dry_run=elsewhere
+                encodes,
+                self.tasks,
+                options,
+                self.device,
+                out,
+                dry_run=elsewhere,
+                isolate=isolation is not None,
             )
         self._encoder = opened or BatchEncoder(net, self.device)
         configuration = {
@@ -103,6 +112,8 @@ def features(
     processes: int | None = None,
     address: str | None = None,
     slurm: Sequence[str] = (),
+    isolate: bool = False,
+    give_up_after: float | None = None,
     **options: Any,
 ) -> Run:
     """Export region features: the command ``napari-xt features`` for scripts.
@@ -115,6 +126,8 @@ def features(
         processes: Workers of the engine, each with an encoder; None for one for each GPU.
         address: HOST:PORT of a Ray cluster, or ``auto``; None starts one on this machine.
         slurm: ``KEY=VALUE`` for Slurm's jobs.
+        isolate: Open slides in a process of their own: one that ends or holds it fails alone.
+        give_up_after: Minutes without progress after which an isolated slide fails; None for 120.
         **options: Fields of `FeatureOptions`, e.g. ``model_mpp=0.5``, ``region_px=256``.
 
     Raises:
@@ -145,8 +158,22 @@ def features(
     """
     listed = [slides] if isinstance(slides, str | Path) else list(slides)
     checked = FeatureOptions.checked(options)
-    asked = EngineOptions.asked(engine, processes, address, slurm)
+    asked = EngineOptions.asked(
+        engine=engine,
+        processes=processes,
+        address=address,
+        slurm=slurm,
+        isolate=isolate,
+        give_up_after=give_up_after,
+    )
     with open_engine(asked, checked) as opened:
         paths = [Path(item) for item in listed]
-        batch = FeatureBatch(paths, encoder, Path(out), checked, device=opened.device)
+        batch = FeatureBatch(
+            paths,
+            encoder,
+            Path(out),
+            checked,
+            device=opened.device,
+            isolation=asked.isolation,
+        )
         return batch.run(execute=opened.executor(batch.device))

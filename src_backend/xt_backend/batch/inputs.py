@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +16,8 @@ from xt_backend.slides.discover import why_no_slide
 from xt_backend.slides.sifting import Sifter
 from xt_backend.tables import PARQUET_SUFFIX, read_table
 from xt_backend.wording import counted
+
+from .isolation import Isolation
 
 __all__ = ["InputRow", "Inputs", "read_inputs"]
 
@@ -67,12 +69,12 @@ class Inputs:
         return [{"file": visible(path.name), "reason": reason} for path, reason in self.passed_over]
 
 
-def read_inputs(inputs: Sequence[Path], *, isolate: bool = False) -> Inputs:
+def read_inputs(inputs: Sequence[Path], isolation: Isolation | None = None) -> Inputs:
     """List the slides of files, DICOM folders, folders and manifests, in the given order.
 
     Args:
         inputs: Files and folders.
-        isolate: Decode nothing in this process, only in one that may die.
+        isolation: Decode nothing in this process, only in one that may die; None where it may.
 
     Raises:
         InputNotFoundError: An explicitly named path does not exist.
@@ -83,7 +85,9 @@ def read_inputs(inputs: Sequence[Path], *, isolate: bool = False) -> Inputs:
     rows: list[InputRow] = []
     passed_over: list[tuple[Path, str]] = []
     with ExitStack() as stack:
-        why_not = stack.enter_context(Sifter()) if isolate else why_no_slide
+        why_not: Callable[[Path], str] = why_no_slide
+        if isolation is not None:
+            why_not = stack.enter_context(Sifter(isolation.give_up_s))
         for path in inputs:
             if missing := _missing(path, str(path)):
                 raise InputNotFoundError(missing, "Check the path")

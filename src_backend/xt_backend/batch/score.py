@@ -30,6 +30,7 @@ from .engines import EngineOptions, open_engine
 from .export import export_run
 from .folder import RunFolder
 from .inputs import read_inputs
+from .isolation import Isolation
 from .plan import Task, in_rows, plan
 from .planned import PlannedBatch
 from .pseudonyms import pseudonymous, read_key
@@ -53,7 +54,7 @@ class Batch(PlannedBatch):
         arguments: Of the command line, for local.json; None where there is none.
         device: Of workers elsewhere, on which nothing can be tried from here; None for one of
             this machine.
-        isolate: This process opens no slide; who executes the batch does.
+        isolation: This process opens no slide; who executes the batch does. None where it may.
         repeated: Configuration of an earlier run that is to be done again exactly.
 
     Attributes:
@@ -79,14 +80,15 @@ class Batch(PlannedBatch):
         retry_failed: bool = False,
         arguments: Sequence[str] | None = None,
         device: Device | None = None,
-        isolate: bool = False,
+        isolation: Isolation | None = None,
         repeated: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         wants_direct()  # A wrong wish is told before any work
         self._arguments = None if arguments is None else list(arguments)
         self._named = [str(path.absolute()) for path in inputs]  # a link keeps its own name
-        self.inputs = read_inputs(inputs, isolate=isolate)
+        self.inputs = read_inputs(inputs, isolation)
+        isolate = isolation is not None
         if options.pseudonymise is not None:
             self.inputs = pseudonymous(self.inputs, read_key(options.pseudonymise))
         path = find_model(model)
@@ -216,6 +218,8 @@ def score(
     processes: int | None = None,
     address: str | None = None,
     slurm: Sequence[str] = (),
+    isolate: bool = False,
+    give_up_after: float | None = None,
     **options: Any,
 ) -> Run:
     """Score slides with a model: the command ``napari-xt score`` for scripts.
@@ -228,6 +232,8 @@ def score(
         processes: Workers of the engine, each with a model; None for one for each GPU.
         address: HOST:PORT of a Ray cluster, or ``auto``; None starts one on this machine.
         slurm: ``KEY=VALUE`` for Slurm's jobs.
+        isolate: Open slides in a process of their own: one that ends or holds it fails alone.
+        give_up_after: Minutes without progress after which an isolated slide fails; None for 120.
         **options: Fields of `ScoreOptions`, e.g. ``slide_mpp=0.25``, ``context=False``.
 
     Returns:
@@ -256,9 +262,23 @@ def score(
     """
     listed = [slides] if isinstance(slides, str | Path) else list(slides)
     checked = ScoreOptions.checked(options)
-    asked = EngineOptions.asked(engine, processes, address, slurm)
+    asked = EngineOptions.asked(
+        engine=engine,
+        processes=processes,
+        address=address,
+        slurm=slurm,
+        isolate=isolate,
+        give_up_after=give_up_after,
+    )
     folder = None if out is None else Path(out)
     with open_engine(asked, checked) as opened:
         paths = [Path(item) for item in listed]
-        batch = Batch(paths, str(model), folder, checked, device=opened.device)
+        batch = Batch(
+            paths,
+            str(model),
+            folder,
+            checked,
+            device=opened.device,
+            isolation=asked.isolation,
+        )
         return batch.run(execute=opened.executor(batch.device))

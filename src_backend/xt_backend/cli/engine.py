@@ -12,7 +12,16 @@ from .options import OutOption
 if TYPE_CHECKING:
     from xt_backend.batch.engines import EngineOptions
 
-__all__ = ["Address", "Engine", "EngineFlags", "Isolate", "Processes", "Slurm", "engine_options"]
+__all__ = [
+    "Address",
+    "Engine",
+    "EngineFlags",
+    "GiveUpAfter",
+    "Isolate",
+    "Processes",
+    "Slurm",
+    "engine_options",
+]
 
 Engine: TypeAlias = Annotated[
     str | None,
@@ -43,6 +52,13 @@ Isolate: TypeAlias = Annotated[
         help="Open slides in a process of their own: one that makes its decoder crash fails alone.",
     ),
 ]
+GiveUpAfter: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        metavar="MINUTES",
+        help="With --isolate: a slide fails over which nothing moves for so long [default: 120].",
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +70,7 @@ class EngineFlags(OutOption):
     address: str | None = None
     slurm: tuple[str, ...] = ()
     isolate: bool = False
+    give_up_after: float | None = None
 
 
 def engine_options(own: EngineFlags) -> EngineOptions:
@@ -66,4 +83,4 @@ def engine_options(own: EngineFlags) -> EngineOptions:
 
     names = {field.name for field in fields(EngineFlags)} & EngineOptions.model_fields.keys()
     values = {name: value for name, value in asdict(own).items() if name in names}
-    return EngineOptions.checked(values, {name: f"--{name}" for name in names})
+    return EngineOptions.checked(values, {name: f"--{name.replace('_', '-')}" for name in names})

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["repeated"]
 
 _BESIDE = {"out", "cache", "no_cache", "workers", "batch_size", "offline", "dry_run", "isolate"}
-_BESIDE |= {"json"}
+_BESIDE |= {"give_up_after", "json"}
 """What may be said beside it: nothing that a result depends on."""
 
 

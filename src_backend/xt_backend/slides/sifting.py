@@ -20,11 +20,15 @@ POLITE_S = 2.0
 class Sifter:
     """`why_no_slide` for files of strangers: a child process opens them.
 
-    A file over which it dies counts as a slide, so that its row tells of it. The child starts with
-    the first file that is asked about.
+    A file over which it dies, or does not answer, counts as a slide, so that its row tells of it.
+    The child starts with the first file that is asked about.
+
+    Args:
+        give_up_s: No answer takes longer, s.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, give_up_s: float) -> None:
+        self._give_up_s = give_up_s
         self._child: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
 
@@ -48,10 +52,12 @@ class Sifter:
         connection = self._connection or self._start()
         try:
             connection.send(path)
-            return str(connection.recv())
+            if connection.poll(self._give_up_s):
+                return str(connection.recv())
         except (EOFError, OSError):
-            self._end()
-            return ""
+            pass
+        self._end()
+        return ""
 
     def _start(self) -> Connection:
         key = secrets.token_bytes(32)

@@ -13,7 +13,7 @@ from xt_backend.batch import InputRow, Outcome, Task
 from xt_backend.batch.engines import dispatch as dispatch_module
 from xt_backend.batch.engines.dispatch import dispatch
 from xt_backend.batch.engines.messages import Broke, Done, GaveUp, Lost, Message, NearEnd, Ready
-from xt_backend.errors import BackendDiedError, NoSpaceError, XTError
+from xt_backend.errors import BackendDiedError, EngineError, NoSpaceError, XTError
 from xt_backend.keys import SlideStatus, Stopped
 from xt_backend.outputs import SlideRow
 
@@ -154,6 +154,25 @@ def test_a_slide_that_two_workers_were_lost_over_fails_with_the_cause() -> None:
     found = done(crew, 2, 4)
     assert "signal 11, twice with this slide" in found.pop("s1")
     assert found == {"s0": "", "s2": "", "s3": ""}
+
+
+def test_a_slide_with_a_verdict_is_not_tried_again() -> None:
+    verdict = EngineError("Nothing moved", "Leave it out")
+    crew = FakeCrew(fates={"s1": [Lost("silence", verdict)]})
+    found = done(crew, 1, 3, expect_losses=True)
+    assert found == {"s0": "", "s1": "Nothing moved. Leave it out.", "s2": ""}
+    assert [slide for _, slide in crew.given] == ["s0", "s1", "s2"]
+
+
+def test_which_of_two_is_held_shows_when_each_is_alone() -> None:
+    verdict = EngineError("Nothing moved", "Leave it out")
+    fates: dict[str, list[Message]] = {
+        "s0": [Lost("silence", verdict)],
+        "s1": [Lost("silence", verdict)],
+    }
+    crew = FakeCrew(fates=fates, late={"s0"})
+    found = done(crew, 1, 3, expect_losses=True)
+    assert found == {"s0": "", "s1": "Nothing moved. Leave it out.", "s2": ""}
 
 
 def test_a_slide_does_not_fail_for_the_next_one_that_kills_when_it_is_prepared() -> None:

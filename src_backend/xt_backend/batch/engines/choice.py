@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Literal, Protocol, Self
+from typing import Annotated, Any, Literal, Protocol, Self
 
 from pydantic import Field, model_validator
 
 from xt_backend.config import EncodingOptions, Options
 from xt_backend.engine import Device
 
+from ..isolation import Isolation
 from ..job import Executor
 
 __all__ = ["BatchEngine", "EngineOptions", "open_engine"]
@@ -26,6 +27,8 @@ class EngineOptions(Options):
             on this machine, and ended afterwards, when None.
         slurm: Parameters of the jobs, e.g. ``partition=gpu``.
         isolate: Slides are opened by processes that may die, never by the one of the batch.
+        give_up_after: Minutes without any progress after which an isolated slide has failed; None
+            for those of `Isolation`.
     """
 
     engine: Literal["local", "ray", "slurm"] = "local"
@@ -33,18 +36,27 @@ class EngineOptions(Options):
     address: str | None = None
     slurm: tuple[str, ...] = ()
     isolate: bool = False
+    give_up_after: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
 
     @classmethod
-    def asked(
-        cls, engine: str, processes: int | None, address: str | None, slurm: Sequence[str]
-    ) -> Self:
+    def asked(cls, *, slurm: Sequence[str], **values: Any) -> Self:
         """Options from what a function was called with.
+
+        Args:
+            slurm: See `EngineOptions`.
+            **values: The others.
 
         Raises:
             UsageError: They are wrong, or do not fit each other.
         """
-        values = {"engine": engine, "processes": processes, "address": address}
         return cls.checked({**values, "slurm": tuple(slurm)})
+
+    @property
+    def isolation(self) -> Isolation | None:
+        """How slides are isolated; None where they are not."""
+        if not self.isolate:
+            return None
+        return Isolation() if self.give_up_after is None else Isolation(60.0 * self.give_up_after)
 
     @model_validator(mode="after")
     def _fit(self) -> Self:
@@ -54,6 +66,8 @@ class EngineOptions(Options):
             raise ValueError("--slurm is for Slurm's jobs: give --engine slurm too")
         if self.isolate and self.engine != "local":
             raise ValueError("--isolate is for this machine: leave --engine out")
+        if self.give_up_after is not None and not self.isolate:
+            raise ValueError("--give-up-after is for isolated slides: give --isolate too")
         return self
 
 
@@ -107,4 +121,4 @@ def _opened(engine: EngineOptions, options: EncodingOptions) -> BatchEngine:
         return SlurmEngine(engine.slurm, engine.processes, options)
     from .local import LocalEngine
 
-    return LocalEngine(options.device, engine.processes, isolate=engine.isolate)
+    return LocalEngine(options.device, engine.processes, isolation=engine.isolation)

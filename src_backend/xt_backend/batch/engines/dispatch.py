@@ -69,7 +69,7 @@ def dispatch(
     """Have tasks done by a crew; see `Executor`.
 
     A worker that is lost is replaced, and its task given to another; a task with which two
-    workers were lost has failed.
+    workers were lost has failed, as has one whose worker was ended over it.
 
     Args:
         crew: The workers.
@@ -160,7 +160,7 @@ class _Dispatch:
         elif isinstance(message, Broke):
             raise message.error
         elif isinstance(message, Lost):
-            yield from self._lose(number, message.cause)
+            yield from self._lose(number, message)
         elif isinstance(message, Ready):
             self._idle.append(number)
         else:
@@ -181,7 +181,7 @@ class _Dispatch:
                 self._crew.announce(number, task)
                 return
 
-    def _lose(self, number: int, cause: str) -> Results:
+    def _lose(self, number: int, lost: Lost) -> Results:
         """A worker is gone; another one is hired where there is something left to do.
 
         Raises:
@@ -193,7 +193,7 @@ class _Dispatch:
         announced = self._announced.pop(number, None)
         if number in self._idle:
             self._idle.remove(number)
-        told = f"A worker was lost: {cause}"
+        told = f"A worker was lost: {lost.cause}"
         _log.warning("%s", told)
         if task is not None:
             if self._stopping is not None:
@@ -202,6 +202,8 @@ class _Dispatch:
                 # Which of the two it was shows when each has a worker to itself.
                 self._alone |= {task.slide_id, announced.slide_id}
                 self._waiting.appendleft(task)
+            elif lost.verdict is not None:
+                yield task, self._job.failed(task, lost.verdict)
             elif task.slide_id in self._once_lost:
                 error = BackendDiedError(f"{told}, twice with this slide", _AGAIN)
                 yield task, self._job.failed(task, error)
@@ -210,7 +212,8 @@ class _Dispatch:
                 self._waiting.appendleft(task)
         if self._lost_in_a_row > 2 * self._n_workers + _LOSSES:
             raise BackendDiedError(
-                f"{self._lost_in_a_row} workers were lost one after another; the last: {cause}",
+                f"{self._lost_in_a_row} workers were lost one after another; the last: "
+                f"{lost.cause}",
                 _AGAIN,
             )
         if self._waiting:

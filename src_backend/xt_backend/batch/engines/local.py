@@ -8,25 +8,32 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Listener, wait
+from time import monotonic
 from typing import Any
 
 from xt_backend.children import accept, end_child, ending_of, start_child
 from xt_backend.engine import Device
-from xt_backend.errors import XTError
+from xt_backend.errors import EngineError, XTError
 from xt_backend.keys import Stopped
 
+from ..isolation import Isolation
 from ..job import Executor, Job, Watch
 from ..outcome import Outcome
 from ..plan import Task
 from .dispatch import dispatch
 from .member import STOP
-from .messages import Coming, Lost, Message
+from .messages import Broke, Coming, Done, GaveUp, Lost, Message
 from .working import anywhere, anywhere_task
 
 __all__ = ["LocalEngine", "ProcessCrew"]
 
 POLITE_S = 2.0
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+_STILL = (
+    "Run the same command again with more minutes for --give-up-after, or with the slide on a "
+    "quicker disk; if that does not help, leave the slide out"
+)
 
 
 class LocalEngine:
@@ -35,24 +42,26 @@ class LocalEngine:
     Args:
         asked: Device that was asked for.
         processes: How many, whatever the devices; they share the GPUs, or the processor.
-        isolate: One is not this process either.
+        isolation: One is not this process either; None where it may be.
     """
 
     device: Device | None = None
 
-    def __init__(self, asked: str, processes: int | None = None, *, isolate: bool = False) -> None:
+    def __init__(
+        self, asked: str, processes: int | None = None, *, isolation: Isolation | None = None
+    ) -> None:
         self._asked = asked
         self._processes = processes
-        self._isolate = isolate
+        self._isolation = isolation
 
     def executor(self, device: Device) -> Executor | None:
         """See `BatchEngine.executor`."""
         gpus = _gpus(self._asked, device)
         n = self._processes or max(1, len(gpus))
-        if n == 1 and not self._isolate:
+        if n == 1 and self._isolation is None:
             return None
         environments = [_seeing(gpus[i % len(gpus)]) if gpus else _sharing(n) for i in range(n)]
-        return _Processes(environments, self._isolate)
+        return _Processes(environments, self._isolation)
 
     def close(self) -> None:
         """Nothing is kept open between two batches."""
@@ -85,18 +94,22 @@ class _Processes:
 
     Args:
         environments: Variables of each.
-        isolate: Slides may end them.
+        isolation: Slides may end them, or hold them for ever; None where neither is expected.
     """
 
-    def __init__(self, environments: Sequence[Mapping[str, str]], isolate: bool) -> None:
+    def __init__(
+        self, environments: Sequence[Mapping[str, str]], isolation: Isolation | None
+    ) -> None:
         self.environments = environments
-        self._isolate = isolate
+        self._isolation = isolation
 
     def __call__(
         self, job: Job, tasks: Sequence[Task], watch: Watch, cancelled: Callable[[], bool]
     ) -> Iterator[tuple[Task, Outcome | Stopped]]:
         """See `Executor`."""
-        crew = ProcessCrew(anywhere(job), self.environments)
+        isolation = self._isolation
+        give_up_s = None if isolation is None else isolation.give_up_s
+        crew = ProcessCrew(anywhere(job), self.environments, give_up_s)
         try:
             yield from dispatch(
                 crew,
@@ -105,16 +118,31 @@ class _Processes:
                 tasks,
                 watch,
                 cancelled,
-                expect_losses=self._isolate,
+                expect_losses=isolation is not None,
             )
         finally:
             crew.close()
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Member:
+    """A process.
+
+    Attributes:
+        busy: It has a task.
+        silent_s: How long it was listened to since it last said anything, or got its task.
+    """
+
     child: subprocess.Popen[bytes]
     connection: Connection
+    busy: bool = False
+    silent_s: float = 0.0
+
+    def heard(self, message: Message) -> None:
+        """Take note of what it said."""
+        self.silent_s = 0.0
+        if isinstance(message, Done | GaveUp | Broke):
+            self.busy = False
 
     def end(self) -> None:
         """End it, politely and then not; what is on the disk is safe at any moment."""
@@ -128,11 +156,18 @@ class ProcessCrew:
     Args:
         job: What they work on, with absolute paths.
         environments: Variables of each.
+        give_up_s: One that has a task and says nothing for so long is ended, s; None for never.
     """
 
-    def __init__(self, job: Job, environments: Sequence[Mapping[str, str]]) -> None:
+    def __init__(
+        self,
+        job: Job,
+        environments: Sequence[Mapping[str, str]],
+        give_up_s: float | None = None,
+    ) -> None:
         self._job = job
         self.environments = environments
+        self._give_up_s = give_up_s
         self._members: dict[int, _Member] = {}
         self._lost: list[tuple[int, Message]] = []
 
@@ -156,6 +191,8 @@ class ProcessCrew:
 
     def give(self, number: int, task: Task) -> None:
         """Send a task."""
+        if (member := self._members.get(number)) is not None:
+            member.busy, member.silent_s = True, 0.0
         self._send(number, anywhere_task(task))
 
     def announce(self, number: int, task: Task) -> None:
@@ -176,19 +213,41 @@ class ProcessCrew:
     def hear(self, timeout_s: float) -> list[tuple[int, Message]]:
         """What has come by the connections."""
         heard, self._lost = self._lost, []
+        if heard:
+            return heard
         numbers = {member.connection: number for number, member in self._members.items()}
-        if not heard:
-            for connection in wait(list(numbers), timeout_s):
-                assert isinstance(connection, Connection)
-                number = numbers[connection]
-                try:
-                    heard.append((number, connection.recv()))
-                except (EOFError, OSError):
-                    member = self._members.pop(number)
-                    member.end()
-                    cause = f"its process ended unexpectedly ({ending_of(member.child)})"
-                    heard.append((number, Lost(cause)))
+        began = monotonic()
+        ready = wait(list(numbers), timeout_s)
+        # No more than was asked for: what sleeps together with this process is not silent.
+        waited_s = min(monotonic() - began, timeout_s)
+        for connection, number in numbers.items():
+            member = self._members[number]
+            if connection in ready:
+                heard.append((number, self._from(number, member)))
+            elif member.busy and self._give_up_s is not None:
+                member.silent_s += waited_s
+                if member.silent_s >= self._give_up_s:
+                    heard.append((number, self._give_up(number, self._give_up_s)))
         return heard
+
+    def _from(self, number: int, member: _Member) -> Message:
+        """What a process said, or how it ended."""
+        try:
+            message: Message = member.connection.recv()
+        except (EOFError, OSError):
+            self._end(number)
+            return Lost(f"its process ended unexpectedly ({ending_of(member.child)})")
+        member.heard(message)
+        return message
+
+    def _give_up(self, number: int, give_up_s: float) -> Lost:
+        """End a process over whose slide nothing moves."""
+        self._end(number)
+        waited = f"nothing moved for {give_up_s / 60:g} min"
+        return Lost(waited, EngineError(f"The slide was given up, as {waited}", _STILL))
+
+    def _end(self, number: int) -> None:
+        self._members.pop(number).end()
 
     def close(self) -> None:
         """End all processes."""

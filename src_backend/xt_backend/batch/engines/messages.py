@@ -60,9 +60,11 @@ class Lost:
 
     Attributes:
         cause: How, in words.
+        verdict: What is wrong with the task in hand, where no other worker would fare better.
     """
 
     cause: str
+    verdict: XTError | None = None
 
 
 @dataclass(frozen=True)

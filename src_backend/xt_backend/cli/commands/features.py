@@ -13,7 +13,16 @@ from xt_backend.config import FeatureOptions
 from .. import options as flags
 from ..app import command
 from ..console import note, progress_bar
-from ..engine import Address, Engine, EngineFlags, Processes, Slurm, engine_options
+from ..engine import (
+    Address,
+    Engine,
+    EngineFlags,
+    GiveUpAfter,
+    Isolate,
+    Processes,
+    Slurm,
+    engine_options,
+)
 from ..interrupt import listening
 from ..progress import RunBar
 from ..rows import show_run, tell_passed_over
@@ -81,6 +90,8 @@ def features(
     processes: Processes = None,
     address: Address = None,
     slurm: Slurm = None,
+    isolate: Isolate = None,
+    give_up_after: GiveUpAfter = None,
     json: flags.Json = False,
 ) -> int:
     """Export region features in the layout of a tool, and slides.csv.
@@ -102,6 +113,7 @@ def features(
             chosen,
             retry_failed=own.retry_failed,
             device=opened.device,
+            isolation=wanted.isolation,
         )
         note(f"device: {batch.device.name}, {batch.device.precision} ({batch.device.reason})")
         note(f"encoder: {batch.choice.way} ({batch.choice.reason})")

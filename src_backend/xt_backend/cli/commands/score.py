@@ -17,7 +17,16 @@ from .. import options as flags
 from ..app import command
 from ..console import note, progress_bar
 from ..dry_lines import show_dry_run
-from ..engine import Address, Engine, EngineFlags, Isolate, Processes, Slurm, engine_options
+from ..engine import (
+    Address,
+    Engine,
+    EngineFlags,
+    GiveUpAfter,
+    Isolate,
+    Processes,
+    Slurm,
+    engine_options,
+)
 from ..interrupt import listening
 from ..progress import RunBar
 from ..repeated import repeated
@@ -102,6 +111,7 @@ def score(
     address: Address = None,
     slurm: Slurm = None,
     isolate: Isolate = None,
+    give_up_after: GiveUpAfter = None,
     json: flags.Json = False,
 ) -> int:
     """Score slides: a row in slides.csv for every input, and files.
@@ -136,7 +146,7 @@ def score(
             retry_failed=own.retry_failed,
             arguments=sys.argv,
             device=opened.device,
-            isolate=own.isolate,
+            isolation=wanted.isolation,
             repeated=None if again is None else again.configuration,
         )
         note(f"device: {batch.device.name}, {batch.device.precision} ({batch.device.reason})")
