@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from xt_backend.errors import NoSpaceError
+from xt_backend.errors import NoSpaceError, StoreVersionError
 from xt_backend.keys import RegionStatus
-from xt_backend.store import RegionStore, StoreKey, joining, region_store
+from xt_backend.store import RegionStore, StoreKey, h5_image, joining, region_store, shard_folder
 from xt_backend.store.shard import read_shard
 from xt_backend.store.shard_folder import ShardFolder
+from xt_backend.store.store_index import read_index, write_index
 
 KEY = StoreKey("slide-a", {"model_mpp": 0.5}, {"weights": "w"})
 N = 200
@@ -124,6 +127,79 @@ def test_who_appends_meanwhile_writes_a_true_index(store: RegionStore, tmp_path:
     store.join()
     other.append(CELLS[:1] + 1000, FEATURES[:1], STATUS[:1])
     assert RegionStore.open(tmp_path, KEY).problems == []
+
+
+@pytest.fixture
+def between(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[], object]], None]:
+    """Has something done once, right before or right after the next index is published."""
+
+    def arrange(when: str, what: Callable[[], object]) -> None:
+        left = [what]
+
+        def publish(*arguments: Any) -> None:
+            if left and when == "before":
+                left.pop()()
+            write_index(*arguments)
+            if left:
+                left.pop()()
+
+        monkeypatch.setattr(shard_folder, "write_index", publish)
+
+    return arrange
+
+
+def assert_true_index(store: RegionStore) -> None:
+    index = read_index(store.folder)
+    assert index is not None
+    assert sorted(index.shards) == [path.name for path in files(store)]
+    again = RegionStore.open(store.folder.parents[1], KEY)
+    assert again.problems == []
+    assert sum(index.shards.values()) == len(again)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_two_who_append_at_once_leave_a_true_index(
+    store: RegionStore, between: Callable[..., None], tmp_path: Path, when: str
+) -> None:
+    other = RegionStore.open(tmp_path, KEY)
+    further = CELLS[:3] + 1000
+    between(when, lambda: other.append(further, FEATURES[:3], STATUS[:3]))
+    store.append(CELLS[:1] + 2000, FEATURES[:1], STATUS[:1])
+    assert store.has(further).all()
+    assert_true_index(store)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_who_joins_while_another_publishes_leaves_a_true_index(
+    store: RegionStore, between: Callable[..., None], tmp_path: Path, when: str
+) -> None:
+    other = RegionStore.open(tmp_path, KEY)
+    between(when, lambda: store.join())
+    other.append(CELLS[:1] + 1000, FEATURES[:1], STATUS[:1])
+    assert_whole(other)
+    assert_true_index(other)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_who_appends_while_another_joins_leaves_a_true_index(
+    store: RegionStore, between: Callable[..., None], tmp_path: Path, when: str
+) -> None:
+    other = RegionStore.open(tmp_path, KEY)
+    assert len(other) == N
+    between(when, lambda: other.append(CELLS[:1] + 1000, FEATURES[:1], STATUS[:1]))
+    assert store.join() == 20
+    assert_whole(store)
+    assert_true_index(store)
+
+
+def test_a_shard_of_a_newer_version_does_not_keep_rows_from_being_stored(
+    store: RegionStore, tmp_path: Path
+) -> None:
+    attrs = {"napari_xt_store_schema": 2, "napari_xt_version": "9.9"}
+    (store.folder / "ff.h5").write_bytes(h5_image({"anything": np.zeros(3)}, attrs))
+    assert store.append(CELLS[:1] + 1000, FEATURES[:1], STATUS[:1]) == 1
+    with pytest.raises(StoreVersionError):
+        len(store)
 
 
 def test_a_listing_taken_while_another_process_joins_loses_nothing(

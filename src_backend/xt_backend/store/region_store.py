@@ -217,10 +217,12 @@ class RegionStore:
             spent = [
                 self._known.drop(name) for name in set(small) - {one.path.name for one in made}
             ]
-            self._known.write_index()  # first, so that it never names what is gone
+            names = {shard.path.name for shard in spent}
+            self._known.write_index(names)  # first, so that it never names what is gone
             for shard in spent:
                 with contextlib.suppress(OSError):
                     shard.path.unlink(missing_ok=True)
+            self._known.write_index()  # who appended meanwhile may have named them again
             return len(small)
 
     def _room_for(self, names: list[str]) -> bool:

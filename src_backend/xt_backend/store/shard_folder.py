@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from xt_backend.errors import StoreCorruptError, StoreError, StoreVersionError
@@ -13,6 +14,9 @@ from xt_backend.store.store_index import read_index, write_index
 from xt_backend.store.store_key import StoreKey
 
 __all__ = ["ShardFolder"]
+
+_TRIES = 5
+"""So often an index is published again that others have made untrue meanwhile."""
 
 
 class ShardFolder:
@@ -63,13 +67,23 @@ class ShardFolder:
         self._table = None
         return self.shards.pop(name)
 
-    def refresh(self) -> None:
-        """Take up shards that others have added, and forget those that are gone."""
-        names = self._names()
+    def refresh(self, without: Collection[str] = ()) -> set[str]:
+        """Take up shards that others have added, and forget those that are gone.
+
+        Args:
+            without: Names that are about to go.
+
+        Returns:
+            The names that were there, usable or not.
+
+        Raises:
+            StoreVersionError: A newer version has added to the store.
+        """
+        names = self._names() - set(without)
         if not self.shards.keys() <= names:
             # What joins shards publishes the new one before it removes the old ones, but a listing
             # taken meanwhile may show neither.
-            names = self._names()
+            names = self._names() - set(without)
         for name in self.shards.keys() - names:
             self.drop(name)
         for name in sorted(names - self.shards.keys() - self._ignored):
@@ -83,6 +97,7 @@ class ShardFolder:
                 self.set_aside(self.path / name, error)
             else:
                 self.add(shard)
+        return names
 
     def _names(self) -> set[str]:
         try:
@@ -139,18 +154,27 @@ class ShardFolder:
                 "their regions are encoded again"
             )
 
-    def write_index(self) -> None:
+    def write_index(self, without: Collection[str] = ()) -> None:
         """Describe the folder, for people and other programs.
+
+        Other processes may write and join shards at the same time. Each of them looks at the
+        folder again when its index is published, so that the last one tells what is there.
+
+        Args:
+            without: Names that are about to go.
 
         Raises:
             OutputError: The folder cannot be written.
         """
-        rows = {
-            name: len(shard)
-            for name, shard in sorted(self.shards.items())
-            if shard.path.exists()  # another process may have joined it
-        }
-        write_index(self.path, self.key, rows)
+        for _ in range(_TRIES):
+            try:
+                seen = self.refresh(without)
+            except StoreVersionError:
+                seen = None  # told to who reads; what is stored here is right all the same
+            rows = {name: len(self.shards[name]) for name in sorted(self.shards)}
+            write_index(self.path, self.key, rows)
+            if seen is None or self._names() - set(without) == seen:
+                return
 
     def _report(self, problem: str) -> None:
         self.problems.append(f"Store {self.path.name[:12]}: {problem}")

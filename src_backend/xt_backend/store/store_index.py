@@ -25,7 +25,7 @@ class StoreIndex:
     Attributes:
         key: What the store is made from.
         version: The napari-xt that wrote it last.
-        shards: Rows by name of shard; those of other processes may be missing.
+        shards: Rows by name of shard; those that a killed process left may be missing.
     """
 
     key: StoreKey
