@@ -23,7 +23,10 @@ from pathlib import Path
 
 import numpy as np
 
-from xt_backend.keys import RegionStatus
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from support.score_maps import patchy_map
+
 from xt_backend.outputs import (
     LAYOUTS,
     PREDICTION_FORMATS,
@@ -48,37 +51,9 @@ KEY = StoreKey("large", {}, {"encoder": "bench", "weights_sha256": "0" * 64})
 
 
 def large_map(n: int) -> ScoreMap:
-    """Smooth patches of three classes with some noise, as models give them."""
-    side = int(np.ceil(np.sqrt(n)))
-    lattice = Lattice.for_bounds((0, 0, side * 512, side * 512), (0.25, 0.25), 0.5, 256)
-    cells = lattice.all_cells()[:n]
-    rng = np.random.default_rng(0)
-    waves = [np.sin(cells[:, 0] / 23 + k) + np.cos(cells[:, 1] / 31 - k) for k in range(3)]
-    logits = 3 * np.stack(waves, axis=1) + rng.normal(0, 0.3, (n, 3))
-    return ScoreMap(
-        slide_id="large",
-        slide_name="large.svs",
-        width_px=side * 512,
-        height_px=side * 512,
-        bounds_px=(0, 0, side * 512, side * 512),
-        has_bounds=False,
-        slide_mpp=(0.25, 0.25),
-        mpp_source="made up",
-        lattice=lattice,
-        classes=("normal", "tumour", "necrosis"),
-        colors=("#0072b2", "#d55e00", "#009e73"),
-        task="region",
-        temperature=1.0,
-        thresholds={},
-        cells=cells,
-        status=np.full(n, RegionStatus.OK, np.uint8),
-        logits=logits.astype(np.float32),
-        region_only_logits=logits.astype(np.float32),
-        slide_logits=None,
-        partial=False,
-        model_name="bench",
-        model_sha256="0" * 64,
-    )
+    """A prediction as a model gives it."""
+    side = int(np.ceil(np.sqrt(n))) * 512
+    return patchy_map(Lattice.for_bounds((0, 0, side, side), (0.25, 0.25), 0.5, 256), n)
 
 
 def fill_store(cache: Path, score_map: ScoreMap, dim: int) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from support.score_maps import patchy_map
 
 from napari_xt.display import require_display
 from napari_xt.overlay import Overlay
@@ -73,36 +78,9 @@ def large_slide(path: Path, size_px: tuple[int, int]) -> Path:
 
 
 def large_map(size_px: tuple[int, int]) -> ScoreMap:
-    """A prediction of all regions of the slide, in patches."""
-    box = (0, 0, *size_px)
-    lattice = Lattice.for_bounds(box, (MPP, MPP), MPP, REGION_PX)
-    cells = lattice.all_cells()
-    waves = [np.sin(cells[:, 0] / 9 + k) + np.cos(cells[:, 1] / 7 - k) for k in range(3)]
-    logits = 2 * np.stack(waves, axis=1).astype(np.float32)
-    return ScoreMap(
-        slide_id="large",
-        slide_name="large.tiff",
-        width_px=size_px[0],
-        height_px=size_px[1],
-        bounds_px=box,
-        has_bounds=False,
-        slide_mpp=(MPP, MPP),
-        mpp_source="made up",
-        lattice=lattice,
-        classes=("normal", "tumour", "necrosis"),
-        colors=("#0072b2", "#d55e00", "#009e73"),
-        task="region",
-        temperature=1.0,
-        thresholds={},
-        cells=cells,
-        status=np.full(len(cells), RegionStatus.OK, np.uint8),
-        logits=logits,
-        region_only_logits=logits,
-        slide_logits=None,
-        partial=True,
-        model_name="bench",
-        model_sha256="0" * 64,
-    )
+    """A prediction of all regions of the slide, as it grows."""
+    lattice = Lattice.for_bounds((0, 0, *size_px), (MPP, MPP), MPP, REGION_PX)
+    return patchy_map(lattice, slide_name="large.tiff", partial=True)
 
 
 class Took(NamedTuple):

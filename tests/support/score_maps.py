@@ -10,6 +10,8 @@ from xt_backend.keys import RegionStatus
 from xt_backend.slides.lattice import Lattice
 from xt_backend.store import ScoreMap
 
+__all__ = ["CLASSES", "COLORS", "make_score_map", "patchy_map"]
+
 CLASSES = ("Stroma", "Tumour", "Fat")
 COLORS = ("#0072b2", "#d55e00", "#009e73")
 
@@ -57,3 +59,32 @@ def make_score_map(**changes: Any) -> ScoreMap:
         "run_meta": {"device": "cpu", "seconds": [1.5, 2]},
     }
     return ScoreMap(**{**values, **changes})
+
+
+def patchy_map(lattice: Lattice, n: int | None = None, **changes: Any) -> ScoreMap:
+    """The first `n` regions, or all, in smooth patches of three classes with some noise.
+
+    Args:
+        lattice: Of the slide.
+        n: How many.
+        **changes: Fields that are to be others.
+    """
+    cells = lattice.all_cells()[:n]
+    rng = np.random.default_rng(0)
+    waves = [np.sin(cells[:, 0] / 23 + k) + np.cos(cells[:, 1] / 31 - k) for k in range(3)]
+    logits = 3 * np.stack(waves, axis=1) + rng.normal(0, 0.3, (len(cells), 3))
+    width_px, height_px = lattice.extent_px
+    values: dict[str, Any] = {
+        "slide_id": "large",
+        "slide_name": "large.svs",
+        "width_px": int(width_px),
+        "height_px": int(height_px),
+        "has_bounds": False,
+        "temperature": 1.0,
+        "thresholds": {},
+        "status": np.full(len(cells), RegionStatus.OK, np.uint8),
+        "logits": logits.astype(np.float32),
+        "region_only_logits": logits.astype(np.float32),
+        "run_meta": {},
+    }
+    return make_score_map(lattice=lattice, cells=cells, **{**values, **changes})
