@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,10 @@ from xt_backend.publishing import make_folder, publish_bytes
 
 __all__ = ["roi_file", "score_command"]
 
+AREAS_KEPT = 100
+"""Files of areas in a folder; those written longest ago go."""
+
+_AREA = re.compile(r"area-[0-9a-f]{12}\.geojson")
 _FLAG_OF = {"stride_px": "--stride"}
 
 
@@ -51,6 +57,8 @@ def score_command(slide: Path, model: str, out: Path, options: ScoreOptions) -> 
 def roi_file(geometry: dict[str, Any], bounds_px: Sequence[float], folder: Path) -> Path:
     """Write an area as the file that `--roi` takes, named by its content.
 
+    The folder keeps the last `AREAS_KEPT` of them: commands are copied and forgotten.
+
     Args:
         geometry: GeoJSON in level-0 px.
         bounds_px: x, y of the slide's bounds, from which files count.
@@ -67,4 +75,16 @@ def roi_file(geometry: dict[str, Any], bounds_px: Sequence[float], folder: Path)
     path = folder / f"area-{hashlib.sha256(content).hexdigest()[:12]}.geojson"
     make_folder(folder)
     publish_bytes(path, content)
+    _forget_old(folder, path)
     return path
+
+
+def _forget_old(folder: Path, new: Path) -> None:
+    written = []
+    for path in folder.iterdir():
+        if path != new and _AREA.fullmatch(path.name):
+            with contextlib.suppress(OSError):  # another window was quicker
+                written.append((path.stat().st_mtime_ns, path))
+    for _, path in sorted(written, reverse=True)[AREAS_KEPT - 1 :]:
+        with contextlib.suppress(OSError):
+            path.unlink()
