@@ -136,7 +136,7 @@ class TooManyFailedRegionsError(SlideError):
 
 
 class SlideChangedError(SlideError):
-    """The slide file changed while it was being scored."""
+    """The slide file changed while it was being read."""
 
 
 class AnnotationError(XTError, ValueError):

@@ -150,6 +150,11 @@ class RunFile:
     BAD = ".bad"
 
     @classmethod
+    def of_every_result(cls) -> tuple[str, ...]:
+        """Suffixes of the files that every slide that was scored has beside its map."""
+        return (cls.REGIONS_CSV, cls.GEOJSON, cls.OVERLAY_PNG)
+
+    @classmethod
     def of_slide(cls) -> tuple[str, ...]:
         """Suffixes of a slide's files, first those that say that it is done."""
         done = (cls.SCORE_MAP, cls.FEATURES)
@@ -204,6 +209,9 @@ class StoreH5:
     ATTR_COMPLETE = "complete"
     INDEX = "index.json"
     SHARD_SUFFIX = ".h5"
+    QUALITY = "quality"
+    """Folder inside the cache, apart from the features: a few bytes a region, of use to every
+    model."""
 
 
 class RunH5:

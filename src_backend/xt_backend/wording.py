@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-__all__ = ["STAGE_WORDS", "counted", "on_one_line"]
+__all__ = ["STAGE_WORDS", "counted", "on_one_line", "size_words"]
 
 STAGE_WORDS = {
     "encode": "encoding",
@@ -35,6 +35,11 @@ def counted(n: int, one: str, many: str = "") -> str:
         many: The noun for any other number; `one` with an s when empty.
     """
     return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def size_words(n_bytes: int) -> str:
+    """A size on the disk: ``12.5 MB``, ``3.0 GB``."""
+    return f"{n_bytes / 1e9:,.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:,.1f} MB"
 
 
 def on_one_line(text: str) -> str:

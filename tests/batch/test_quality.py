@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from support.slides import tissue_image, write_tiff_slide
 
 import xt_backend
 from xt_backend.keys import Doubt, RegionStatus, RunMeta
-from xt_backend.model import XT
+from xt_backend.model import XT, read_card
+from xt_backend.slides import Reader, RegionBatch
 from xt_backend.store import RegionStore, ScoreMap
 
 SIDE = 1024
@@ -77,6 +79,16 @@ def test_flagged_regions_are_left_out_on_request(
     assert (row["encoded_regions"], row["n_failed_regions"]) == ("0", "0")
 
 
+def keep_no_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is stored from now on is as earlier versions stored it."""
+    append = RegionStore.append
+    monkeypatch.setattr(
+        RegionStore,
+        "append",
+        lambda self, *block: 0 if "measures" in self.key.numerics else append(self, *block),
+    )
+
+
 def test_bytes_depend_neither_on_cache_nor_on_batch(
     slide: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,15 +97,9 @@ def test_bytes_depend_neither_on_cache_nor_on_batch(
     score(slide, tiny_model, tmp_path / "b", tmp_path / "cache", **asked)
     score(slide, tiny_model, tmp_path / "c", tmp_path / "other", batch_size=5, **asked)
     score(slide, tiny_model, tmp_path / "d", tmp_path / "none", use_cache=False, **asked)
-    # Of a cache of earlier versions, which kept no measures.
-    append = RegionStore.append
-    monkeypatch.setattr(
-        RegionStore,
-        "append",
-        lambda self, *block: 0 if "measures" in self.key.numerics else append(self, *block),
-    )
-    score(slide, tiny_model, tmp_path / "e", tmp_path / "old", **asked)
-    monkeypatch.undo()
+    with monkeypatch.context() as earlier:
+        keep_no_measures(earlier)
+        score(slide, tiny_model, tmp_path / "e", tmp_path / "old", **asked)
     score(slide, tiny_model, tmp_path / "f", tmp_path / "old", **asked)
     first = (tmp_path / "a" / "pen.run.h5").read_bytes()
     for name in "bcdef":
@@ -108,6 +114,57 @@ def test_a_second_run_measures_nothing(
     monkeypatch.setattr("xt_backend.slides.quality.measure", None)
     found = score(slide, tiny_model, tmp_path / "b", tmp_path / "cache")
     assert (found.quality == Doubt.PEN).sum() == 4
+
+
+def test_an_older_cache_is_read_for_once_and_not_after_features(
+    slide: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = read_card(tiny_model)
+    lattice = {"model_mpp": card.model_mpp, "region_px": card.region_px}
+    read: list[int] = []
+    of_all = Reader.__iter__
+
+    def spy(self: Reader) -> Iterator[RegionBatch]:
+        for batch in of_all(self):
+            read.append(len(batch.rows))
+            yield batch
+
+    for name in ("score", "features"):
+        with monkeypatch.context() as earlier:
+            keep_no_measures(earlier)
+            score(slide, tiny_model, tmp_path / name, tmp_path / f"{name}-cache")
+    monkeypatch.setattr(Reader, "__iter__", spy)
+    cache = tmp_path / "score-cache"
+    score(slide, tiny_model, tmp_path / "score-1", cache)
+    assert sum(read) == 64
+    score(slide, tiny_model, tmp_path / "score-2", cache)
+    assert sum(read) == 64, "what was measured once is kept"
+    cache, read[:] = tmp_path / "features-cache", []
+    options: dict[str, Any] = {"weights": "random", "tissue": "all", "cache": cache, **lattice}
+    xt_backend.features(slide, "tf_efficientnet_lite0", tmp_path / "features-1", **options)
+    assert sum(read) == 64
+    found = score(slide, tiny_model, tmp_path / "features-2", cache)
+    assert sum(read) == 64, "who reads for features measures as well"
+    assert (found.quality == Doubt.PEN).sum() == 4
+
+
+def test_features_read_nothing_only_to_measure_it(
+    slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"weights": "random", "cache": tmp_path / "cache", "region_px": 128}
+
+    def extract(name: str) -> int | None:
+        made = xt_backend.features(slide, "tf_efficientnet_lite0", tmp_path / name, **options)
+        assert made.exit_code == 0
+        return made.rows[0].encoded_regions
+
+    with monkeypatch.context() as earlier:
+        keep_no_measures(earlier)
+        assert extract("a")
+    monkeypatch.setattr(Reader, "__iter__", None)
+    assert extract("b") == 0
+    contents = {(tmp_path / name / "pen.features.h5").read_bytes() for name in "ab"}
+    assert len(contents) == 1
 
 
 def test_damaged_measures_are_told_and_made_anew(

@@ -219,7 +219,7 @@ def test_case_27_a_slide_that_changes_meanwhile_is_refused(
     done = call("score", slide, "--model", tiny_model, "--out", out)
     assert done.returncode == 3, done.stderr
     (row,) = rows(out)
-    assert "changed while it was being scored" in row["reason"]
+    assert "changed while it was being read" in row["reason"]
     assert not (out / "slide.run.h5").exists()
 
 

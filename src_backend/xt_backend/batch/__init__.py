@@ -16,6 +16,7 @@ from .score import Batch, score
 from .score_job import ScoreJob
 from .summary import summarise
 from .task import run_task
+from .verify import Verified, verify_run
 
 __all__ = [
     "Batch",
@@ -34,6 +35,7 @@ __all__ = [
     "ScoreJob",
     "Task",
     "Told",
+    "Verified",
     "Watch",
     "Worker",
     "diff_runs",
@@ -47,4 +49,5 @@ __all__ = [
     "run_task",
     "score",
     "summarise",
+    "verify_run",
 ]

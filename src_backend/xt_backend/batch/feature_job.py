@@ -36,8 +36,10 @@ from xt_backend.store import ScratchRows
 
 from .folder import RunFolder
 from .job import Job, Watch, Worker
+from .made_before import made_before
 from .outcome import Interrupted, Outcome
 from .plan import Task
+from .retry import told_before
 from .rows import reason_of
 from .task import attempt
 
@@ -125,13 +127,12 @@ class FeatureJob(Job):
         return None if named in ("pretrained", "random") else Path(named)
 
     def finished(self, task: Task) -> Outcome | None:
-        """See `Job`: none, since files are made anew from the cache, where contents are known."""
-        del task
-        return None
+        """See `Job`; known by content and configuration."""
+        return made_before(task, self.options, self.folder)
 
     def recovered(self, task: Task) -> Outcome | None:
-        """See `Job`: the file is of this configuration, as the whole folder is."""
-        return self.folder.known(task)
+        """See `Job`; the slide and its files, of which there may be many, are not looked at."""
+        return told_before(task, self.options, self.folder)
 
 
 class Extractor(Worker):
@@ -183,9 +184,13 @@ class Extractor(Worker):
             watch(task, RegionsEncoded(done, total))
 
         def work() -> Outcome:
+            stages = Stages()
+            with stages.timed("open"):
+                found = job.finished(task)
+            if found is not None:
+                return replace(found, seconds=stages.to_dict())
             if cancelled():
                 raise Interrupted(Stopped.NOT_STARTED)
-            stages = Stages()
             with stages.timed("open"):
                 prepared = self._ahead.take(self._wish(task))
             with prepared.slide:
@@ -251,9 +256,13 @@ class Extractor(Worker):
                 tissue=prepared.tissue_shares(),
                 level=options.level,
             )
+
+            def note(digests: dict[str, str]) -> None:
+                folder.note(replace(outcome, files=digests))
+
             with stages.timed("write"):
-                folder.note(outcome)
-                write_features(get_layout(options.layout), folder.path, table)
+                folder.reopen(task.slide_id)
+                write_features(get_layout(options.layout), folder.path, table, note)
         return replace(outcome, seconds=stages.to_dict())
 
     def _outcome(
@@ -298,4 +307,5 @@ class Extractor(Worker):
             reader=str(prepared.slide.reading),
             seconds=stages.to_dict(),
             configuration=self._job.folder.digest(task.own_options(self._job.options)),
+            identity=prepared.slide.identity(),
         )

@@ -213,7 +213,7 @@ class RunFolder:
         """The score map of a slide that is done, else None.
 
         Known by content: the file must be whole, of this configuration and of this slide, it must
-        know the tissue, and the mask or points of its model must be there.
+        know the tissue, and all other files of the slide must be there.
 
         Args:
             slide_id: Stem of its files.
@@ -233,7 +233,8 @@ class RunFolder:
         )
         # Maps of older versions lack the tissue, which the shares in slides.csv are of.
         complete = not found.partial and found.tissue is not None
-        complete &= all(self.file(slide_id, suffix).is_file() for suffix in dense_files(found.task))
+        beside = (*RunFile.of_every_result(), *dense_files(found.task))
+        complete &= all(self.file(slide_id, suffix).is_file() for suffix in beside)
         return found if same and complete else None
 
     def remove(self, slide_id: str) -> None:

@@ -107,6 +107,8 @@ class Ledger:
             "seen_nan": outcome.seen_nan,
             **plain_json(about),
         }
+        if outcome.files:
+            content |= {"identity": outcome.identity, "files": dict(outcome.files)}
         self._publish(self.file(outcome.row.id), content)
 
     def read(self, slide_id: str) -> Entry | None:
@@ -188,6 +190,9 @@ def _entry(content: Mapping[str, Any]) -> Entry:
             seconds=dict(content["seconds"]),
             screening=dict(content["screening"]),
             configuration=str(content["configuration"]),
+            # Of features only, and older entries have neither.
+            identity=str(content.get("identity", "")),
+            files=dict(content.get("files", {})),
         )
         return Entry(outcome, str(content["call"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:

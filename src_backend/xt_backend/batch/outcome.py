@@ -40,6 +40,9 @@ class Outcome:
         seconds: By stage, see `STAGES`.
         screening: What was left out, see `ScreeningMeta`; empty where nothing was screened.
         configuration: Digest of the slide's own configuration; empty where it failed.
+        identity: Of the slide's content, where no file of the result tells it.
+        files: sha256 of the files of the result, by place below the run directory, where they hold
+            no digest of their own.
         kept: An earlier call made it.
     """
 
@@ -53,6 +56,8 @@ class Outcome:
     seconds: Mapping[str, float] = field(default_factory=dict)
     screening: Mapping[str, Any] = field(default_factory=dict)
     configuration: str = ""
+    identity: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
     kept: bool = False
 
     @property

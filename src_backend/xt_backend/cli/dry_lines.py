@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from xt_backend.keys import SlideStatus
-from xt_backend.wording import counted
+from xt_backend.wording import counted, size_words
 
 from .console import print_json, say, warn
 
@@ -63,8 +63,8 @@ def _sentences(expected: Expected) -> Iterator[str]:
     for what, space in (("Features", expected.cache), ("Files", expected.out)):
         if space is not None:
             yield (
-                f"{what} take about {_size(space.needed_bytes)} in {space.folder} "
-                f"({_size(space.free_bytes)} free)."
+                f"{what} take about {size_words(space.needed_bytes)} in {space.folder} "
+                f"({size_words(space.free_bytes)} free)."
             )
 
 
@@ -77,7 +77,3 @@ def _span(seconds: float) -> str:
         if n or parts:
             parts.append((n, unit))
     return " ".join(f"{n} {unit}" for n, unit in parts[:2] if n)
-
-
-def _size(n_bytes: int) -> str:
-    return f"{n_bytes / 1e9:,.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:,.1f} MB"

@@ -16,6 +16,7 @@ from xt_backend.wording import counted
 
 from .encoder import BatchEncoder
 from .extraction import extract, open_store
+from .inspection import Inspection
 from .preparation import Prepared
 from .stages import Stages
 
@@ -81,12 +82,18 @@ def collect(
 
     Raises:
         TooManyFailedRegionsError: More regions are unreadable than the options allow.
+        SlideChangedError: The slide is not the one any more that was opened.
     """
     n = len(prepared.cells)
     status = np.full(n, RegionStatus.SKIPPED, np.uint8)
     stages = Stages()
+    folder = options.cache_dir()
+    inspection = None
     with stages.timed("open"):
-        store = open_store(prepared, encoder, options.cache_dir())
+        store = open_store(prepared, encoder, folder)
+        if folder is not None:
+            # Kept for runs that predict, which would read all regions again to measure them.
+            inspection = Inspection(prepared, folder, options.workers, reads=False)
     done = reused = n_nan = 0
     for part in extract(
         prepared.slide,
@@ -99,6 +106,7 @@ def collect(
         cancelled=cancelled,
         stages=stages,
         normalise=prepared.normaliser,
+        inspection=inspection,
     ):
         good = part.status != RegionStatus.READ_ERROR
         status[part.rows] = part.status
@@ -112,7 +120,11 @@ def collect(
     complete = done == n
     if complete:
         check_failures(status, prepared.slide.info.name, options.max_failed_fraction)
-    problems = tuple(store.problems) if store is not None else ()
+        prepared.slide.check_unchanged()
+    problems = (
+        *(() if store is None else store.problems),
+        *(() if inspection is None else inspection.problems),
+    )
     return Collected(status, n_nan, complete, stages.to_dict(), reused, problems)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TypeAlias
@@ -11,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from xt_backend.keys import Doubt, RegionStatus
+from xt_backend.keys import Doubt, RegionStatus, StoreH5
 from xt_backend.slides import Reader, RegionBatch, quality
 from xt_backend.store import RegionStore, StoreKey
 from xt_backend.wording import counted
@@ -23,9 +24,6 @@ from .stages import Stages
 __all__ = ["Inspection", "Measures", "Watch", "doubts_note"]
 
 Measures: TypeAlias = npt.NDArray[np.float16]
-
-QUALITY_FOLDER = "quality"
-"""Inside the cache, apart from the features: a few bytes a region, of use to every model."""
 
 _READ = 64
 _ROWS = 8 * SHARD_ROWS
@@ -42,18 +40,24 @@ class Inspection:
         prepared: The slide with its regions.
         folder: The cache; None keeps nothing.
         workers: Reader threads, for regions whose features are kept but not their measures.
+        reads: False reads no region only to measure it: it is NaN where nothing is kept.
     """
 
-    def __init__(self, prepared: Prepared, folder: Path | None, workers: int) -> None:
-        self.prepared, self.workers = prepared, workers
+    def __init__(
+        self, prepared: Prepared, folder: Path | None, workers: int, *, reads: bool = True
+    ) -> None:
+        self.prepared, self.workers, self.reads = prepared, workers, reads
         lattice = prepared.lattice
         self._mpp = lattice.model_mpp, max(lattice.slide_mpp)
-        self._typical = quality.typical_density(prepared.thumbnail, prepared.tissue)
         self.store: RegionStore | None = None
         if folder is not None:
             numerics = {"measures": list(quality.MEASURES), "version": quality.VERSION}
             key = StoreKey(prepared.slide.identity(), lattice.to_dict(), numerics)
-            self.store = RegionStore.open(folder / QUALITY_FOLDER, key)
+            self.store = RegionStore.open(folder / StoreH5.QUALITY, key)
+
+    @cached_property
+    def _typical(self) -> float | None:
+        return quality.typical_density(self.prepared.thumbnail, self.prepared.tissue)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -114,7 +118,7 @@ class Watch:
     def look_up(self, cells: npt.NDArray[np.int32], status: npt.NDArray[np.uint8]) -> Measures:
         """(n, 4) of regions whose features are known; what is not kept of them is read again.
 
-        NaN where they cannot be read, or where the run was cancelled before.
+        NaN where they cannot or shall not be read, or where the run was cancelled before.
         """
         measures = np.full((len(cells), len(quality.MEASURES)), np.nan, np.float16)
         store = self._inspection.store
@@ -124,7 +128,7 @@ class Watch:
         else:
             found = np.zeros(len(cells), bool)
         missing = np.flatnonzero(~found)
-        if len(missing):
+        if len(missing) and self._inspection.reads:
             self._read(cells, missing, status, measures)
         return measures
 

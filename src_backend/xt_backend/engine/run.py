@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from xt_backend.errors import ModelError, SlideChangedError, XTError
+from xt_backend.errors import ModelError, XTError
 from xt_backend.keys import Doubt, Encoding, RegionStatus
 from xt_backend.model import XT, find_model, read_card
 from xt_backend.store import ScoreMap
@@ -233,11 +233,7 @@ class _Run:
                 yield self._progress(rows.map(), done, n_cached, seconds, "decode")
                 yield from self._decode(dense, rows)
                 cancelled = not dense.complete
-            if prepared.slide.has_changed():
-                raise SlideChangedError(
-                    f"{prepared.slide.info.name} changed while it was being scored",
-                    "Score it again when the file is at rest",
-                )
+            prepared.slide.check_unchanged()
         yield RunFinished(
             run_id=spec.run_id,
             score_map=rows.map(partial=cancelled),

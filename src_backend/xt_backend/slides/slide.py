@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from xt_backend.errors import SlideMppError, SlideOpenError, UsageError
+from xt_backend.errors import SlideChangedError, SlideMppError, SlideOpenError, UsageError
 from xt_backend.slides import mpp as mpp_rules
 from xt_backend.slides.companions import missing_files, slide_files
 from xt_backend.slides.direct import DirectTiles
@@ -224,6 +224,18 @@ class Slide:
     def has_changed(self) -> bool:
         """Whether a file of the slide has another size or time than when it was opened."""
         return stamp_files(self._files) != self._stamp
+
+    def check_unchanged(self) -> None:
+        """Refuse what was made of a slide that `has_changed`.
+
+        Raises:
+            SlideChangedError: It has.
+        """
+        if self.has_changed():
+            raise SlideChangedError(
+                f"{self.info.name} changed while it was being read",
+                "Run again when the file is at rest",
+            )
 
     def close(self) -> None:
         """Lets go of the files. Reads under way in other threads finish."""

@@ -27,6 +27,7 @@ from xt_backend.store.feature_rows import (
 )
 from xt_backend.store.h5 import H5Reader, content_digest, h5_image, open_checked
 from xt_backend.store.h5_stream import H5Stream, h5_stream, write_h5
+from xt_backend.store.housekeeping import Pruned, all_stores, prune_cache, verify_store
 from xt_backend.store.mask_grid import MaskGrid
 from xt_backend.store.plain import (
     Difference,
@@ -50,6 +51,7 @@ __all__ = [
     "H5Stream",
     "MaskGrid",
     "Points",
+    "Pruned",
     "RegionStore",
     "ScoreMap",
     "ScratchRows",
@@ -57,6 +59,7 @@ __all__ = [
     "StoreInfo",
     "StoreKey",
     "StoredRows",
+    "all_stores",
     "blocks_of",
     "canonical_json",
     "content_digest",
@@ -71,12 +74,14 @@ __all__ = [
     "open_checked",
     "parts",
     "plain_json",
+    "prune_cache",
     "publish",
     "publish_bytes",
     "remove_store",
     "scratch",
     "store_folder",
     "sweep_partials",
+    "verify_store",
     "write_h5",
     "writer_version",
 ]

@@ -2,6 +2,7 @@
 
 from . import (
     bench,
+    cache,
     diff,
     doctor,
     evaluate,
@@ -15,11 +16,13 @@ from . import (
     summarise,
     train,
     tune,
+    verify,
     view,
 )
 
 __all__ = [
     "bench",
+    "cache",
     "diff",
     "doctor",
     "evaluate",
@@ -33,5 +36,6 @@ __all__ = [
     "summarise",
     "train",
     "tune",
+    "verify",
     "view",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 from xt_backend.errors import UsageError
@@ -36,13 +38,20 @@ def get_layout(name: str) -> Layout:
     return LAYOUTS[name]
 
 
-def write_features(layout: Layout, out: Path, table: FeatureTable) -> tuple[Path, ...]:
+def write_features(
+    layout: Layout,
+    out: Path,
+    table: FeatureTable,
+    on_written: Callable[[dict[str, str]], None] | None = None,
+) -> tuple[Path, ...]:
     """Publish the files of a slide, the one that says that it is done last.
 
     Args:
         layout: Their form.
         out: Folder below which they go.
         table: The features.
+        on_written: Told the sha256 of each file by its place below `out`, when all of them are
+            written and the last is about to be published.
 
     Returns:
         The files.
@@ -52,9 +61,16 @@ def write_features(layout: Layout, out: Path, table: FeatureTable) -> tuple[Path
         NoSpaceError: The disk is full.
         OutputError: A folder cannot be written.
     """
-    paths = tuple(out / name for name in layout.files(table.kind, table.slide_id))
-    for path, write in zip(paths, layout.writers(table), strict=True):
+    names = layout.files(table.kind, table.slide_id)
+    digests: dict[str, str] = {}
+    for name, write in zip(names, layout.writers(table), strict=True):
+        path = out / name
         make_folder(path.parent)
         with publish(path) as temp, open(temp, "rb+") as file:
             write(file)
-    return paths
+            if on_written is not None:
+                file.seek(0)
+                digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+                if name == names[-1]:
+                    on_written(digests)
+    return tuple(out / name for name in names)
