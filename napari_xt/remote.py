@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QObject
+from qtpy.QtCore import QObject, QTimer
 
 from napari_xt.latest_job import LatestJob
 from napari_xt.plain_words import plain
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["RemoteStatus"]
 
 CONNECTING = "Connecting …"
+STARTING = "A worker is being started there, which may take a minute."
+TELL_AFTER_S = 5
+"""From then on it is told how long it takes, and why."""
 
 
 class RemoteStatus(QObject):
@@ -53,6 +57,10 @@ class RemoteStatus(QObject):
         self._look = LatestJob(self._on_told, self)
         self._asked: tuple[str, Elsewhere] | None = None
         self.connected = False
+        self._since = 0.0
+        self._clock = QTimer(self)
+        self._clock.setInterval(1000)
+        self._clock.timeout.connect(self.tell_wait)
         self._form.say("")
         setup.changed.connect(self.look)
         session.failed.connect(self._on_failed)
@@ -78,7 +86,15 @@ class RemoteStatus(QObject):
             return
         self._asked, self.connected = (device, elsewhere), False
         self._form.say(CONNECTING)
+        self._since = time.monotonic()
+        self._clock.start()
         self._look.ask(partial(_told, self._session.ready_backend(), device, elsewhere))
+
+    def tell_wait(self) -> None:
+        """Say that it goes on, and for how long already."""
+        seconds = int(time.monotonic() - self._since)
+        if seconds >= TELL_AFTER_S:
+            self._form.say(f"{CONNECTING} {seconds} s. {STARTING}")
 
     def _on_failed(self, error: XTError) -> None:
         """What was known of the machine may not hold any more."""
@@ -88,9 +104,11 @@ class RemoteStatus(QObject):
 
     def _forget(self) -> None:
         self._asked, self.connected = None, False
+        self._clock.stop()
         self._look.forget()
 
     def _on_told(self, answer: DeviceChoice | XTError) -> None:
+        self._clock.stop()
         if isinstance(answer, BackendDiedError):
             self._asked = None  # asked again with the next change
             self._form.say("")

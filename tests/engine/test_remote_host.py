@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 
 from xt_backend.config import CommonOptions
 from xt_backend.engine import BatchEncoder, choose_device, prepare
-from xt_backend.engine.remote.host import Host, method_of
+from xt_backend.engine.remote.host import Host
 from xt_backend.engine.remote.messages import Looked, SlideThere
 from xt_backend.errors import EngineError, SlideChangedError
 from xt_backend.keys import RegionStatus
@@ -120,4 +122,15 @@ def test_regions_that_cannot_be_read_have_no_features(
 @pytest.mark.parametrize("name", ["_take", "nothing", "__class__"])
 def test_only_its_own_questions_are_answered(host: Host, name: str) -> None:
     with pytest.raises(EngineError, match="does not know"):
-        method_of(host, name)
+        host.method(name)
+
+
+def test_the_process_in_the_middle_loads_neither_torch_nor_slides() -> None:
+    """It is what the first connection waits for."""
+    pytest.importorskip("ray", reason="needs the extra ray")
+    code = (
+        "import sys, xt_backend.engine.remote.child;"
+        "print([name for name in ('torch', 'openslide', 'scipy', 'timm') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -11,6 +11,7 @@ from qtpy.QtTest import QTest
 from support.ray_cluster import RayCluster, ray_cluster
 
 from napari_xt.kept import kept_file
+from napari_xt.remote import CONNECTING
 
 from .test_run import PATIENCE_MS, click, open_slide_layer, run_to_end
 
@@ -55,6 +56,24 @@ def enter(panel: Any, address: str, paths: str = "") -> None:
         field.clear()
         QTest.keyClicks(field, text)
         field.editingFinished.emit()
+
+
+def test_a_long_wait_is_told(panel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(panel.remote._look, "ask", asked.append)
+    enter(panel, "127.0.0.1:6379")
+    assert len(asked) == 1
+    said, clock = panel.form.remote.status, panel.remote._clock
+    assert said.text() == CONNECTING
+    assert clock.isActive()
+    panel.remote.tell_wait()
+    assert said.text() == CONNECTING, "nothing is told of a short one"
+    panel.remote._since -= 20
+    panel.remote.tell_wait()
+    assert " s. A worker is being started there" in said.text()
+    enter(panel, "")
+    assert not clock.isActive()
+    assert said.text() == ""
 
 
 def test_a_run_there_is_as_one_here(

@@ -6,6 +6,7 @@ In a process of its own, since Ray ends the process in which it is when it loses
 from __future__ import annotations
 
 import logging
+import pickle
 import queue
 import re
 import threading
@@ -21,7 +22,6 @@ from xt_backend.children import calling_parent
 from xt_backend.errors import DeviceError, EngineError, XTError
 
 from .cluster import Pulse, alive_nodes, connect, last_line
-from .host import Host, method_of
 from .messages import Answered, Ask, Broke, Connect, Content
 
 __all__ = ["main"]
@@ -40,14 +40,17 @@ class Member:
     """An actor: a `Host` that Ray can call."""
 
     def __init__(self) -> None:
+        from .host import Host  # with torch, which this process has no use for
+
         self._host = Host()
 
-    def do(self, what: str, arguments: tuple[Any, ...]) -> Any:
-        """Call a method; what cannot be done is an answer, too."""
+    def do(self, what: str, arguments: tuple[Any, ...]) -> bytes:
+        """Call a method; what cannot be done is an answer, too. The run unpickles it."""
         try:
-            return method_of(self._host, what)(*arguments)
+            answer = self._host.method(what)(*arguments)
         except XTError as error:
-            return error
+            answer = error
+        return pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL)
 
 
 class _Switchboard:

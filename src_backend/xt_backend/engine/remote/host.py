@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from xt_backend.errors import EngineError, SlideChangedError, SlideError, XTError
+from xt_backend.errors import EngineError, SlideError, XTError
 from xt_backend.keys import RegionStatus
 from xt_backend.model import RegionEncoder, find_model, load_model, read_card
 from xt_backend.slides import Reader, Slide, open_slide, quality
@@ -202,11 +202,7 @@ class Host:
         if found is None:
             return None
         pixels, status = found
-        if opened.slide.has_changed():
-            raise SlideChangedError(
-                f"{opened.slide.info.name} changed while it was being scored",
-                "Score it again when the file is at rest",
-            )
+        opened.slide.check_unchanged()
         there = opened.there
         measures = None
         if measured:
@@ -238,14 +234,15 @@ class Host:
                     return None
         return np.concatenate(parts), np.concatenate(statuses)
 
+    def method(self, name: str) -> Callable[..., object]:
+        """One of the methods that a run may ask for, by name.
 
-def method_of(host: Host, name: str) -> Callable[..., object]:
-    """One of the methods that a run may ask for, by name.
-
-    Raises:
-        EngineError: There is none of this name.
-    """
-    if name.startswith("_") or not callable(getattr(host, name, None)):
-        raise EngineError(f"A worker does not know {name}", "Install the same napari-xt everywhere")
-    found: Callable[..., object] = getattr(host, name)
-    return found
+        Raises:
+            EngineError: There is none of this name.
+        """
+        if name.startswith("_") or not callable(getattr(self, name, None)):
+            raise EngineError(
+                f"A worker does not know {name}", "Install the same napari-xt everywhere"
+            )
+        found: Callable[..., object] = getattr(self, name)
+        return found

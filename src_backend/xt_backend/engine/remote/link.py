@@ -6,6 +6,7 @@ import contextlib
 import ipaddress
 import itertools
 import os
+import pickle
 import secrets
 import subprocess
 import tempfile
@@ -147,6 +148,9 @@ class Link:
         while True:
             try:
                 message = self._connection.recv()
+                if isinstance(message, Answered):
+                    self._take(message)
+                    continue
             except (EOFError, OSError):
                 self._break(self._ended(self._child))
                 return
@@ -161,11 +165,14 @@ class Link:
             if isinstance(message, Broke):
                 self._break(message.error)
                 return
-            if isinstance(message, Answered):
-                with self._lock:
-                    answer = self._waiting.pop(message.number, None)
-                if answer is not None:
-                    answer.give(message.answer)
+
+    def _take(self, message: Answered) -> None:
+        # Of a worker that Ray has authenticated, by way of a child of our own.
+        content = pickle.loads(message.answer)  # nosec B301
+        with self._lock:
+            answer = self._waiting.pop(message.number, None)
+        if answer is not None:
+            answer.give(content)
 
     def _break(self, why: XTError) -> None:
         if self.broken is None:

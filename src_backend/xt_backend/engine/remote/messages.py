@@ -1,19 +1,24 @@
-"""What a run, the process that speaks with its Ray cluster, and the worker there say."""
+"""What a run, the process that speaks with its Ray cluster, and the worker there say.
+
+The process in the middle passes on what it need not understand: it loads neither torch nor slides.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from xt_backend.errors import XTError
-from xt_backend.slides import Lattice, StainNormaliser
 
-from ..device import Device
-from ..encoders import Way
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from xt_backend.slides import Lattice, StainNormaliser
+
+    from ..device import Device
+    from ..encoders import Way
 
 __all__ = [
     "Answered",
@@ -59,10 +64,15 @@ class Content:
 
 @dataclass(frozen=True)
 class Answered:
-    """Child to run: what the worker has answered, or why it cannot."""
+    """Child to run: what the worker has answered, or why it cannot.
+
+    Attributes:
+        number: Of the question.
+        answer: Pickled by the worker.
+    """
 
     number: int
-    answer: Any
+    answer: bytes
 
 
 @dataclass(frozen=True)
