@@ -23,7 +23,7 @@ class SlowStore:
         self.joined_at: int | None = None
 
     def append(self, cells: Any, features: Any, status: Any) -> None:
-        assert self.may.acquire(timeout=20)
+        assert self.may.acquire(timeout=250)
         if self.error is not None:
             raise self.error
         self.rows += len(cells)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import ipaddress
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -37,16 +38,25 @@ def test_workers_in_other_folders_write_the_same_bytes_though_one_is_killed(
     seen: dict[str, object] = {}
 
     def look_and_kill() -> None:
-        workers = below(WORKER)
-        if seen or len(workers) < 3:
+        if seen:
             return
+        early = below(WORKER)
+        for process in early:
+            process.suspend()  # or they may have done all before the last one is there
+        until = time.monotonic() + 400
+        while len(workers := below(WORKER)) < 3 and time.monotonic() < until:
+            psutil.wait_procs(early, timeout=0.2)
+        for process in early:
+            process.resume()
         seen["folders"] = {process.cwd() for process in workers}
         seen["addresses"] = set(listening(below("ray")))
         seen["killed"] = workers[0].pid
+        seen["n"] = len(workers)
         workers[0].kill()
 
     run = score_with(tmp_path / "run", look_and_kill, engine="ray", processes=3)
-    assert "killed" in seen, "the batch was over before three workers were there"
+    assert "killed" in seen, "nothing was told of any slide"
+    assert seen["n"] == 3
     assert str(Path.cwd()) not in seen["folders"]  # type: ignore[operator]
     assert run.counts == {"done": 6, "failed": 1, "empty": 0}
     assert files_of(tmp_path / "run") == local_files
