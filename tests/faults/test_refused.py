@@ -197,7 +197,7 @@ def rewritten(model: Path, path: Path, change: Callable[[dict[str, Any]], None])
 
 
 def other_tensors(tensors: dict[str, Any]) -> None:
-    del tensors["reduce.mean"]
+    del tensors["context.norm.weight"]
     tensors["wings"] = torch.zeros(2)
     tensors["region_head.out.bias"] = torch.zeros(7)
 
@@ -214,7 +214,10 @@ def other_encoder(tensors: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (other_tensors, ["missing: reduce.mean", "extra: wings", "region_head.out.bias F32 [7]"]),
+        (
+            other_tensors,
+            ["missing: context.norm.weight", "extra: wings", "region_head.out.bias F32 [7]"],
+        ),
         (other_value, ["do not have the sha256"]),
         (other_encoder, ["do not have the sha256"]),
     ],
