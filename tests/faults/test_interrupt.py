@@ -27,7 +27,7 @@ from xt_backend.store import RegionStore, StoreKey
 def test_case_22_a_signal_stops_politely_and_the_next_run_goes_on(
     number: int, code: int, tiny_model: Path, tmp_path: Path
 ) -> None:
-    image = tissue_image(2048, 2048, ((0, 0, 2048, 2048),))
+    image = tissue_image(1024, 1024, ((0, 0, 1024, 1024),))
     slides = tmp_path / "slides"
     slides.mkdir()
     for name in ("a", "b"):
@@ -35,7 +35,7 @@ def test_case_22_a_signal_stops_politely_and_the_next_run_goes_on(
         image = image[::-1]
     out, reached, go = tmp_path / "run", tmp_path / "reached", tmp_path / "go"
     command = ["score", slides, "--model", tiny_model, "--out", out, "--cache", tmp_path / "cache",
-               "--encoder-backend", "torch"]  # fmt: skip
+               "--encoder-backend", "torch", "--batch-size", "4"]  # fmt: skip
     running = Command(command, tmp_path / "log", partial(held_encoder, reached, go))
     # The slide in hand is open, and the first of its regions are being encoded.
     while running.runs and not reached.exists():

@@ -122,7 +122,8 @@ class Worker(ABC):
 
         Raises:
             Interrupted: `cancelled` said so before the end.
-            OutputError: The output cannot be written; the batch cannot go on.
+            ModelError: The model cannot be used; the batch cannot go on.
+            OutputError: The output cannot be written; nor can it.
         """
 
     @abstractmethod

@@ -72,6 +72,7 @@ class PlannedBatch(ABC):
             execute: Who does the tasks; None does them here, one after another.
 
         Raises:
+            ModelError: The model's weights are not those of its card.
             OutputError: The output cannot be written.
             EngineError: Those who do the tasks are out of reach.
         """

@@ -20,7 +20,7 @@ from xt_backend.engine import (
     Stages,
     is_out_of_memory,
 )
-from xt_backend.errors import OutputError, XTError
+from xt_backend.errors import ModelError, OutputError, XTError
 from xt_backend.keys import Encoding, RegionStatus, RunFile, RunH5, RunMeta, Stopped
 from xt_backend.outputs import (
     visible,
@@ -65,15 +65,16 @@ def attempt(
 
     Raises:
         Interrupted: As `work` does.
-        OutputError: The output cannot be written; the batch cannot go on.
+        ModelError: The model cannot be used; the batch cannot go on.
+        OutputError: The output cannot be written; nor can it.
     """
     outcome: Outcome | None = None
     reason = task.source.problem
     if not reason:
         try:
             outcome = work()
-        except (Interrupted, OutputError):
-            raise
+        except (Interrupted, OutputError, ModelError):
+            raise  # a model that cannot be used is no better for the next slide
         except XTError as error:
             reason = str(error)
         except Exception as error:
