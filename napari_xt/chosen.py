@@ -118,7 +118,7 @@ class Chosen(QObject):
         result, score_map = self.result, self.score_map
         if result is None or score_map is None:
             return ""
-        return result.model or self._setup.model_of(score_map.model_sha256)
+        return result.model or self._setup.models.of(score_map.model_sha256)
 
     @property
     def spec(self) -> RunSpec | None:

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import (
-    QFrame,
-    QScrollArea,
-    QSizePolicy,
-    QStackedWidget,
-    QTabBar,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QSizePolicy, QStackedWidget, QTabBar, QVBoxLayout, QWidget
 
 from napari_xt.keyboard import PAGES, when_pressed, with_key
+from napari_xt.scrolled import Scrolled
 
 __all__ = ["Pages"]
 
@@ -33,6 +26,7 @@ class Pages(QWidget):
         self.tabs.setExpanding(True)
         self._stack = QStackedWidget()
         self._pages: list[QWidget] = []
+        self._filling: list[bool] = []
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(8)
@@ -40,19 +34,19 @@ class Pages(QWidget):
         layout.addWidget(self._stack)
         self.tabs.currentChanged.connect(self._turn)
 
-    def add(self, title: str, page: QWidget, tip: str, *, scrolls: bool = True) -> None:
+    def add(self, title: str, page: QWidget, tip: str, *, fills: bool = True) -> None:
         """Add a page behind the others.
 
         Args:
             title: One word.
             page: What it shows.
             tip: What it is for.
-            scrolls: Whether it takes the panel's free height and scrolls where that is too
-                little; other pages are as high as they ask for.
+            fills: Whether it takes the panel's free height; other pages are as high as they ask
+                for. Both scroll where there is less.
         """
-        holder = _scrolling(page) if scrolls else page
         self._pages.append(page)
-        self._stack.addWidget(holder)
+        self._filling.append(fills)
+        self._stack.addWidget(Scrolled(page))
         index = self.tabs.addTab(title)
         self.tabs.setTabToolTip(index, with_key(tip, PAGES[index]))
         when_pressed(self, PAGES[index], lambda: self.tabs.setCurrentIndex(index))
@@ -92,15 +86,6 @@ class Pages(QWidget):
             policy = QSizePolicy.Policy.Preferred if holder is shown else QSizePolicy.Policy.Ignored
             holder.setSizePolicy(QSizePolicy.Policy.Preferred, policy)
         mine = QSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Preferred)
-        mine.setVerticalStretch(_FILLS if isinstance(shown, QScrollArea) else 0)
+        mine.setVerticalStretch(_FILLS if self._filling[self._stack.currentIndex()] else 0)
         self.setSizePolicy(mine)
         self._stack.updateGeometry()
-
-
-def _scrolling(page: QWidget) -> QScrollArea:
-    area = QScrollArea()
-    area.setFrameShape(QFrame.Shape.NoFrame)
-    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    area.setWidgetResizable(True)
-    area.setWidget(page)
-    return area

@@ -56,6 +56,7 @@ class RemoteStatus(QObject):
         self._open_panel = open_panel
         self._look = LatestJob(self._on_told, self)
         self._asked: tuple[str, Elsewhere] | None = None
+        self._late = False
         self.connected = False
         self._since = 0.0
         self._clock = QTimer(self)
@@ -64,10 +65,12 @@ class RemoteStatus(QObject):
         self._form.say("")
         setup.changed.connect(self.look)
         session.failed.connect(self._on_failed)
+        session.finished.connect(self._on_finished)
 
     def look(self) -> None:
         """Ask what is at the address, unless that is known."""
-        if self._session.running:
+        self._late = self._session.running
+        if self._late:
             return
         device = self._device.currentData()
         try:
@@ -101,6 +104,11 @@ class RemoteStatus(QObject):
         if self._asked is not None and isinstance(error, EngineError):
             self._forget()
             self._form.say(plain(str(error)))
+        self._on_finished()
+
+    def _on_finished(self) -> None:
+        if self._late:  # what was entered meanwhile
+            self.look()
 
     def _forget(self) -> None:
         self._asked, self.connected = None, False

@@ -22,6 +22,9 @@ _CONTEXT_TIP = (
     "On: every region is judged together with its surroundings. Off: from its own pixels "
     "alone. Switch to see what the surroundings changed."
 )
+_BAR_STRENGTH = 95
+"""Of 255, so that the name stands out in both themes; the square beside it has the whole colour."""
+
 _NO_CONTEXT_TIP = "Every region was judged from its own pixels alone."
 
 
@@ -145,4 +148,4 @@ class Results(QWidget):
 
 def _faded(color: str) -> str:
     red, green, blue = (int(color[at : at + 2], 16) for at in (1, 3, 5))
-    return f"rgba({red}, {green}, {blue}, 170)"
+    return f"rgba({red}, {green}, {blue}, {_BAR_STRENGTH})"

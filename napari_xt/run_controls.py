@@ -20,11 +20,14 @@ class RunControls(QWidget):
         self.plan = QLabel()
         self.plan.setWordWrap(True)
         self.run = QPushButton("Run xT")
-        self.run.setToolTip("Score the chosen area. You can go on looking at the slide.")
+        self.run.setToolTip(
+            "Score the chosen area. You can go on looking at the slide. While another slide is "
+            "run, this one waits for its turn."
+        )
         give_key(self.run, GO)
         self.run.setStyleSheet(style.RUN)
         self.cancel = QPushButton("Cancel")
-        self.cancel.setToolTip("Stop now; what is scored so far stays.")
+        self.cancel.setToolTip("Stop the run of this slide now; what is scored so far stays.")
         give_key(self.cancel, STOP)
         self.cancel.setStyleSheet(style.CANCEL)
         self.waiting = style.note_label()

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import napari
-from napari.layers import Image, Shapes
+from napari.layers import Image
 from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtWidgets import QFileDialog, QWidget
 
-from napari_xt import models
+from napari_xt.areas import Areas
 from napari_xt.kept import Choices
+from napari_xt.offered_models import OfferedModels
 from napari_xt.plan import Plan
 from napari_xt.preview import planned_words
 from napari_xt.rates import machine_of, remember_rate
-from napari_xt.roi import roi_from_shapes
 from napari_xt.run_form import EVERYTHING, RunForm
-from napari_xt.sample_data import SAMPLE_MODEL, is_sample
+from napari_xt.sample_data import is_sample
 from napari_xt.slide_layers import pyramid_of, watch_viewer
 from napari_xt.slide_menu import SlideMenu
 from napari_xt.tissue_edit import TissueEditor
 from napari_xt.words import about_slide, missing_mpp, mpp_source
 from napari_xt.world import shown_mpp
 from xt_backend.errors import UsageError, XTError
-from xt_backend.keys import PRODUCT
 
 if TYPE_CHECKING:
     from xt_backend.engine.events import RunFinished, RunPlanned
@@ -45,7 +43,7 @@ class RunSetup(QObject):
         viewer: Its layers are the slides and areas that can be chosen.
         form: Shows the choices.
         plan: Says what will happen.
-        busy: Whether a run is going on; the choices then stay as they are.
+        busy: Whether a run is going on; a slide that is opened meanwhile is not chosen by itself.
         parent: Owner in the sense of Qt.
     """
 
@@ -66,53 +64,54 @@ class RunSetup(QObject):
         self._window = parent
         self.form = form
         self._busy = busy
-        self._models: list[models.ModelChoice] = []
-        self._preselected = ""
-        self._choices = Choices()
-        self._model_files = self._choices.show(form)
+        self.models = OfferedModels(form, Choices())
         self._plan = plan
         self._look_later = QTimer(self)
         self._look_later.setSingleShot(True)
         self._look_later.setInterval(LOOK_AGAIN_MS)
         self._look_later.timeout.connect(self._look_ahead)
+        self._run: tuple[Image, RunSpec] | None = None
         self._outdated = False
-        self._afterwards = ""
+        self._meanwhile = self._afterwards = ""
         watch_viewer(viewer)
         viewer.layers.events.inserted.connect(self._on_layer_inserted)
         viewer.layers.events.removed.connect(self._on_layer_removed)
         viewer.layers.events.renamed.connect(self._on_layer_renamed)
         form.slide_changed.connect(self._on_slide_changed)
         form.changed.connect(self._on_form_changed)
-        form.draw_requested.connect(self._draw_area)
         form.model_file_requested.connect(self._pick_model_file)
-        self.tissue = TissueEditor(
-            viewer, form, lambda: self.slide_layer, self._look_later.start, plan.say, self
-        )
-        self.slide_menu = SlideMenu(viewer, form.open, lambda: self.slide_layer, parent)
+        look_later = self._look_later.start
+        self.tissue = TissueEditor(viewer, form, self._slide, look_later, plan.say, self)
+        self.areas = Areas(viewer, form, self._slide, look_later)
+        self.slide_menu = SlideMenu(viewer, form.open, self._slide, parent)
         self._list_slides()
-        self._list_areas()
 
     @property
     def ready(self) -> bool:
         """Whether there is a slide of known pixel size and a model."""
-        return self._slide_mpp() is not None and self._model is not None
+        return self._slide_mpp() is not None and self.models.chosen is not None
 
     @property
     def busy(self) -> bool:
         """Whether a run is going on."""
         return self._busy()
 
-    def begin_run(self) -> None:
-        """Leave the line of the plan to a run; `busy` is true from now on."""
-        self._look_later.stop()
-        self._plan.forget()
-        self._choices.keep_form(self._model.reference if self._model else "", self.form)
-        self._outdated, self._afterwards = False, ""
+    # ------------------------------------------------------------------ a run, and what is said
+
+    def begin_run(self, slide: Image, spec: RunSpec) -> None:
+        """Leave the line of the plan to a run while its slide is the chosen one."""
+        self._run = slide, spec
+        self._outdated, self._meanwhile, self._afterwards = False, "", ""
+        if slide is self.slide_layer:
+            self._look_later.stop()
+            self._plan.forget()
 
     def say_plan(self, event: RunPlanned) -> None:
         """Say what the run does that has begun."""
+        self._meanwhile = planned_words(event)
         self._afterwards = planned_words(event, over=True)
-        self._plan.say(planned_words(event))
+        if self._is_run_here:
+            self._plan.say(self._meanwhile)
 
     def end_run(self, event: RunFinished | None) -> None:
         """Say what another run would do; look ahead where this one said nothing, or is outdated.
@@ -120,13 +119,38 @@ class RunSetup(QObject):
         Args:
             event: How it ended; None where it failed, or was cancelled before it had begun.
         """
-        if event is not None:
-            device, address = self.form.device.currentData(), self.form.remote.address.text()
-            remember_rate(event, machine_of(device, address.strip()))
-        if self._outdated or not self._afterwards:
+        here, self._run, run = self._is_run_here, None, self._run
+        if event is not None and run is not None:
+            spec = run[1]
+            address = "" if spec.elsewhere is None else spec.elsewhere.address
+            remember_rate(event, machine_of(spec.device, address))
+        if not here or self._outdated or not self._afterwards:
             self._look_later.start()
         elif not self._look_later.isActive():
             self._plan.say(self._afterwards)
+
+    @property
+    def _is_run_here(self) -> bool:
+        """Whether the chosen slide is the one that is being run."""
+        return self._run is not None and self._run[0] is self.slide_layer
+
+    def _look_ahead(self) -> None:
+        if self._is_run_here:
+            self._outdated = True
+            if self._meanwhile:
+                self._plan.say(self._meanwhile)  # another slide was looked at in between
+            return
+        model = self.models.chosen
+        if self.slide_layer is None or model is None or model.card is None:
+            self._plan.say("")
+            return
+        try:
+            spec = self.spec(keep=False)
+            self._plan.look(spec, model.card, self.before(spec))
+        except XTError as error:
+            self._plan.say(str(error))
+
+    # ------------------------------------------------------------------ the slide
 
     @property
     def slide_layer(self) -> Image | None:
@@ -134,35 +158,24 @@ class RunSetup(QObject):
         layer = self.form.slide.currentData()
         return layer if layer in self._viewer.layers else None
 
+    def _slide(self) -> Image | None:
+        return self.slide_layer
+
     def choose_slide(self, layer: Image) -> None:
         """Choose a slide that is open."""
         self.form.slide.setCurrentIndex(self.form.slide.findData(layer))
 
     def _on_layer_inserted(self, event: Any) -> None:
-        layer = event.value
-        if isinstance(layer, Shapes):
-            layer.events.data.connect(self._on_shapes_drawn)
-            self._list_areas()
-        elif pyramid_of(layer) is not None:
-            self._list_slides(prefer=None if self._busy() else layer)
+        if pyramid_of(event.value) is not None:
+            self._list_slides(prefer=None if self._busy() else event.value)
 
     def _on_layer_removed(self, event: Any) -> None:
-        layer = event.value
-        if isinstance(layer, Shapes):
-            layer.events.data.disconnect(self._on_shapes_drawn)
-            self._list_areas()
-            self._look_later.start()
-        elif pyramid_of(layer) is not None:
-            self.slide_removed.emit(layer)
+        if pyramid_of(event.value) is not None:
+            self.slide_removed.emit(event.value)
             self._list_slides()
 
     def _on_layer_renamed(self, event: Any) -> None:
         self._list_slides()
-        self._list_areas()
-
-    def _on_shapes_drawn(self, event: Any) -> None:
-        if event.source is self.form.area.currentData():
-            self._look_later.start()
 
     def _list_slides(self, prefer: Image | None = None) -> None:
         combo = self.form.slide
@@ -177,15 +190,6 @@ class RunSetup(QObject):
         combo.blockSignals(False)
         if combo.currentData() is not before or not found:
             self._on_slide_changed()
-
-    def _list_areas(self) -> None:
-        # What belongs to the panel, as outlines of corrections do, is no area.
-        layers = [
-            layer
-            for layer in self._viewer.layers
-            if isinstance(layer, Shapes) and PRODUCT not in layer.metadata
-        ]
-        self.form.show_areas([(layer.name, layer) for layer in layers])
 
     def _on_slide_changed(self) -> None:
         layer = self.slide_layer
@@ -216,20 +220,6 @@ class RunSetup(QObject):
             self.form.show_mpp(None if used is None else sum(used) / 2, stated=False)
             self.form.mpp_note.setText(missing_mpp(info))
 
-    def _list_models(self) -> None:
-        current = self.form.model.currentData() or ""
-        if current == self._preselected:
-            current = ""  # nobody chose it: another slide may suit another model better
-        self._models = models.choices(self._model_files)
-        mpp, upsample = self._slide_mpp(), self.form.upsample.isChecked()
-        layer = self.slide_layer
-        sample = layer is not None and is_sample(pyramid_of(layer).info.name)
-        preferred = SAMPLE_MODEL if sample else self._choices.model
-        index = models.choose(self._models, mpp, upsample, current, preferred)
-        if index >= 0 and self._models[index].reference != current:
-            self._preselected = self._models[index].reference
-        self.form.show_models(self._models, index)
-
     def _slide_mpp(self) -> float | None:
         layer = self.slide_layer
         if layer is None:
@@ -237,25 +227,32 @@ class RunSetup(QObject):
         mpp = pyramid_of(layer).info.mpp
         return self.form.typed_mpp if mpp is None else mpp.value
 
-    @property
-    def _model(self) -> models.ModelChoice | None:
-        index = self.form.model.currentIndex()
-        return self._models[index] if 0 <= index < len(self._models) else None
+    # ------------------------------------------------------------------ the model
+
+    def _list_models(self) -> None:
+        layer = self.slide_layer
+        sample = layer is not None and is_sample(pyramid_of(layer).info.name)
+        self.models.show(self._slide_mpp(), sample=sample)
+
+    def _pick_model_file(self) -> None:
+        name, _ = QFileDialog.getOpenFileName(
+            self._window, "Model file", "", "Models (*.safetensors);;All files (*)"
+        )
+        if name:
+            self.add_model_file(Path(name))
+
+    def add_model_file(self, path: Path) -> None:
+        """Offer a model file and select it."""
+        reference = self.models.add_file(path)
+        self._list_models()
+        self.form.model.setCurrentIndex(self.form.model.findData(reference))
+
+    # ------------------------------------------------------------------ all of it
 
     def _on_form_changed(self) -> None:
-        model = self._model
-        self.form.model_note.setText(
-            "No model is installed; pick a file with “…”."
-            if model is None
-            else models.explain(model, self._slide_mpp(), self.form.upsample.isChecked())
-        )
+        self.models.explain(self._slide_mpp())
         self._look_later.start()
         self.changed.emit()
-
-    def model_of(self, sha256: str) -> str:
-        """Name or file of the known model with these weights, empty where there is none."""
-        known = (model for model in self._models if model.card is not None)
-        return next((m.reference for m in known if m.card.state_sha256 == sha256), "")
 
     def spec(self, *, keep: bool = True) -> RunSpec:
         """The run as the form asks for it.
@@ -268,28 +265,19 @@ class RunSetup(QObject):
         """
         from xt_backend.engine.spec import RunSpec
 
-        layer, model = self.slide_layer, self._model
+        layer = self.slide_layer
         if layer is None:
             raise UsageError("There is no slide to score", "Open a slide first")
-        if model is None:
-            raise UsageError("There is no model", "Pick a model file with the button beside it")
-        if model.card is None:
-            raise UsageError(model.problem, "Pick another model")
-        slide_mpp, upsample = self._slide_mpp(), self.form.upsample.isChecked()
-        if slide_mpp is None:
-            raise UsageError("The pixel size is missing", "Enter it above first")
-        if not model.fits(slide_mpp, upsample):
-            why = models.explain(model, slide_mpp, upsample).removesuffix(".")
-            raise UsageError("The model does not fit the slide", why)
-        area = self.form.area.currentData()
-        roi = roi_from_shapes(area, layer) if isinstance(area, Shapes) else None
-        outlined = None if area == EVERYTHING else self.tissue.file(layer, keep=keep)
+        model = self.models.for_slide(self._slide_mpp())
+        roi = self.areas.roi(layer)
+        everything = self.form.area.currentData() == EVERYTHING
+        outlined = None if everything else self.tissue.file(layer, keep=keep)
         return RunSpec(
             slide=pyramid_of(layer).path,
             model=model.reference,
             slide_mpp=self.form.typed_mpp,
-            allow_upsample=upsample,
-            tissue=EVERYTHING if area == EVERYTHING else str(outlined or "auto"),
+            allow_upsample=self.form.upsample.isChecked(),
+            tissue=EVERYTHING if everything else str(outlined or "auto"),
             roi=roi,
             device=self.form.device.currentData(),
             elsewhere=self.form.remote.elsewhere(),
@@ -298,53 +286,4 @@ class RunSetup(QObject):
 
     def before(self, spec: RunSpec) -> Callable[[], None]:
         """What is to be done in another thread before a run: writing what was painted."""
-        return partial(self.tissue.write_file, spec.tissue)
-
-    def _look_ahead(self) -> None:
-        self._outdated = self._busy()
-        if self._outdated:
-            return
-        model = self._model
-        if self.slide_layer is None or model is None or model.card is None:
-            self._plan.say("")
-            return
-        try:
-            spec = self.spec(keep=False)
-            self._plan.look(spec, model.card, self.before(spec))
-        except XTError as error:
-            self._plan.say(str(error))
-
-    def _draw_area(self) -> None:
-        layer = self.slide_layer
-        shapes = Shapes(
-            ndim=2,
-            name="Area to score",
-            scale=(1.0, 1.0) if layer is None else layer.scale[-2:],
-            units=None if layer is None else layer.units[-2:],
-            edge_color="#ffd400",
-            face_color="#ffd40014",
-            edge_width=_outline_width(layer),
-        )
-        self._viewer.add_layer(shapes)
-        self.form.area.setCurrentIndex(self.form.area.findData(shapes))
-        shapes.mode = "add_polygon"
-
-    def _pick_model_file(self) -> None:
-        name, _ = QFileDialog.getOpenFileName(
-            self._window, "Model file", "", "Models (*.safetensors);;All files (*)"
-        )
-        if name:
-            self.add_model_file(Path(name))
-
-    def add_model_file(self, path: Path) -> None:
-        """Offer a model file and select it."""
-        reference = models.reference_of(path)
-        if reference == str(path) and path not in self._model_files:
-            self._model_files = (*self._model_files, path)
-        self._list_models()
-        self.form.model.setCurrentIndex(self.form.model.findData(reference))
-
-
-def _outline_width(slide: Image | None) -> float:
-    """In px of the slide, so that an outline is seen on the whole slide too."""
-    return 4.0 if slide is None else max(slide.data[0].shape[:2]) / 400
+        return self.tissue.file_writer(spec.tissue)

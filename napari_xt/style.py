@@ -22,7 +22,8 @@ _NOTE_STRENGTH = 0.72
 """How much of the text's colour notes have, the rest is background."""
 
 _FIXED_STRENGTH = 0.88
-"""The same of a number that can't be changed, on its darker ground; napari's is illegible."""
+"""The same of a number that can't be changed, and of what an empty field stands for, on their
+darker ground; napari's are illegible."""
 
 
 def panel_style(theme: str) -> str:
@@ -46,6 +47,7 @@ def panel_style(theme: str) -> str:
     return (
         f'QLabel[{_NOTE}="true"] {{ {paler(_NOTE_STRENGTH)} font-size: 11px; }}'
         f"QDoubleSpinBox:disabled {{ {paler(_FIXED_STRENGTH)} }}"
+        f"QLineEdit {{ placeholder-text-{paler(_FIXED_STRENGTH)} }}"
     )
 
 

@@ -141,7 +141,7 @@ class TissueEditor(QObject):
     def file(self, slide: Image, *, keep: bool) -> Path | None:
         """The tissue as a file that `--tissue` takes; None where it is found by itself.
 
-        It may not be there yet: whoever reads it calls `write_file` first.
+        It may not be there yet: whoever reads it calls what `file_writer` gives first.
 
         Args:
             slide: The layer of the slide.
@@ -161,16 +161,13 @@ class TissueEditor(QObject):
         info = pyramid_of(slide).info
         return self._files.path(edited.shown, edited.thumbnail, info, keep=keep)
 
-    def write_file(self, tissue: str) -> None:
-        """Write the file that a run is to use, in any thread.
+    def file_writer(self, tissue: str) -> Callable[[], None]:
+        """Writes the file that a run is to use, in any thread, whatever is painted until then.
 
         Args:
             tissue: As of `RunSpec`.
-
-        Raises:
-            OutputError: It cannot be written.
         """
-        self._files.write(tissue)
+        return self._files.writer(tissue)
 
     def _on_slider(self, value: int) -> None:
         slide = self._slide()

@@ -45,7 +45,7 @@ class TissueFiles:
         self._passing: Path | None = None
 
     def path(self, mask: Mask, thumbnail: Thumbnail, info: Any, *, keep: bool) -> Path:
-        """Where the outline of a mask lies once `write` has seen to it.
+        """Where the outline of a mask lies once what `writer` gives has seen to it.
 
         Args:
             mask: (h, w) of the thumbnail.
@@ -62,18 +62,18 @@ class TissueFiles:
             self._wanted.pop(oldest, None)
         return path
 
-    def write(self, tissue: str) -> None:
-        """Write a file of `path`, in any thread; other kinds of tissue need none.
+    def writer(self, tissue: str) -> Callable[[], None]:
+        """Writes a file of `path`, in any thread and at any time; of other tissue it writes none.
 
-        Raises:
-            OutputError: It cannot be written.
+        What it gives raises OutputError where the file cannot be written.
         """
-        from xt_backend.publishing import make_folder, publish_bytes
-
         path = Path(tissue)
         outline = self._wanted.get(path)
-        if outline is None:
-            return
+        return (lambda: None) if outline is None else partial(self._write, path, outline)
+
+    def _write(self, path: Path, outline: Callable[[], bytes]) -> None:
+        from xt_backend.publishing import make_folder, publish_bytes
+
         if path.is_file():
             with contextlib.suppress(OSError):
                 os.utime(path)

@@ -22,23 +22,13 @@ from napari_xt.remote import RemoteStatus
 from napari_xt.results import Results
 from napari_xt.run_controls import RunControls
 from napari_xt.run_form import RunForm
-from napari_xt.run_session import CancelledEarly, RunSession
+from napari_xt.run_session import RunSession
 from napari_xt.run_setup import RunSetup
+from napari_xt.runs import Runs, WantedRun
 from napari_xt.slide_layers import pyramid_of, unwrapped
 from napari_xt.slide_result import SlideResult, SlideResults
 from napari_xt.turns import Turns
-from napari_xt.words import (
-    CLOSED,
-    SO_FAR,
-    decoded_words,
-    how_far,
-    judged_alone,
-    mpp_note,
-    partial_words,
-    progress_words,
-    slide_headline,
-    summary,
-)
+from napari_xt.words import judged_alone, mpp_note, slide_headline
 from napari_xt.world import use_mpp
 from xt_backend.errors import XTError
 from xt_backend.keys import RESEARCH_USE
@@ -48,8 +38,7 @@ if TYPE_CHECKING:
     from napari_xt.layers import LayerData
     from napari_xt.overlay import Overlay
     from xt_backend.backend import Backend
-    from xt_backend.engine.events import RegionsDecoded, RegionsScored, RunFinished, RunPlanned
-    from xt_backend.engine.spec import RunSpec
+    from xt_backend.engine.events import RunFinished
     from xt_backend.store import ScoreMap
 
 __all__ = ["RunXT"]
@@ -73,14 +62,11 @@ class RunXT(QWidget):
         super().__init__()
         self._viewer = unwrapped(napari_viewer)
         self._slides = SlideResults(self._viewer, Turns(self))
-        self._at_work: SlideResult | None = None
-        self._spec: RunSpec | None = None
         self._docked = False
         self.session = RunSession(make_backend, self)
+        self.runs = Runs(self.session, self._lay_over, self)
         self._build()
-        # A closed panel starts no process.
-        ready = self.session.ready_backend
-        plan = Plan(self.plan, lambda: ready() if self._docked else None, self)
+        plan = Plan(self.plan, self._idle_backend, self)
         self.setup = RunSetup(self._viewer, self.form, plan, lambda: self.session.running, self)
         self.remote = RemoteStatus(self.form, self.setup, lambda: self._docked, self.session, self)
         backend = self.session.ready_backend
@@ -88,7 +74,8 @@ class RunXT(QWidget):
         add_pages(self.pages, self.chosen)
         self._connect()
         self._follow_theme()
-        self._show_idle()
+        self._show_ready()
+        self._show_state()
         prepare_soon()
 
     # ------------------------------------------------------------------ what there is to see
@@ -101,7 +88,7 @@ class RunXT(QWidget):
         self.results = Results()
         run = style.column(self.form, style.line(), controls)
         self.pages = Pages()
-        self.pages.add("Run", run, "Choose slide, model and area, and score them.", scrolls=False)
+        self.pages.add("Run", run, "Choose slide, model and area, and score them.", fills=False)
         layout = QVBoxLayout(self)
         layout.setSpacing(8)
         layout.addWidget(self.pages)
@@ -119,11 +106,13 @@ class RunXT(QWidget):
         self.run_button.clicked.connect(self.run)
         self.cancel_button.clicked.connect(self.cancel)
         self.results.context_switched.connect(self._switch_context)
-        self.session.planned.connect(self._on_planned)
-        self.session.progressed.connect(self._on_progress)
-        self.session.decoded.connect(self._on_decoded)
-        self.session.finished.connect(self._on_finished)
-        self.session.failed.connect(self._on_failed)
+        self.runs.begun.connect(self._on_begun)
+        self.runs.planned.connect(self.setup.say_plan)
+        self.runs.planned.connect(self._show_chosen)
+        self.runs.told.connect(self._show_state)
+        self.runs.told.connect(self._show_ready)
+        self.runs.grown.connect(self._show_shares)
+        self.runs.ended.connect(self._on_ended)
         self.chosen.shown.connect(self._show_found)
         self.chosen.busy_changed.connect(self._show_ready)
         self.chosen.run_wanted.connect(self.run)
@@ -134,6 +123,11 @@ class RunXT(QWidget):
         if application is not None:
             application.aboutToQuit.connect(self.session.close)
 
+    def _idle_backend(self) -> Backend | None:
+        """The backend, where it has time; a closed panel starts no process."""
+        free = self._docked and not self.session.running
+        return self.session.ready_backend() if free else None
+
     def _follow_theme(self, event: Any = None) -> None:
         self.setStyleSheet(style.panel_style(self._viewer.theme))
 
@@ -143,10 +137,12 @@ class RunXT(QWidget):
             if self.parent() is not None:
                 self._docked = True
             elif self._docked:
-                self._docked, self._at_work = False, None
+                self._docked = False
                 self.chosen.closed.emit()
-                self.session.close()
-                self._show_idle()
+                self.runs.close()
+                self.setup.end_run(None)
+                self._show_ready()
+                self._show_state()
         return bool(super().event(event))
 
     def add_model_file(self, path: Path) -> None:
@@ -191,105 +187,50 @@ class RunXT(QWidget):
     def _lay_over(self, result: SlideResult, score_map: ScoreMap) -> str:
         """Lay it over, and say what is to be known of its pixel size."""
         use_mpp(self._viewer, result.slide, score_map.slide_mpp, score_map.mpp_source)
-        self.setup.show_mpp()
+        selection, chosen = self._viewer.layers.selection, self.setup.slide_layer
+        active = selection.active
         result.lay_over(score_map, context=self.results.context.isChecked())
+        if result.slide is chosen:
+            self.setup.show_mpp()
+        else:
+            selection.active = active  # somebody may be painting on another slide
         return mpp_note(score_map, pyramid_of(result.slide).info)
 
     def _on_slide_removed(self, layer: Image) -> None:
         result = self._slides.drop(layer)
-        if result is not None and result is self._at_work:
-            self._at_work = None
-            self.cancel()
+        if result is not None:
+            self.runs.leave(result)
 
     # ------------------------------------------------------------------ the run
 
     def run(self) -> None:
-        """Start the run that the form describes."""
-        if self.session.running or self.chosen.job_going:
-            return
+        """Run what the form describes, when what is being run has ended."""
         slide = self.setup.slide_layer
-        self._at_work = None if slide is None else self._slides.of(slide)
-        try:
-            self._spec = self.setup.spec()
-            self.session.start(self._spec, self.setup.before(self._spec))
-        except XTError as error:
-            self._on_failed(error)
+        if slide is None or self.chosen.job_going or self.runs.has(self._slides.of(slide)):
             return
-        self.setup.begin_run()
-        self._say("Starting; the model is being loaded …", 0, 0)
-        self._show_running()
+        result = self._slides.of(slide)
+        try:
+            spec = self.setup.spec()
+        except XTError as error:
+            result.status = plain(str(error))
+            self._show_state()
+            show_error(result.status)
+            return
+        self.setup.models.keep()
+        self.runs.want(WantedRun(result, spec, self.setup.before(spec)))
 
     def cancel(self) -> None:
-        """Stop the run; what is scored so far stays."""
-        if self.session.running:
-            self.session.cancel()
-            self.cancel_button.setEnabled(False)
-            self._say("Stopping …")
+        """Stop the run of the chosen slide; what is scored so far stays."""
+        self.runs.cancel(self._chosen)
 
-    def _say(self, status: str, done: int | None = None, total: int | None = None) -> None:
-        """Tell how the run goes; without numbers the bar stays."""
-        result = self._at_work
-        if result is not None:
-            result.status = status
-            result.done = result.done if done is None else done
-            result.total = result.total if total is None else total
-        self._show_state()
+    def _on_begun(self, run: WantedRun) -> None:
+        self.setup.begin_run(run.result.slide, run.spec)
+        self.chosen.busy_changed.emit()
 
-    def _on_planned(self, event: RunPlanned) -> None:
-        result = self._at_work
-        if result is None:
-            return
-        self.setup.say_plan(event)
-        if event.n_regions:
-            self._lay_over(result, event.score_map)
-            result.words, result.in_run, result.spec = SO_FAR, True, self._spec
-        self._say("Reading the first regions …", 0, max(1, event.n_regions))
-        self._show_chosen()
-
-    def _on_decoded(self, event: RegionsDecoded) -> None:
-        if self._at_work is not None:
-            self._at_work.put(event)
-            if not self.session.cancelling:
-                self._say(decoded_words(event), event.done, max(1, event.total))
-
-    def _on_progress(self, event: RegionsScored) -> None:
-        result = self._at_work
-        if result is None:
-            return
-        if result.overlay is not None and result.in_run:
-            result.overlay.update(event.score_map)
-            self._show_shares()
-        if not self.session.cancelling:
-            self._say(progress_words(event), event.done)
-
-    def _on_finished(self, event: RunFinished | CancelledEarly) -> None:
-        if isinstance(event, CancelledEarly):
-            self._say(summary(event))
-            self._end(None)
-            return
-        result, score_map = self._at_work, event.score_map
-        self._say(summary(event), *how_far(event))
-        if result is not None and result.in_run:
-            cancelled = partial_words(score_map, "cancelled")
-            result.words = cancelled if event.cancelled else slide_headline(score_map)
-        self._end(event)
-
-    def _on_failed(self, error: XTError) -> None:
-        result = self._at_work
-        if result is not None and result.in_run and result.overlay is not None:
-            result.words = partial_words(result.overlay.score_map, "the run failed")
-        words = plain(str(error))
-        self._say(words)
-        self._end(None)
-        show_error(words)
-
-    def _end(self, event: RunFinished | None) -> None:
-        if self._at_work is not None:
-            self._at_work.end(event)
-            self._show_shares()
-        self._at_work = None
+    def _on_ended(self, event: RunFinished | None) -> None:
         self.setup.end_run(event)
-        self._show_idle()
+        self._show_ready()
+        self._show_state()
         self.chosen.changed.emit()
 
     # ------------------------------------------------------------------ what is shown
@@ -309,15 +250,15 @@ class RunXT(QWidget):
         self._show_state()
 
     def _show_state(self) -> None:
-        chosen, running = self._chosen, self.session.running
+        chosen = self._chosen
         if chosen is None:
             self.controls.say_nothing()
         else:
             self.results.say(chosen.words)
-            total = chosen.total if running else chosen.total or 1
+            total = chosen.total if self.runs.has(chosen) else chosen.total or 1
             self.controls.say(chosen.status, chosen.done, total)
-        if running and self._at_work is None:
-            self.status.setText(CLOSED)
+        if words := self.runs.words_beside(chosen):
+            self.status.setText(words)
 
     def _show_shares(self) -> None:
         if self.overlay is not None:
@@ -334,16 +275,8 @@ class RunXT(QWidget):
             reading = overlay.classes.reading_at(self._viewer.cursor.position)
             self.results.show_reading(reading, context=overlay.context)
 
-    def _show_running(self) -> None:
-        self.form.setEnabled(False)
-        self.cancel_button.setEnabled(True)
-        self.chosen.busy_changed.emit()
-
     def _show_ready(self) -> None:
-        self.controls.allow(self.setup.ready and not self.session.running, self.chosen.job_going)
-
-    def _show_idle(self) -> None:
-        self.form.setEnabled(True)
-        self.cancel_button.setEnabled(False)
-        self._show_ready()
-        self._show_state()
+        chosen = self._chosen
+        ready = self.setup.ready and not self.runs.has(chosen)
+        self.controls.allow(ready, self.chosen.job_going)
+        self.cancel_button.setEnabled(self.runs.may_stop(chosen))

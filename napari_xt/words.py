@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 __all__ = [
     "CLOSED",
     "SO_FAR",
+    "TAKEN_OUT",
     "about_slide",
     "as_sentences",
     "decoded_words",
     "device_words",
     "duration",
+    "elsewhere_words",
     "how_far",
     "judged_alone",
     "missing_mpp",
@@ -34,10 +36,12 @@ __all__ = [
     "progress_words",
     "slide_headline",
     "summary",
+    "turn_words",
 ]
 
 CLOSED = "The slide was closed, so its run is being cancelled."
 SO_FAR = "So far each region alone; they are judged together when all have been read."
+TAKEN_OUT = "Not run: it was cancelled before its turn."
 
 
 def about_slide(info: SlideInfo) -> str:
@@ -83,6 +87,20 @@ def duration(seconds: float) -> str:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{seconds / 3600:.1f} h"
+
+
+def turn_words(before: int) -> str:
+    """That a slide waits for its turn.
+
+    Args:
+        before: Runs that end first, that which is going on among them.
+    """
+    return f"Waits for its turn, after {counted(before, 'run')}. You can go on with another slide."
+
+
+def elsewhere_words(name: str) -> str:
+    """What a slide without a run says while another one has it."""
+    return f"{name} is being run; choose it above to watch it. “Run xT” runs this slide after it."
 
 
 def progress_words(event: RegionsScored) -> str:

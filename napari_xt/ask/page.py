@@ -13,10 +13,11 @@ from napari_xt.ask.asked_layers import AskedLayers
 from napari_xt.ask.asking import Asking
 from napari_xt.ask.clicks import Clicks
 from napari_xt.ask.flight import fly_to
-from napari_xt.ask.form import AskForm, Telling, View
+from napari_xt.ask.form import AskForm, View
 from napari_xt.ask.known import Known
-from napari_xt.ask.layers import difference_colormap, influence_scale, strength_colormap
 from napari_xt.ask.looks import Looks
+from napari_xt.ask.sights import lay_view
+from napari_xt.ask.telling import telling_regions
 from napari_xt.models import looks_around
 from napari_xt.plain_words import plain
 from napari_xt.slide_layers import pyramid_of
@@ -29,9 +30,6 @@ from xt_backend.engine.questions import (
     Spread,
     SpreadMap,
     WhatIf,
-    context_change,
-    entropy,
-    most_telling,
 )
 from xt_backend.errors import XTError
 
@@ -42,8 +40,6 @@ if TYPE_CHECKING:
     from xt_backend.store import ScoreMap
 
 __all__ = ["AskPage"]
-
-_N_TELLING = 8
 
 
 class AskPage(QWidget):
@@ -115,8 +111,8 @@ class AskPage(QWidget):
         known = self.known
         if known is not None:
             index = self.form.class_.currentIndex()
-            self._ask(Influence(self._about(known), known.row, index))
             self._say(words.asked_words(known.score_map, known.row, index))
+            self._ask(Influence(self._about(known), known.row, index))
 
     def ask_what_if(self) -> None:
         """Ask what would be predicted without the regions that are painted."""
@@ -129,8 +125,8 @@ class AskPage(QWidget):
         if not len(known.layers.painted):
             self._say("Paint some regions first.")
             return
-        self._ask(WhatIf(self._about(known), removed))
         self._say("Predicting again without them …")
+        self._ask(WhatIf(self._about(known), removed))
 
     def stop(self) -> None:
         """Want no answer to the question that is being answered."""
@@ -273,30 +269,9 @@ class AskPage(QWidget):
         known, shown = self.known, self._shown
         if known is None or shown is None:
             return
-        layers, view = known.layers, self.form.view
-        if view is View.CHANGE:
-            change, _ = context_change(shown)
-            index = self.form.class_.currentIndex()
-            layers.show_values(
-                f"change of {shown.classes[index]}",
-                change[:, index],
-                (-1.0, 1.0),
-                difference_colormap(),
-            )
-        elif view is View.DOUBT:
-            layers.show_values("undecided", entropy(shown), (0.0, 1.0), strength_colormap())
-        elif view is View.SPREAD and known.spread is None:
-            layers.show_classes()
-            self._ask(Spread(self._about(known)))
+        if not lay_view(known, shown, self.form.view, self.form.class_.currentIndex()):
             self._say("Laying the slide on the glass in 8 ways …")
-        elif view is View.SPREAD and known.spread is not None:
-            layers.show_values("unsteady", known.spread.deviation, (0.0, 0.3), strength_colormap())
-        elif view is View.INFLUENCE and known.influence is not None:
-            answer = known.influence
-            values = influence_scale(answer.values, answer.row)
-            layers.show_values("influence", values, (0.0, 1.0), strength_colormap())
-        else:
-            layers.show_classes()
+            self._ask(Spread(self._about(known)))
         self.form.explain(known.influence is not None)
 
     def _show_telling(self) -> None:
@@ -305,20 +280,8 @@ class AskPage(QWidget):
         pyramid = pyramid_of(slide)
         if known is None or shown is None or pyramid is None:
             return
-        kind, index = self.form.telling
-        least = 0.0
-        if kind is Telling.CERTAIN:
-            values = np.where(shown.labels() == index, shown.probabilities[:, index], np.nan)
-        elif kind is Telling.CHANGED:
-            change, differs = context_change(shown)
-            values = np.abs(change).max(axis=1)
-            values = np.where(differs, 1 + values, values)
-            least = 0.01
-        else:
-            values = entropy(shown)
-        rows = most_telling(shown, values, _N_TELLING, least)
-        found = [f"{value - (value > 1):.0%}" for value in (float(values[row]) for row in rows)]
-        self.form.gallery.fill(shown, pyramid, rows, found)
+        rows, texts = telling_regions(shown, *self.form.telling)
+        self.form.gallery.fill(shown, pyramid, rows, texts)
         self.form.say_telling(bool(rows))
 
     def _go_to(self, row: int) -> None:

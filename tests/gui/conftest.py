@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import tifffile
 
@@ -17,11 +18,14 @@ import tifffile
 with contextlib.suppress(ImportError):
     import triton  # noqa: F401
 
+from qtpy.QtCore import Qt
+
 from napari_xt.kept import kept_file
 
 PURPLE = (120, 40, 140)
 PINK = (232, 130, 170)
 TILE_PX = 256
+PATIENCE_MS = 240_000
 
 
 def write_slide(
@@ -135,7 +139,8 @@ def square_slide(tmp_path: Path) -> Path:
 def long_run(panel: Any, tmp_path: Path, make_model: Callable[..., Path]) -> Callable[[], Any]:
     """Opens a slide, and picks a model that needs seconds for it on any machine.
 
-    Returns the slide's layer; may be called again after the layer was taken away.
+    Returns the slide's layer; may be called again after the layer was taken away. Where something
+    has to happen in the midst of the run, `brake` keeps it there.
     """
     image = np.full((3072, 3072, 3), 255, np.uint8)
     image[256:2816, 256:2816] = speckled((2560, 2560), PURPLE, zlib.crc32(bytes(tmp_path)))
@@ -216,6 +221,11 @@ class KeptBackend:
         self.device = self._backend.device
         self.end = self._backend.close
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process, while it lives."""
+        return self._backend._worker.pid
+
     def close(self) -> None:
         """The next test needs it."""
 
@@ -225,6 +235,73 @@ def kept_backend() -> Iterator[KeptBackend]:
     backend = KeptBackend()
     yield backend
     backend.end()
+
+
+class Brake:
+    """Stops the backend process in the midst of a run, as if it were slow, until it is let go.
+
+    What a test does then is done mid-run, however quick the processor and slow the window.
+    """
+
+    def __init__(self, backend: KeptBackend, submit: Callable[..., Any]) -> None:
+        self._backend, self._submit = backend, submit
+        self._at: type | None = None
+        self._held: psutil.Process | None = None
+
+    def pull(self, at: type) -> None:
+        """Stop with the next event of this kind."""
+        self._at = at
+
+    def submit(self, spec: Any) -> Iterator[Any]:
+        """`Backend.submit`, which hands the run over at once."""
+        return self._watched(self._submit(spec))
+
+    def _watched(self, events: Iterator[Any]) -> Iterator[Any]:
+        for event in events:
+            if self._at is not None and isinstance(event, self._at):
+                self._at = None
+                self.hold()
+            yield event
+
+    def hold(self) -> None:
+        """Stop now."""
+        self._held = psutil.Process(self._backend.pid)
+        self._held.suspend()
+
+    def kill(self) -> None:
+        """End it for good."""
+        psutil.Process(self._backend.pid).kill()
+        self._held = None
+
+    def release(self) -> None:
+        """Let it go on."""
+        self._at = None
+        held, self._held = self._held, None
+        if held is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                held.resume()
+
+
+@pytest.fixture
+def brake(kept_backend: KeptBackend, monkeypatch: pytest.MonkeyPatch) -> Iterator[Brake]:
+    brake = Brake(kept_backend, kept_backend.submit)
+    monkeypatch.setattr(kept_backend, "submit", brake.submit)
+    yield brake
+    brake.release()
+
+
+@pytest.fixture
+def mid_run(qtbot: Any, panel: Any, brake: Brake) -> Callable[[], None]:
+    """Clicks `Run xT`, and comes back when the first regions are shown and the run stands still."""
+    from xt_backend.engine.events import RegionsScored
+
+    def start() -> None:
+        brake.pull(RegionsScored)
+        with qtbot.waitSignal(panel.session.progressed, timeout=PATIENCE_MS):
+            qtbot.mouseClick(panel.run_button, Qt.MouseButton.LeftButton)
+        assert panel.session.running
+
+    return start
 
 
 @pytest.fixture

@@ -23,9 +23,7 @@ from xt_backend import open_slide, score
 from xt_backend.errors import UnsupportedSlideError
 from xt_backend.store import ScoreMap
 
-from .conftest import two_squares, write_slide
-
-PATIENCE_MS = 120_000
+from .conftest import PATIENCE_MS, two_squares, write_slide
 
 
 class Lazy:

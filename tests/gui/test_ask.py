@@ -21,8 +21,9 @@ from napari_xt.slide_layers import pyramid_of
 from xt_backend.engine.questions import InfluenceMap, entropy, most_telling
 from xt_backend.keys import RegionStatus
 
+from .conftest import PATIENCE_MS, Brake
 from .maps import score_map as made_up
-from .test_run import PATIENCE_MS, click, layer, open_slide_layer, run_to_end
+from .test_run import click, layer, open_slide_layer, run_to_end
 
 
 @pytest.fixture
@@ -292,9 +293,57 @@ def test_questions_that_cannot_be_answered_say_why(
     assert page.form.answer.text() == told[0]
     assert page.form.look.isEnabled()
     monkeypatch.setattr(asked.chosen.result, "spec", None)
-    monkeypatch.setattr(asked.setup, "_models", [])
+    monkeypatch.setattr(asked.setup.models, "_known", [])
     click(qtbot, asked, "What did it look at?")
     assert "is not at hand" in told[1]
+    assert page.form.answer.text() == told[1]
+
+
+def test_a_question_that_loses_its_process_is_told_once_and_can_be_asked_again(
+    qtbot: Any, asked: Any, brake: Brake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = asked.pages.current
+    told: list[str] = []
+    monkeypatch.setattr("napari_xt.ask.page.show_error", told.append)
+    page.choose(3)
+    brake.hold()
+    with qtbot.waitSignal(page.asking.failed, timeout=PATIENCE_MS):
+        click(qtbot, asked, "What did it look at?")
+        brake.kill()
+    assert len(told) == 1
+    assert "ended unexpectedly" in told[0]
+    assert page.form.answer.text() == told[0]
+    answer = answered(qtbot, page, lambda: click(qtbot, asked, "What did it look at?"))
+    assert answer.row == 3
+
+
+def test_a_slide_is_judged_as_a_whole_and_asked_as_a_whole(
+    qtbot: Any, panel: Any, square_slide: Path, make_model: Callable[..., Path]
+) -> None:
+    panel.add_model_file(make_model("whole", task="slide"))
+    open_slide_layer(panel, square_slide)
+    score_map = run_to_end(qtbot, panel).score_map
+    share = float(score_map.slide_probabilities.max())
+    said = f"The slide as a whole: {score_map.slide_label} ({share:.0%})."
+    assert panel.results.headline.text() == said
+    page = open_ask(panel)
+    assert page.known.row is None
+    name = page.form.class_.currentText()
+    answer = answered(qtbot, page, lambda: click(qtbot, panel, "What did the slide look at?"))
+    assert answer.row is None
+    assert page.form.answer.text().startswith(
+        f"This is what speaks for or against “{name}” for the slide as a whole."
+    )
+    shown = layer(panel._viewer, "xT influence")
+    assert shown.visible
+    assert np.nanmax(shown.data) == 1
+    click(qtbot, panel, "Paint out")
+    painted = panel._viewer.layers.selection.active
+    columns, lines = score_map.cells[: len(score_map) // 2].T
+    painted.data[lines, columns] = 1
+    changed = answered(qtbot, page, lambda: click(qtbot, panel, "What if?")).score_map
+    assert not np.allclose(changed.slide_probabilities, score_map.slide_probabilities)
+    assert panel.chosen.result.instead
 
 
 def test_a_stopped_question_is_not_answered(qtbot: Any, asked: Any) -> None:

@@ -15,8 +15,8 @@ from napari_xt.slide_layers import pyramid_of
 from xt_backend.engine.events import RunFailed
 from xt_backend.errors import NoSpaceError
 
-from .conftest import KeptBackend, write_slide
-from .test_run import PATIENCE_MS, button, click, open_slide_layer, run_to_end, wait_for_layers
+from .conftest import PATIENCE_MS, Brake, KeptBackend, write_slide
+from .test_run import button, click, open_slide_layer, run_to_end, wait_for_layers
 
 
 def told() -> list[str]:
@@ -116,14 +116,18 @@ def test_what_cannot_be_run_is_told_once_and_the_next_run_works(
 
 
 def test_a_slide_that_vanishes_mid_run_is_told_once_and_may_come_back(
-    qtbot: Any, panel: Any, long_run: Callable[[], Any]
+    qtbot: Any,
+    panel: Any,
+    long_run: Callable[[], Any],
+    mid_run: Callable[[], None],
+    brake: Brake,
 ) -> None:
     path = pyramid_of(long_run()).path
-    with qtbot.waitSignal(panel.session.progressed, timeout=PATIENCE_MS):
-        click(qtbot, panel, "Run xT")
+    mid_run()
     told()
     with qtbot.waitSignal(panel.session.failed, timeout=PATIENCE_MS):
         away = path.rename(path.with_suffix(".away"))
+        brake.release()
     (text,) = told()
     assert path.name in text
     assert panel.results.headline.text().startswith("Partial: the run failed")

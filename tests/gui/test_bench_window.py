@@ -10,22 +10,30 @@ from typing import Any
 import numpy as np
 import pytest
 
+from napari_xt.slide_layers import panel_of
 from xt_backend import open_slide
+from xt_backend.model.library import models_folder
 
 
-def test_every_number_is_measured(
-    checkout: Path,
-    tmp_path: Path,
-    make_napari_viewer: Callable[[], Any],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def bench(checkout: Path) -> Any:
+    """The script, as a module."""
     spec = importlib.util.spec_from_file_location(
         "bench_window", checkout / "scripts" / "bench_window.py"
     )
     assert spec is not None
     assert spec.loader is not None
-    bench = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(bench)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_number_is_measured(
+    bench: Any,
+    tmp_path: Path,
+    make_napari_viewer: Callable[[], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(bench, "N_JUMPS", 2)
     monkeypatch.setattr(bench, "N_UPDATES", 2)
     size = (4500, 2500)
@@ -46,3 +54,27 @@ def test_every_number_is_measured(
     assert bench.scene_of(viewer).camera.zoom > 0
     classes = next(layer for layer in viewer.layers if layer.name.startswith("xT classes"))
     assert classes.data.all(), "all of the prediction was shown in the end"
+
+
+def test_a_training_is_timed_and_leaves_no_model(
+    bench: Any,
+    checkout: Path,
+    make_napari_viewer: Callable[[], Any],
+    kept_backend: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("napari_xt.widget.make_backend", lambda: kept_backend)
+    known = set(models_folder().glob("*"))
+    viewer = make_napari_viewer()
+    slide = checkout / "sample_slides" / "sample_5_0.tiff"
+    row = bench.train(viewer, slide, "context-demo")
+    assert row["what"] == "train on one slide"
+    assert row["at_most"] == 30
+    # To the end: the new model's prediction is what is shown.
+    score_map = panel_of(viewer).chosen.score_map
+    assert score_map.model_name == "context-demo-corrected"
+    assert row["value"] > 0
+    n_others = len(score_map) - bench.N_PAINTED
+    assert f"of {bench.N_PAINTED} painted regions are right" in row["note"]
+    assert f"of {n_others:,} others changed" in row["note"]
+    assert set(models_folder().glob("*")) == known

@@ -24,9 +24,8 @@ from napari_xt.slide_layers import pyramid_of
 from xt_backend.model import read_card
 from xt_backend.model.library import models_folder
 
-from .conftest import two_squares, write_slide
+from .conftest import PATIENCE_MS, Brake, two_squares, write_slide
 
-PATIENCE_MS = 120_000
 LACKS = {"without_tile": lambda y0, x0: x0 < 512 or y0 < 256}
 
 
@@ -115,7 +114,7 @@ def test_paint_train_and_see_the_new_prediction(qtbot: Any, panel: Any, correcte
     wait_for_counts(qtbot, page, f"Corrected: 3 regions ({other} 3).")
     canvas_of(panel).native.setFocus()
     qtbot.keyClick(canvas_of(panel).native, Qt.Key.Key_0)
-    qtbot.waitUntil(lambda: layer.selected_label == 0)
+    qtbot.waitUntil(lambda: layer.selected_label == 0, timeout=PATIENCE_MS)
     click_on_slide(qtbot, panel, slide, *middles[2])
     wait_for_counts(qtbot, page, f"Corrected: 2 regions ({other} 2).")
 
@@ -326,6 +325,29 @@ def test_a_closed_panel_trains_nothing(qtbot: Any, panel: Any, corrected: Any) -
     assert not told
 
 
+def test_a_training_that_loses_its_process_says_so_once_and_can_be_begun_again(
+    qtbot: Any, panel: Any, corrected: Any, brake: Brake
+) -> None:
+    page, model = corrected, panel.form.model.currentText()
+    column, row = panel.overlay.score_map.cells[5]
+    page.marks.paint_layer().data[row, column] = 2
+    page.form.name.setText("lost")
+    brake.hold()
+    with errors_told() as told, qtbot.waitSignal(page.session.failed, timeout=PATIENCE_MS):
+        click(qtbot, page, "Train")
+        brake.kill()
+    (text,) = told
+    assert "ended unexpectedly" in text
+    assert page.form.status.text() == text
+    assert not (models_folder() / "lost.safetensors").exists()
+    assert panel.form.model.currentText() == model
+    assert page.form.train.isEnabled()
+    with qtbot.waitSignal(page.session.finished, timeout=PATIENCE_MS) as waited:
+        click(qtbot, page, "Train")
+    assert waited.args[0].model.stem == "lost"
+    settle(qtbot, panel)
+
+
 def test_another_lattice_keeps_what_was_painted(
     qtbot: Any, panel: Any, corrected: Any, make_model: Callable[..., Path]
 ) -> None:
@@ -365,7 +387,9 @@ def test_corrections_leave_and_come_back_with_their_slide(
     assert page.marks is None
 
     (slide,) = viewer.open(str(path), plugin="napari-xt")
-    qtbot.waitUntil(lambda: outlined in viewer.layers and painted in viewer.layers)
+    qtbot.waitUntil(
+        lambda: outlined in viewer.layers and painted in viewer.layers, timeout=PATIENCE_MS
+    )
     assert painted.mode == "pan_zoom"
     with qtbot.waitSignal(panel.session.finished, timeout=PATIENCE_MS):
         panel.run()
@@ -380,9 +404,9 @@ def test_corrections_leave_and_come_back_with_their_slide(
     )
     # Taken away by hand, they stay away.
     viewer.layers.clear()
-    qtbot.waitUntil(lambda: not page._marks._turns.waiting)
+    qtbot.waitUntil(lambda: not page._marks._turns.waiting, timeout=PATIENCE_MS)
     viewer.open(str(path), plugin="napari-xt")
-    qtbot.waitUntil(lambda: not page._marks._turns.waiting)
+    qtbot.waitUntil(lambda: not page._marks._turns.waiting, timeout=PATIENCE_MS)
     assert [layer.name for layer in viewer.layers] == [path.name]
 
 
@@ -408,7 +432,7 @@ def test_the_bundled_model_takes_over_what_is_drawn_in_qupath(
     slide = checkout / "sample_slides" / "sample_5_0.tiff"
     panel._viewer.open(str(slide), plugin="napari-xt")
     panel.form.model.setCurrentIndex(panel.form.model.findData("context-demo"))
-    with qtbot.waitSignal(panel.session.finished, timeout=2 * PATIENCE_MS):
+    with qtbot.waitSignal(panel.session.finished, timeout=PATIENCE_MS):
         click(qtbot, panel, "Run xT")
     settle(qtbot, panel)
     before = panel.overlay.score_map
@@ -425,7 +449,7 @@ def test_the_bundled_model_takes_over_what_is_drawn_in_qupath(
     panel.pages.turn_to(page)
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(drawn), ""))
     click(qtbot, page, "Import …")
-    with qtbot.waitSignal(page.session.finished, timeout=2 * PATIENCE_MS) as waited:
+    with qtbot.waitSignal(page.session.finished, timeout=PATIENCE_MS) as waited:
         click(qtbot, page, "Train")
     change = waited.args[0].change
     n = change.corrected["normal"]

@@ -21,10 +21,8 @@ from xt_backend.outputs import SlideMask, write_mask, write_points_csv
 from xt_backend.slides import open_slide
 from xt_backend.store import MaskGrid, ScoreMap
 
-from .conftest import write_slide
+from .conftest import PATIENCE_MS, Brake, write_slide
 from .maps import score_map
-
-PATIENCE_MS = 240_000
 
 
 def dense_map(**changes: Any) -> ScoreMap:
@@ -208,15 +206,20 @@ def test_a_run_ends_with_its_mask_or_points_over_the_tissue(
 
 
 def test_cancelling_marks_what_is_shown_as_partial(
-    qtbot: Any, panel: Any, make_model: Callable[..., Path], long_run: Callable[[], Any]
+    qtbot: Any,
+    panel: Any,
+    make_model: Callable[..., Path],
+    long_run: Callable[[], Any],
+    brake: Brake,
 ) -> None:
     long_run()
     panel.add_model_file(make_model("slow", encoder="tf_efficientnet_lite0", task="dense"))
-    with qtbot.waitSignal(panel.session.finished, timeout=PATIENCE_MS):
+    brake.pull(RegionsDecoded)
+    with qtbot.waitSignal(panel.session.decoded, timeout=PATIENCE_MS):
         panel.run()
-        with qtbot.waitSignal(panel.session.decoded, timeout=PATIENCE_MS):
-            pass
+    with qtbot.waitSignal(panel.session.finished, timeout=PATIENCE_MS):
         panel.cancel()
+        brake.release()
     assert panel.dense.layer.name.endswith("(partial)")
     assert "in detail" in panel.status.text()
     assert "Partial" in panel.results.headline.text()

@@ -28,7 +28,8 @@ from napari_xt.sample_data import SAMPLE_MODEL
 from xt_backend.keys import DEFAULT_COLORS
 from xt_backend.model.library import list_models
 
-from .test_run import PATIENCE_MS, open_slide_layer, run_to_end
+from .conftest import PATIENCE_MS
+from .test_run import open_slide_layer, run_to_end
 
 OURS = (
     keyboard.GO,
@@ -93,9 +94,9 @@ def test_keys_do_what_the_page_is_for(qtbot: Any, panel: Any, square_slide: Path
     window = panel._viewer.window._qt_window
     window.show()
     window.activateWindow()
-    qtbot.waitUntil(window.isActiveWindow)
+    qtbot.waitUntil(window.isActiveWindow, timeout=PATIENCE_MS)
     open_slide_layer(panel, square_slide)
-    qtbot.waitUntil(panel.run_button.isEnabled)
+    qtbot.waitUntil(panel.run_button.isEnabled, timeout=PATIENCE_MS)
     canvas = panel._viewer.window._qt_viewer.canvas.native
     control, alt = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.AltModifier
     with qtbot.waitSignal(panel.session.finished, timeout=PATIENCE_MS):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from qtpy.QtCore import QEvent, QPoint
-from qtpy.QtGui import QHelpEvent, QImage
+from qtpy.QtGui import QHelpEvent
 from qtpy.QtWidgets import QApplication, QToolTip
 from support.reference import reference_model
 
@@ -21,9 +21,10 @@ from xt_backend import open_slide
 from xt_backend.engine.events import RunFinished
 from xt_backend.keys import RegionStatus
 
-from .conftest import PURPLE, speckled, write_slide
+from .conftest import PATIENCE_MS, PURPLE, speckled, write_slide
 from .maps import score_map
-from .test_run import PATIENCE_MS, click, open_slide_layer, run_to_end
+from .seen import contrast, lightness_of
+from .test_run import click, open_slide_layer, run_to_end
 
 
 def tissue_mm2(panel: Any) -> float:
@@ -144,23 +145,10 @@ def test_the_pixel_size_is_said_as_the_box_shows_it(panel: Any) -> None:
     assert panel.form.mpp.text().startswith("0.7366 ")
 
 
-def contrast(box: Any) -> float:
-    """Of the text in a spin box, as WCAG counts it: 4.5 is what small text needs."""
-    picture = box.grab().toImage().convertToFormat(QImage.Format.Format_RGB888)
-    raw = np.frombuffer(picture.constBits(), np.uint8)
-    rows = raw.reshape(picture.height(), picture.bytesPerLine())[:, : 3 * picture.width()]
-    share = rows.reshape(picture.height(), picture.width(), 3) / 255
-    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
-    light = linear @ (0.2126, 0.7152, 0.0722)
-    inner = light[4:-4, 30:-30]  # without frame and buttons
-    ground = np.median(inner)
-    ratios = (np.maximum(inner, ground) + 0.05) / (np.minimum(inner, ground) + 0.05)
-    return float(ratios.max())
-
-
 def test_a_stated_pixel_size_can_be_read_in_both_themes(panel: Any) -> None:
     panel.form.show_mpp(0.25, stated=True)
     for theme in ("light", "dark"):
         panel._viewer.theme = theme
         panel.form.mpp.resize(200, 26)
-        assert contrast(panel.form.mpp) >= 4.5, theme
+        inner = lightness_of(panel.form.mpp)[4:-4, 30:-30]  # without frame and buttons
+        assert contrast(inner) >= 4.5, theme

@@ -19,8 +19,8 @@ from napari_xt.preview import Preview
 from xt_backend.backend import DeviceChoice
 from xt_backend.model import read_card
 
-from .conftest import PURPLE, speckled, write_slide
-from .test_run import PATIENCE_MS, open_slide_layer, run_to_end
+from .conftest import PATIENCE_MS, PURPLE, speckled, write_slide
+from .test_run import open_slide_layer, run_to_end
 
 
 def test_a_late_answer_is_about_the_device_that_was_asked_for(

@@ -13,7 +13,8 @@ from support.ray_cluster import RayCluster, ray_cluster
 from napari_xt.kept import kept_file
 from napari_xt.remote import CONNECTING
 
-from .test_run import PATIENCE_MS, click, open_slide_layer, run_to_end
+from .conftest import PATIENCE_MS
+from .test_run import click, open_slide_layer, run_to_end
 
 pytest.importorskip("ray", reason="needs the extra ray")
 pytestmark = pytest.mark.timeout(900)
@@ -139,7 +140,7 @@ def test_a_cluster_that_is_lost_is_said_once_and_the_next_run_works(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     errors: list[str] = []
-    monkeypatch.setattr("napari_xt.widget.show_error", errors.append)
+    monkeypatch.setattr("napari_xt.runs.show_error", errors.append)
     long_run()
     with ray_cluster() as lost:
         monkeypatch.setenv("RAY_AUTH_TOKEN", lost.token)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,11 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox, QWidget
 
 from napari_xt.recent import recent_slides, remember_slide
 from napari_xt.slide_layers import pyramid_of
-from xt_backend import open_slide
+from xt_backend import open_slide, score
 from xt_backend.keys import PRODUCT
 from xt_backend.slides.extras import read_side_images, to_screen_colours
 
-from .conftest import PINK, PURPLE, speckled, write_slide
+from .conftest import PATIENCE_MS, PINK, PURPLE, speckled, write_slide
 from .test_run import open_slide_layer
 
 
@@ -87,6 +88,29 @@ def test_a_folder_that_is_no_saved_run_is_told_of(
     assert not len(panel._viewer.layers)
 
 
+def test_a_dicom_folder_and_a_saved_run_are_opened_by_their_dialogs(
+    qtbot: Any,
+    panel: Any,
+    square_slide: Path,
+    shared_data: Path,
+    tmp_path: Path,
+    make_model: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folders = iter([shared_data / "slides-layouts/bcss_1008_dicom", tmp_path / "run"])
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(next(folders)))
+    entry(panel, "Open a DICOM folder …").trigger()
+    assert [layer.name for layer in panel._viewer.layers] == ["bcss_1008_dicom"]
+    panel._viewer.layers.clear()
+    score([square_slide], str(make_model()), tmp_path / "run", device="cpu")
+    entry(panel, "Open a result …").trigger()
+    qtbot.waitUntil(
+        lambda: panel.overlay is not None and panel.overlay.complete, timeout=PATIENCE_MS
+    )
+    assert panel.form.slide.currentText() == square_slide.name
+    assert panel.chosen.complete
+
+
 def test_label_and_macro_are_shown_only_after_a_yes(
     qtbot: Any, panel: Any, shared_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,7 +136,7 @@ def test_label_and_macro_are_shown_only_after_a_yes(
         assert layer.extent.world[0][1] > right, "beside the slide"
         assert layer.units == slide.units
     panel._viewer.layers.remove(slide)
-    qtbot.waitUntil(lambda: len(panel._viewer.layers) == 0)
+    qtbot.waitUntil(lambda: len(panel._viewer.layers) == 0, timeout=PATIENCE_MS)
 
 
 def test_side_images_go_with_their_own_slide(
@@ -133,11 +157,11 @@ def test_side_images_go_with_their_own_slide(
         panel.setup.slide_menu.show_side_images()
     side_images(panel)[-1].name = "the user's own name"
     panel._viewer.layers.remove(slides[0])
-    qtbot.waitUntil(lambda: len(side_images(panel)) == 2)
+    qtbot.waitUntil(lambda: len(side_images(panel)) == 2, timeout=PATIENCE_MS)
     assert slides[1] in panel._viewer.layers
     notification_manager.records.clear()
     panel._viewer.layers.clear()
-    qtbot.waitUntil(lambda: not panel.setup.slide_menu._turns.waiting)
+    qtbot.waitUntil(lambda: not panel.setup.slide_menu._turns.waiting, timeout=PATIENCE_MS)
     assert not len(panel._viewer.layers)
     assert not notification_manager.records
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 
-from .conftest import PINK, KeptBackend, speckled, write_slide
-from .test_run import PATIENCE_MS, click, open_slide_layer, run_to_end, wait_for_layers
+from .conftest import PATIENCE_MS, PINK, Brake, speckled, write_slide
+from .test_run import click, open_slide_layer, run_to_end, wait_for_layers
 
 
 @pytest.fixture
@@ -139,17 +139,22 @@ def test_the_result_lies_over_its_slide_and_under_the_next(
 
 
 def test_taking_a_slide_away_mid_run_leaves_the_panel_to_the_other(
-    qtbot: Any, panel: Any, long_run: Any, pink_slide: Path
+    qtbot: Any,
+    panel: Any,
+    long_run: Any,
+    pink_slide: Path,
+    mid_run: Callable[[], None],
+    brake: Brake,
 ) -> None:
     open_slide_layer(panel, pink_slide)
     of_pink = looked_up_plan(qtbot, panel)
     long = long_run()
     looked_up_plan(qtbot, panel, but=of_pink)
-    with qtbot.waitSignal(panel.session.progressed, timeout=PATIENCE_MS):
-        click(qtbot, panel, "Run xT")
+    mid_run()
     with qtbot.waitSignal(panel.session.finished, timeout=PATIENCE_MS):
         panel._viewer.layers.remove(long)
         assert "closed" in panel.status.text()
+        brake.release()
     assert tells_nothing(panel)
     qtbot.waitUntil(lambda: not layers_on(panel, "long.tiff"), timeout=PATIENCE_MS)
     qtbot.waitUntil(
@@ -159,7 +164,7 @@ def test_taking_a_slide_away_mid_run_leaves_the_panel_to_the_other(
 
 
 def test_the_plan_is_looked_up_again_when_the_area_went_mid_run(
-    qtbot: Any, panel: Any, long_run: Any
+    qtbot: Any, panel: Any, long_run: Any, mid_run: Callable[[], None], brake: Brake
 ) -> None:
     long_run()
     everything = looked_up_plan(qtbot, panel)
@@ -167,12 +172,12 @@ def test_the_plan_is_looked_up_again_when_the_area_went_mid_run(
     shapes = panel.form.area.currentData()
     shapes.add_rectangles([[512, 512], [512, 1536], [1536, 1536], [1536, 512]])
     looked_up_plan(qtbot, panel, but=everything)
-    with qtbot.waitSignal(panel.session.planned, timeout=PATIENCE_MS):
-        click(qtbot, panel, "Run xT")
+    mid_run()
     of_run = panel.plan.text()
     with qtbot.waitSignal(panel.session.finished, timeout=PATIENCE_MS):
         panel._viewer.layers.remove(shapes)
         assert panel.plan.text() == of_run
+        brake.release()
     qtbot.waitUntil(
         lambda: regions_of(panel.plan.text()) == regions_of(everything), timeout=PATIENCE_MS
     )
@@ -194,15 +199,14 @@ def test_a_run_that_was_cancelled_at_once_leaves_no_half_said_plan(
 
 
 def test_what_a_killed_backend_leaves_is_marked_as_partial(
-    qtbot: Any, panel: Any, long_run: Any, kept_backend: KeptBackend
+    qtbot: Any, panel: Any, long_run: Any, mid_run: Callable[[], None], brake: Brake
 ) -> None:
     long_run()
-    with qtbot.waitSignal(panel.session.progressed, timeout=PATIENCE_MS):
-        click(qtbot, panel, "Run xT")
+    mid_run()
     assert "So far" in panel.results.headline.text()
     wait_for_layers(qtbot, panel)
     with qtbot.waitSignal(panel.session.failed, timeout=PATIENCE_MS):
-        psutil.Process(kept_backend._backend._worker.pid).kill()
+        brake.kill()
     assert panel.results.headline.text() == ("Partial: the run failed, and judged without context.")
     assert "ended unexpectedly" in panel.status.text()
     assert layers_on(panel, "status")[0].visible

@@ -16,8 +16,8 @@ from napari_xt.tissue_files import tissue_geojson
 from xt_backend.keys import RegionStatus
 from xt_backend.slides import open_slide, read_shapes, tissue_from_shapes
 
-from .conftest import PINK, speckled, write_slide
-from .test_run import PATIENCE_MS, button, click, open_slide_layer, run_to_end
+from .conftest import PATIENCE_MS, PINK, speckled, write_slide
+from .test_run import button, click, open_slide_layer, run_to_end
 
 
 def outline(qtbot: Any, panel: Any) -> Labels:
@@ -151,7 +151,7 @@ def test_only_what_runs_used_is_kept_as_files(
         assert "regions" in panel.plan.text()
         assert set(map(str, kept.glob("*"))) == used, "looking ahead keeps nothing"
         run_to_end(qtbot, panel)
-        before.append(panel._spec.tissue)
+        before.append(panel.chosen.spec.tissue)
         used = set(before[-2:])
         assert set(map(str, kept.glob("*"))) == used
     passing = panel.setup.tissue._files._passing

@@ -22,9 +22,8 @@ from napari_xt.slide_layers import panel_of, pyramid_of
 from xt_backend.keys import RunFile
 from xt_backend.store import ScoreMap
 
-from .conftest import two_squares, write_slide
+from .conftest import PATIENCE_MS, Brake, two_squares, write_slide
 
-PATIENCE_MS = 120_000
 SAME = (RunFile.SCORE_MAP, RunFile.REGIONS_CSV, RunFile.GEOJSON, RunFile.OVERLAY_PNG)
 
 
@@ -52,7 +51,9 @@ def run_part_of(qtbot: Any, panel: Any, slide: Path) -> None:
     panel.form.area.setCurrentIndex(panel.form.area.findData(area))
     with qtbot.waitSignal(panel.session.finished, timeout=PATIENCE_MS):
         click(qtbot, panel, "Run xT")
-    qtbot.waitUntil(lambda: panel.overlay is not None and panel.overlay.complete)
+    qtbot.waitUntil(
+        lambda: panel.overlay is not None and panel.overlay.complete, timeout=PATIENCE_MS
+    )
 
 
 def test_a_saved_run_is_what_the_copied_command_makes(
@@ -100,13 +101,19 @@ def test_a_saved_run_is_what_the_copied_command_makes(
     assert page.save.isEnabled()
 
 
-def test_a_cancelled_run_is_not_saved(qtbot: Any, panel: Any, long_run: Callable[[], Any]) -> None:
+def test_a_cancelled_run_is_not_saved(
+    qtbot: Any,
+    panel: Any,
+    long_run: Callable[[], Any],
+    mid_run: Callable[[], None],
+    brake: Brake,
+) -> None:
     (page,) = panel.findChildren(SavePage)
     long_run()
-    with qtbot.waitSignal(panel.session.progressed, timeout=PATIENCE_MS):
-        click(qtbot, panel, "Run xT")
+    mid_run()
     with qtbot.waitSignal(panel.session.finished, timeout=PATIENCE_MS):
         click(qtbot, panel, "Cancel")
+        brake.release()
     assert panel.overlay is not None
     assert not page.save.isEnabled()
     assert page.note.text() == ENDED_EARLY
@@ -114,15 +121,19 @@ def test_a_cancelled_run_is_not_saved(qtbot: Any, panel: Any, long_run: Callable
 
 
 def test_a_result_that_is_opened_over_a_run_stays(
-    qtbot: Any, panel: Any, long_run: Callable[[], Any]
+    qtbot: Any,
+    panel: Any,
+    long_run: Callable[[], Any],
+    mid_run: Callable[[], None],
+    brake: Brake,
 ) -> None:
     long_run()
-    with qtbot.waitSignal(panel.session.progressed, timeout=PATIENCE_MS):
-        click(qtbot, panel, "Run xT")
+    mid_run()
     panel.show_result(replace(panel.overlay.score_map, model_name="opened", partial=False))
     assert panel.chosen.complete
     with qtbot.waitSignal(panel.session.finished, timeout=PATIENCE_MS):
         click(qtbot, panel, "Cancel")
+        brake.release()
     assert panel.overlay.score_map.model_name == "opened"
     assert panel.chosen.spec is None
 
@@ -136,7 +147,9 @@ def test_a_run_folder_brings_its_slide_and_layers_back(
     score([slide], str(make_model()), run, device="cpu")
     viewer = panel._viewer
     viewer.open(str(run), plugin="napari-xt")
-    qtbot.waitUntil(lambda: panel.overlay is not None and panel.overlay.complete)
+    qtbot.waitUntil(
+        lambda: panel.overlay is not None and panel.overlay.complete, timeout=PATIENCE_MS
+    )
     found = ScoreMap.load(run / f"{slide.stem}{RunFile.SCORE_MAP}")
     np.testing.assert_array_equal(panel.overlay.classes.data, lay.class_map(found))
     (opened,) = [layer for layer in viewer.layers if pyramid_of(layer) is not None]
