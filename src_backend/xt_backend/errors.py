@@ -29,7 +29,7 @@ Each class also inherits the standard kind, so callers may catch either.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 __all__ = [
     "AnnotationError",
@@ -87,6 +87,12 @@ class XTError(Exception):
             return f"{self.cause}."
         # The cause may begin with a name, which is left as it is.
         return f"{self.cause}. {self.way_out[0].upper()}{self.way_out[1:]}."
+
+    def about(self, name: str) -> Self:
+        """The same, its cause beginning with the name of what it is about."""
+        if name in self.cause:
+            return self
+        return type(self)(f"{name}: {self.cause}", self.way_out)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The default keeps only one argument; these errors cross process borders.

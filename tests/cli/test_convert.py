@@ -142,4 +142,11 @@ def test_bad_arguments_and_pickles_are_refused(call: Call, tmp_path: Path) -> No
     )  # fmt: skip
     assert done.returncode == 2
     assert "no JSON object" in done.stderr
+    write_checkpoint(source)
+    checkpoint = torch.load(source, weights_only=True)
+    checkpoint["state_dict"]["module.decoder.cls.1.weight"][0, 0] = torch.nan
+    torch.save(checkpoint, source)
+    done = convert(call, source, out, "--context", "hyper")
+    assert done.returncode == 2
+    assert "decoder.cls.1.weight of released.ckpt holds numbers that are not finite" in done.stderr
     assert not out.exists()

@@ -63,6 +63,17 @@ def test_patients_table(tmp_path: Path) -> None:
         PatientTable.read(tmp_path / "none.csv")
 
 
+def test_a_table_of_patients_is_compared_with_the_slides(tmp_path: Path) -> None:
+    table = PatientTable({"a": "p1", "b.svs": "p2", "ghost.svs": "p3"})
+    slides = [tmp_path / "a.svs", tmp_path / "b.svs", tmp_path / "c.svs"]
+    (note,) = table.check(slides)
+    assert note == "the table of patients has 1 slide that is not here: ghost.svs"
+    assert PatientTable({"a": "p1"}).check(slides) == []
+    for none in (PatientTable({}), PatientTable({"/data/a.svs": "p1", "A.SVS": "p1"})):
+        with pytest.raises(AnnotationError, match=r"none of the 3 slides.*as a\.svs, without"):
+            none.check(slides)
+
+
 def test_patients_that_are_only_learnt_from(tmp_path: Path) -> None:
     path = tmp_path / "patients.csv"
     lines = ["slide,patient,learn_only", "a,p1,", "b,p2,Yes", "c,p2,yes", "d,p3,no"]

@@ -129,6 +129,15 @@ def test_patients_and_val_folder(
     assert len({sides["s0.tif"], sides["s1.tif"], sides["s2.tif"]}) == 1
     assert any("s4.tif has no patient" in note for note in result.notes)
 
+    judged = EvaluateSpec(model=str(spec.out), slides=spec.slides, slide_mpp=1.0, patients=table,
+                          tissue="all", device="cpu", cache=spec.cache)  # fmt: skip
+    assert "s4.tif has no patient in the table: taken as one of its own" in evaluate(judged).notes
+    table.write_text("slide,patient\nslides/s0.tif,p\ns1.tif,\nghost,p\n", encoding="utf-8")
+    with pytest.raises(AnnotationError, match="names none of the 5 slides"):
+        train(spec.model_copy(update={"patients": table}))
+    with pytest.raises(AnnotationError, match="names none of the 5 slides"):
+        evaluate(judged)
+
     val = tmp_path / "val"
     write_slide(val / "v.tif", 256)
     write_annotations(val / "v.geojson", [("dark", (0, 0, 256, SIDE_PX))])
@@ -194,9 +203,11 @@ def test_broken_and_empty_slides_are_left_out_with_a_note(
     assert "bare.tif is left out: no region of tissue is annotated enough" in notes
 
 
-def test_no_usable_slide_raises_its_reason(spec: TrainSpec) -> None:
-    with pytest.raises(SlideMppError, match="--slide-mpp"):
+def test_no_usable_slide_is_named_with_its_reason(spec: TrainSpec) -> None:
+    with pytest.raises(SlideMppError, match=r"^s\d\.tif: .*--slide-mpp"):
         train(spec.model_copy(update={"slide_mpp": None}))
+    with pytest.raises(SlideMppError, match=r"^s0\.tif: .*--slide-mpp"):
+        train(spec.model_copy(update={"slide_mpp": None, "stain": "macenko"}))
 
 
 @pytest.mark.parametrize(

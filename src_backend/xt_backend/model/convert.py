@@ -138,11 +138,18 @@ def convert_checkpoint(
 
 def _weights(source: Path) -> dict[str, Tensor]:
     state = without_prefix(read_tensors(source))
-    return {
+    weights = {
         name: value.float() if value.is_floating_point() else value
         for name, value in state.items()
         if name.rpartition(".")[2] not in _DERIVED
     }
+    for name, value in weights.items():
+        if not bool(value.isfinite().all()):
+            raise ModelError(
+                f"{name} of {source.name} holds numbers that are not finite",
+                "take a checkpoint from before its training diverged",
+            )
+    return weights
 
 
 def _context(state: Mapping[str, Tensor], kind: str) -> ContextInfo:

@@ -111,7 +111,7 @@ def evaluate(spec: EvaluateSpec, progress: ProgressCallback = ignore) -> Evaluat
     card = model.card.model_copy(update={"model_mpp": model.card.mpp(spec.model_mpp)})
     slides, notes = _sources(spec, card)
     names = unique_names([slide.name for slide in slides])
-    patients = _patients(spec, dict(zip(names, slides, strict=True)))
+    patients = _patients(spec, dict(zip(names, slides, strict=True)), notes)
     options = spec.model_copy(update={"max_failed_fraction": 1.0})
     way = asked_way(spec.encoder_backend, device)
     encoder = BatchEncoder(model.region_encoder, device, way, kept_encoders(spec))
@@ -196,14 +196,24 @@ def unique_names(plain: Sequence[str]) -> list[str]:
     return names
 
 
-def _patients(spec: EvaluateSpec, slides: Mapping[str, Source]) -> dict[str, str]:
+def _patients(
+    spec: EvaluateSpec, slides: Mapping[str, Source], notes: list[str]
+) -> dict[str, str]:
     """Patient by name of the slide, one of its own where none is known; empty without a table."""
-    table = PatientTable({}) if spec.patients is None else PatientTable.read(spec.patients)
+    table = PatientTable({})
+    if spec.patients is not None:
+        table = PatientTable.read(spec.patients)
+        notes += table.check([slide.path for slide in slides.values()])
     found = {}
     for name, slide in slides.items():
         found[name] = table.patient_of(slide.path) or getattr(slide, "patient", "")
     if not any(found.values()):
         return {}
+    notes += [
+        f"{name} has no patient in the table: taken as one of its own"
+        for name, who in found.items()
+        if not who
+    ]
     # The prefix keeps a slide's own name from meeting a patient of that name.
     return {name: f"patient {who}" if who else f"slide {name}" for name, who in found.items()}
 

@@ -148,6 +148,7 @@ def read_examples(spec: TrainSpec) -> Examples:
         raise UsageError(f"--slides and --val both hold {names}", "Keep validation apart")
     if spec.patients is not None:
         who = PatientTable.read(spec.patients)
+        notes += who.check([slide.path for slide in (*slides, *val)])
         for slide in (*slides, *val):
             if patient := who.patient_of(slide.path):
                 patients[str(slide.path)] = patient

@@ -54,7 +54,7 @@ class Loader:
         try:
             return load()
         except SlideError as error:
-            self.errors.append(error)
+            self.errors.append(error.about(source.name))
             self.notes.append(f"{source.name} is left out: {error}")
             return None
         finally:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from xt_backend.errors import AnnotationError, InputNotFoundError
 from xt_backend.tables import TableRow, read_table
+from xt_backend.wording import counted
+
+from .annotations import listed
 
 __all__ = ["PatientTable", "read_slide_table"]
 
@@ -66,6 +69,31 @@ class PatientTable:
     def patient_of(self, slide: Path) -> str:
         """The patient of a slide, named in the table with or without its suffix; empty if not."""
         return self.patients.get(slide.name) or self.patients.get(slide.stem) or ""
+
+    def check(self, slides: Sequence[Path]) -> list[str]:
+        """Compare the table with the slides at hand.
+
+        Args:
+            slides: Their files.
+
+        Returns:
+            A note about rows of other slides, if there are any.
+
+        Raises:
+            AnnotationError: It names none of the slides.
+        """
+        if slides and not any(map(self.patient_of, slides)):
+            raise AnnotationError(
+                f"The table of patients names none of the {counted(len(slides), 'slide')}",
+                f"Its column slide holds names as {slides[0].name}, without folders; its column "
+                "patient says whose they are",
+            )
+        names = {name for slide in slides for name in (slide.name, slide.stem)}
+        strange = [name for name in self.patients if name not in names]
+        if not strange:
+            return []
+        n = counted(len(strange), "slide that is", "slides that are")
+        return [f"the table of patients has {n} not here: {listed(strange)}"]
 
 
 def read_slide_table(path: Path, needed: Sequence[str], wanted: str) -> list[TableRow]:

@@ -42,7 +42,7 @@ def stain_target(
             with prepared.slide:
                 pixels = sample_stained(prepared.slide, prepared.thumbnail, spec.model_mpp)
         except SlideError as error:
-            errors.append(error)
+            errors.append(error.about(source.name))
             continue
         stats = measure_stain(spec.stain, pixels)
         if stats is not None:
