@@ -162,6 +162,7 @@ def main() -> None:
                 else:
                     found = measure(slides, engine, n, Path(name, f"{turn}-{engine}-{n}"))
                 best[case] = faster(best.get(case), found)
+                print(f"round {turn + 1}: {engine}, {n}: {found.rate:.1f}/s", file=sys.stderr)
     print(f"{chosen.slides} slides of {chosen.side} px, 1 thread a worker")
     print(
         f"{'engine':8}{'workers':>8}{'at work, regions/s':>20}{'cores':>7}{'regions/CPU s':>15}"
