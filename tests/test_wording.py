@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from xt_backend.wording import counted, on_one_line
+from xt_backend.wording import counted, on_one_line, size_words
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,11 @@ def test_one_is_no_plural(n: int, said: str) -> None:
 
 def test_some_plurals_are_not_made_by_an_s() -> None:
     assert [counted(n, "class", "classes") for n in (1, 2)] == ["1 class", "2 classes"]
+
+
+def test_sizes_are_told_in_a_unit_that_shows_something() -> None:
+    told = [size_words(n) for n in (0, 5300, 12_500_000, 3_000_000_000)]
+    assert told == ["0.0 kB", "5.3 kB", "12.5 MB", "3.0 GB"]
 
 
 def test_a_message_is_one_line_and_can_be_made_so_twice() -> None:

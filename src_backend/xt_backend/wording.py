@@ -38,8 +38,11 @@ def counted(n: int, one: str, many: str = "") -> str:
 
 
 def size_words(n_bytes: int) -> str:
-    """A size on the disk: ``12.5 MB``, ``3.0 GB``."""
-    return f"{n_bytes / 1e9:,.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:,.1f} MB"
+    """A size on the disk: ``5.3 kB``, ``12.5 MB``, ``3.0 GB``."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if n_bytes >= size:
+            return f"{n_bytes / size:,.1f} {unit}"
+    return f"{n_bytes / 1e3:,.1f} kB"
 
 
 def on_one_line(text: str) -> str:

@@ -141,7 +141,8 @@ def test_an_older_cache_is_read_for_once_and_not_after_features(
     assert sum(read) == 64, "what was measured once is kept"
     cache, read[:] = tmp_path / "features-cache", []
     options: dict[str, Any] = {"weights": "random", "tissue": "all", "cache": cache, **lattice}
-    xt_backend.features(slide, "tf_efficientnet_lite0", tmp_path / "features-1", **options)
+    # Another encoder than the model's, whose features are there.
+    xt_backend.features(slide, "mobilenetv3_small_050", tmp_path / "features-1", **options)
     assert sum(read) == 64
     found = score(slide, tiny_model, tmp_path / "features-2", cache)
     assert sum(read) == 64, "who reads for features measures as well"

@@ -374,7 +374,8 @@ def test_version_and_help_say_what_it_is_not_for(call: Call) -> None:
 
 HELPED = [
     *[(name,) for name in ("sample", "info", "doctor", "score", "features", "export", "train")],
-    ("evaluate",), ("view",),
+    ("evaluate",), ("view",), ("summarise",), ("verify",),
+    *[("cache", name) for name in ("list", "verify", "prune")],
     *[("models", name) for name in ("list", "show", "fetch", "convert")],
 ]  # fmt: skip
 

@@ -78,9 +78,10 @@ def prune(
     cache: Cache = None,
     json: Json = False,
 ) -> None:
-    """Make space: remove what is damaged and, above --max-gb, what was longest unused.
+    """Make space: remove what was longest unused.
 
-    Results stay. What a later run needs of it is encoded again.
+    Without --max-gb only what is damaged goes. Results stay. What a later run needs of it is
+    encoded again.
     """
     from xt_backend.store import prune_cache
 

@@ -21,10 +21,10 @@ def verify(
     ],
     json: Json = False,
 ) -> int:
-    """Read all results of a run to their end, and tell what is damaged or gone.
+    """Tell which results of a run are damaged or gone.
 
-    Nothing is changed, and no slide is needed. Exit codes: 0 all is whole; 2 no run; 3 something
-    is damaged or gone.
+    All of them are read to their end. Nothing is changed, and no slide is needed. Exit codes: 0
+    all is whole; 2 no run; 3 something is damaged or gone.
     """
     from xt_backend.batch import verify_run
 

@@ -20,6 +20,7 @@ from xt_backend.keys import RESEARCH_USE, RunFile
 from xt_backend.outputs.text import visible
 from xt_backend.publishing import publish_bytes
 from xt_backend.store.plain import writer_version
+from xt_backend.wording import counted
 
 __all__ = ["publish_page", "slide_link"]
 
@@ -68,6 +69,7 @@ def _environment() -> Environment:
     )
     made.filters |= {
         "count": _count,
+        "counted": counted,
         "length_of_time": _length_of_time,
         "number": _number,
         "percent": _percent,
