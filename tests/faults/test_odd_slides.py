@@ -105,7 +105,7 @@ def test_case_12_slides_with_next_to_nothing(call: Call, tiny_model: Path, tmp_p
     pink = (214, 130, 180)
     slides = {
         "small": np.full((40, 40, 3), pink, np.uint8),
-        "thin": np.full((3000, 1, 3), pink, np.uint8),
+        "thin": np.full((20000, 1, 3), pink, np.uint8),  # of which an overview has no whole pixel
         "flat": np.full((1, 700, 3), pink, np.uint8),
         "white": np.full((300, 300, 3), 255, np.uint8),
     }

@@ -184,6 +184,7 @@ class ProcessCrew:
             try:
                 connection = accept(listener, child)
             except XTError as error:
+                end_child(child, 0.0)
                 self._lost.append((number, Lost(error.cause)))
                 return
         self._members[number] = _Member(child, connection)
