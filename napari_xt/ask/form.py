@@ -116,7 +116,7 @@ class AskForm(QWidget):
         self.threshold = QSpinBox()
         self.threshold.setRange(0, 100)
         self.threshold.setSuffix(" %")
-        self.threshold.setSpecialValueText("most probable")
+        self.threshold.setSpecialValueText("not set")
         self.threshold.setToolTip(
             "A region is called by the class above from this probability on, even where another "
             "class is more probable. For this view only; the run stays as it is."
@@ -135,9 +135,12 @@ class AskForm(QWidget):
             (self.cancel, STOP),
         ):
             give_key(button, key)
+        # They share a row with two words and more: the panel may be as narrow as 300 px.
+        for choice in (self.class_, self.keep):
+            choice.setMinimumContentsLength(2)
         self._lay_out()
         layout = QVBoxLayout(page)
-        layout.setContentsMargins(0, 0, 4, 0)
+        layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self)
         self._connect()
         self.explain(False)
@@ -152,9 +155,8 @@ class AskForm(QWidget):
         layout.addLayout(_row((self.paint, 0), (self.keep, 1), (self.what_if, 0)))
         layout.addWidget(self.answer)
         layout.addWidget(style.line())
-        layout.addLayout(
-            _row((QLabel("Show"), 0), (self.shows, 1), (self.back, 0), (self.cancel, 0))
-        )
+        # Without a label: the names in the list need its room.
+        layout.addLayout(_row((self.shows, 1), (self.back, 0), (self.cancel, 0)))
         layout.addWidget(self.meaning)
         layout.addLayout(_row((QLabel("Threshold"), 0), (self.threshold, 1), (self.color, 0)))
         layout.addWidget(style.line())

@@ -101,6 +101,12 @@ def test_all_of_every_page_can_be_read_in_a_low_window(
             area.ensureWidgetVisible(part, 0, 0)
             seen = part.visibleRegion().boundingRect()
             assert seen == part.rect(), (title, name_of(part))
+    # Beside the scroll bar, too, the choices of the page Ask can be told apart.
+    form = shown.pages.pages["Ask"].form
+    for choice in (form.shows, form.keep):
+        names = [choice.itemText(index) for index in range(choice.count())]
+        wide = max(choice.fontMetrics().horizontalAdvance(name) for name in names)
+        assert choice.width() > wide, names
     shown.pages.tabs.setCurrentIndex(0)
     assert holder(shown).verticalScrollBar().maximum() > 0, "what was tested is a low window"
     assert shown.visibleRegion().boundingRect() == shown.rect()
