@@ -50,6 +50,13 @@ def texts_in(panel: Any) -> list[Any]:
     ]
 
 
+def place_of(part: Any, panel: Any, light: Any) -> Any:
+    """The place of a widget in a picture of the panel: by itself it would lack its ground."""
+    corner = part.mapTo(panel, QPoint(0, 0))
+    left, top = corner.x(), corner.y()
+    return light[top : top + part.height(), left : left + part.width()]
+
+
 def written_on(part: Any) -> str:
     if isinstance(part, QComboBox):
         return str(part.currentText())
@@ -75,10 +82,8 @@ def test_every_text_stands_out(qtbot: Any, panel: Any, square_slide: Path, theme
         QApplication.processEvents()
         light = lightness_of(panel)
         for part in texts_in(panel):
-            corner = part.mapTo(panel, QPoint(0, 0))
-            left, top = corner.x(), corner.y()
-            shown = light[top : top + part.height(), left : left + part.width()]
-            read[f"{title}: {type(part).__name__} {written_on(part)!r}"] = contrast(shown)
+            shown = contrast(place_of(part, panel, light))
+            read[f"{title}: {type(part).__name__} {written_on(part)!r}"] = shown
     assert len(read) > 40
     pale = {name: round(value, 1) for name, value in read.items() if value < LEAST}
     assert pale == {}
@@ -97,9 +102,11 @@ def test_names_of_classes_stand_out_from_their_colours(qtbot: Any, panel: Any, t
     qtbot.waitUntil(results._bars[-1].isVisible, timeout=PATIENCE_MS)
     ink = np.array(get_theme(theme).text.as_rgb_tuple()[:3]) / 255
     found = {}
+    qtbot.waitUntil(lambda: results._bars[-1].width() > 100, timeout=PATIENCE_MS)
+    whole = lightness_of(panel)
     for name, bar in zip(names, results._bars, strict=True):
-        light = lightness_of(bar)
-        assert light[4:-4, -40:].std() < 0.02, "the colour, from end to end"
+        ground = place_of(bar, panel, whole)[6:-6, -40:-8]
+        assert ground.std() < 0.02, "the colour, from end to end"
         # Thin letters are mixed with their ground: their own colour is what can be chosen.
-        found[name] = contrast(np.array([lightness(ink), *[np.median(light)] * 2]))
+        found[name] = contrast(np.array([lightness(ink), *[np.median(ground)] * 2]))
     assert min(found.values()) >= ON_COLOUR, found

@@ -160,6 +160,9 @@ def test_the_wheel_scrolls_the_page_and_chooses_nothing(
     assert bar.value() > 0
     assert before == (form.model.currentIndex(), form.device.currentIndex(), form.mpp.value())
     # Whoever has clicked a list may turn the wheel on it.
+    window = shown._viewer.window._qt_window
+    window.activateWindow()
+    qtbot.waitUntil(window.isActiveWindow, timeout=PATIENCE_MS)
     form.device.setFocus()
     qtbot.waitUntil(form.device.hasFocus, timeout=PATIENCE_MS)
     assert turn_wheel(form.device)
