@@ -196,9 +196,7 @@ def unique_names(plain: Sequence[str]) -> list[str]:
     return names
 
 
-def _patients(
-    spec: EvaluateSpec, slides: Mapping[str, Source], notes: list[str]
-) -> dict[str, str]:
+def _patients(spec: EvaluateSpec, slides: Mapping[str, Source], notes: list[str]) -> dict[str, str]:
     """Patient by name of the slide, one of its own where none is known; empty without a table."""
     table = PatientTable({})
     if spec.patients is not None:
