@@ -23,6 +23,7 @@ from xt_backend.training import (
     train,
 )
 from xt_backend.training.annotations import AnnotatedSlide
+from xt_backend.training.examples import read_examples
 
 from .conftest import SIDE_PX, WriteAnnotations, WriteSlide
 
@@ -201,6 +202,19 @@ def test_broken_and_empty_slides_are_left_out_with_a_note(
     notes = "\n".join(result.notes)
     assert "broken.svs is left out" in notes
     assert "bare.tif is left out: no region of tissue is annotated enough" in notes
+
+
+def test_annotations_without_a_slide_are_told(
+    slides_folder: Path, tmp_path: Path, write_annotations: WriteAnnotations
+) -> None:
+    folder = tmp_path / "annotations"
+    for name in ("s0", "s1", "s2", "s3", "s4", "S5"):
+        boxes = [("dark", (0, 0, 256, SIDE_PX)), ("pale", (256, 0, SIDE_PX, SIDE_PX))]
+        write_annotations(folder / f"{name}.geojson", boxes)
+    spec = tiny_training(slides_folder, tmp_path / "m.safetensors", annotations=folder)
+    assert read_examples(spec).notes == ("annotations without a slide: S5.geojson",)
+    (folder / "S5.geojson").unlink()
+    assert read_examples(spec).notes == ()
 
 
 def test_no_usable_slide_is_named_with_its_reason(spec: TrainSpec) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "listed",
     "pair_slides",
     "read_colors",
+    "unpaired_files",
 ]
 
 NO_OBJECT = "none"
@@ -92,6 +93,17 @@ def pair_slides(slides: Path, annotations: Sequence[Path]) -> list[AnnotatedSlid
             "move slides without annotations elsewhere",
         )
     return list(by_file.values())
+
+
+def unpaired_files(folder: Path, slides: Sequence[AnnotatedSlide]) -> list[str]:
+    """Names of the GeoJSON files of a folder that are of none of the slides.
+
+    Args:
+        folder: Its subfolders are not looked at.
+        slides: As of `pair_slides`.
+    """
+    used = {slide.annotations for slide in slides}
+    return [path.name for path in sorted(folder.glob(f"*{SUFFIXES[0]}")) if path not in used]
 
 
 def classes_in(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from xt_backend.errors import UsageError
 from xt_backend.wording import counted
 
-from .annotations import NO_OBJECT, class_colors, classes_in, pair_slides
+from .annotations import NO_OBJECT, class_colors, classes_in, listed, pair_slides, unpaired_files
 from .labels import LabelTable, label_classes, label_slides
 from .patients import PatientTable
 from .spec import TrainSpec
@@ -134,6 +134,8 @@ def read_examples(spec: TrainSpec) -> Examples:
         if spec.val is not None:
             pairs.append(pair_slides(spec.val, [spec.val, annotations]))
         every = [slide for part in pairs for slide in part]
+        if lonely := unpaired_files(annotations, every):
+            notes.append(f"annotations without a slide: {listed(lonely)}")
         detects = spec.task == "detection"
         classes = classes_in(every, spec.classes, objects=detects)
         colors = class_colors(classes, [slide.annotations for slide in every])

@@ -42,7 +42,7 @@ def plot_curves(
     loss, score = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in history]
     for axes, lines, title in (
-        (loss, {"loss": "training", "val_loss": "validation"}, "Loss"),
+        (loss, {"loss": "training, of both heads", "val_loss": "validation"}, "Loss"),
         (
             score,
             {
