@@ -25,6 +25,14 @@ def test_temperature_ignores_what_has_no_weight() -> None:
     assert fit_temperature(logits, soft, np.zeros(400)) == 1.0
 
 
+def test_a_single_class_tells_nothing_of_certainty() -> None:
+    logits = np.random.default_rng(0).normal(0, 2, (40, 3))
+    one = np.eye(3)[np.zeros(40, np.int64)]
+    assert fit_temperature(logits, one, np.ones(40)) == 1.0
+    weights = np.where(np.arange(40) < 20, 1.0, 0.0)
+    assert fit_temperature(logits, np.where(weights[:, None] > 0, one, one[:, ::-1]), weights) == 1
+
+
 def test_perfect_logits_stay_in_range() -> None:
     logits = np.eye(3)[np.arange(30) % 3] * 10
     assert 0.25 <= fit_temperature(logits, np.eye(3)[np.arange(30) % 3], np.ones(30)) < 0.5

@@ -117,6 +117,18 @@ def test_undefined_numbers_are_null_in_json() -> None:
     assert plain["support"] == {"a": 2, "b": 2, "c": 0}
 
 
+def test_the_mean_is_over_the_classes_that_occur() -> None:
+    """Of two heads on the same regions neither gains by naming a class that is not there."""
+    true = np.array([0, 0, 0, 0, 1, 1])
+    predicted = np.array([0, 0, 0, 2, 1, 1])
+    found = measure(CLASSES, true, np.eye(3)[predicted], predicted, np.arange(6), n_bootstrap=20)
+    assert found.f1["c"].value == 0.0
+    assert found.macro_f1.value == pytest.approx((6 / 7 + 1.0) / 2)
+    assert found.macro_f1.value == pytest.approx(
+        reference.f1_score(true, predicted, labels=[0, 1], average="macro")
+    )
+
+
 def test_nothing_to_measure() -> None:
     empty = np.zeros(0, np.int64)
     found = measure(CLASSES, empty, np.zeros((0, 3)), empty, empty, n_bootstrap=10)

@@ -37,9 +37,11 @@ def fit_temperature(
         weights: (n,) what each region counts.
 
     Returns:
-        Within `TEMPERATURES`; 1 when nothing counts.
+        Within `TEMPERATURES`; 1 when nothing counts, or all that counts is of one class: any
+        certainty would suit it then.
     """
-    if not len(logits) or weights.sum() <= 0:
+    counting = soft[weights > 0]
+    if not len(counting) or counting.min(axis=0).max() == 1:
         return 1.0
     logits = logits.astype(np.float64)
 

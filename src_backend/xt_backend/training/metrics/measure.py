@@ -15,7 +15,7 @@ from .confusion import (
     balanced_accuracy,
     confusion_matrix,
     f1_scores,
-    mean_of_defined,
+    macro_f1,
     quadratic_kappa,
 )
 from .intervals import MIN_SLIDES_TO_RESAMPLE, Interval, bootstrap, intervals
@@ -172,7 +172,7 @@ class _Head:
             [
                 *f1,
                 *(ranked.auroc(weights) for ranked in self._ranked),
-                mean_of_defined(f1),
+                macro_f1(confusion) if total > 0 else np.nan,
                 balanced_accuracy(confusion),
                 np.trace(confusion) / total if total > 0 else np.nan,
                 calibration_error(self._confidence, self._correct, scored),
