@@ -64,7 +64,7 @@ def _remove(folder: Path, lock: BaseFileLock) -> None:
 def _sweep(above: Path) -> None:
     """Remove the copies that programs left behind which were killed."""
     for folder in above.iterdir():
-        with contextlib.suppress(OSError, Timeout, NotImplementedError):
+        with contextlib.suppress(OSError, Timeout, NotImplementedError):  # in use, or no locks
             if time.time() - folder.stat().st_mtime > _NEW_S:
                 lock = _lock_of(folder)
                 lock.acquire(blocking=False)
