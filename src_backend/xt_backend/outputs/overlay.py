@@ -26,6 +26,8 @@ _CLASS_OPACITY = 0.5
 _MARK_OPACITY = 0.85
 _MOST_LONG_SIDE_PX = 1600
 _LEAST_LONG_SIDE_PX = 900
+_COMPRESSION = 2
+"""A tenth larger than at zlib's default, and written in less than half its time."""
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -51,7 +53,7 @@ def write_overlay(
     said.add_text(OverlayText.PICTURE, f"{frame.rgb.shape[1]},{frame.rgb.shape[0]}")
     image = Image.fromarray(_with_legend(frame, score_map))
     with publish(path) as temp:
-        image.save(temp, format="PNG", pnginfo=said)
+        image.save(temp, format="PNG", pnginfo=said, compress_level=_COMPRESSION)
 
 
 def overlay_image(score_map: ScoreMap, rgb: Pixels, scale_x: float, scale_y: float) -> Pixels:

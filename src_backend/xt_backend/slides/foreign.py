@@ -8,6 +8,7 @@ from scipy import ndimage as ndi
 
 from xt_backend.errors import UnsupportedSlideError
 from xt_backend.slides.glass import Floats, Mask
+from xt_backend.slides.morphology import box_dilate
 
 __all__ = ["find_foreign", "refuse_unless_brightfield"]
 
@@ -44,7 +45,7 @@ def find_foreign(over: Floats, rgb: npt.NDArray[np.uint8], seen: Mask, stained: 
     ink &= seen
     if ink.any():
         other = stained & seen & ~ink
-        if np.count_nonzero(ink & _dilated(other, _MIXED_PX)) > 0.5 * np.count_nonzero(ink):
+        if np.count_nonzero(ink & box_dilate(other, _MIXED_PX)) > 0.5 * np.count_nonzero(ink):
             ink[:] = False
     return np.asarray(ink | _black(rgb, seen, stained), bool)
 
@@ -54,19 +55,16 @@ def _grown(core: Mask, weak: Mask) -> Mask:
     compact = _compact(core)
     if not compact.any():
         return compact
-    return np.asarray(_dilated(compact, _RIM_PX) | (_dilated(compact, 2 * _RIM_PX) & weak), bool)
+    return np.asarray(
+        box_dilate(compact, _RIM_PX) | (box_dilate(compact, 2 * _RIM_PX) & weak), bool
+    )
 
 
 def _compact(core: Mask) -> Mask:
     """Opening by 3 x 3."""
     if np.count_nonzero(core) < 9:
         return np.zeros(core.shape, bool)
-    return _dilated(ndi.minimum_filter(core.view(np.uint8), 3, mode="constant").view(bool), 1)
-
-
-def _dilated(mask: Mask, half_px: int) -> Mask:
-    grown = ndi.maximum_filter(mask.view(np.uint8), 2 * half_px + 1, mode="constant")
-    return np.asarray(grown, bool)
+    return box_dilate(ndi.minimum_filter(core.view(np.uint8), 3, mode="constant").view(bool), 1)
 
 
 def _black(rgb: npt.NDArray[np.uint8], seen: Mask, stained: Mask) -> Mask:
@@ -78,7 +76,7 @@ def _black(rgb: npt.NDArray[np.uint8], seen: Mask, stained: Mask) -> Mask:
         return core
     labels, n_parts = ndi.label(core, np.ones((3, 3)))
     around = ndi.maximum_filter(labels, 4 * _RIM_PX + 1)
-    rim = _dilated(core, _RIM_PX)
+    rim = box_dilate(core, _RIM_PX)
     # The blurred rim of the black itself says nothing about what it lies in.
     ring = (around > 0) & ~rim
     sides = np.bincount(around[ring], minlength=n_parts + 1)
@@ -87,7 +85,7 @@ def _black(rgb: npt.NDArray[np.uint8], seen: Mask, stained: Mask) -> Mask:
     inside[np.unique(labels[_edge(seen)])] = False
     inside[0] = False
     outside = core & ~inside[labels]
-    return _dilated(outside, _RIM_PX)
+    return box_dilate(outside, _RIM_PX)
 
 
 def _edge(seen: Mask) -> Mask:

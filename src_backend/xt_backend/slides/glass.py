@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage as ndi
 
+from xt_backend.slides.box_filter import box_least
+
 __all__ = ["Floats", "Glass", "Mask", "find_glass", "local_texture"]
 
 Mask = npt.NDArray[np.bool_]
@@ -66,7 +68,7 @@ def find_glass(density: Floats, texture: Floats, seen: Mask, gap_px: int) -> Gla
     """
     mean = density.mean(axis=0)
     # Stitched scans and clipped ones are pure white in places that were never imaged.
-    white = ndi.minimum_filter((mean <= _WHITE).view(np.uint8), 5).view(bool) & seen
+    white = box_least((mean <= _WHITE).view(np.uint8), 5).view(bool) & seen
     imaged = seen & ~white
     cast = density.max(axis=0) - density.min(axis=0)
     bare = imaged & (texture < _SMOOTH) & (cast < _COLOUR_CAST)
@@ -114,7 +116,7 @@ def _share_needed(typical: Floats) -> float:
 def _is_wide(bare: Mask, gap_px: int, n_seen: int) -> bool:
     if np.count_nonzero(bare) >= _NEARLY_ALL * n_seen:
         return True
-    fits = ndi.minimum_filter(bare.view(np.uint8), 2 * gap_px + 1, mode="nearest")
+    fits = box_least(bare.view(np.uint8), 2 * gap_px + 1)
     return bool(fits.any())
 
 

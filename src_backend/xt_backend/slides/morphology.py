@@ -6,6 +6,7 @@ import numpy as np
 from scipy import ndimage as ndi
 from skimage.measure import label
 
+from xt_backend.slides.box_filter import box_least, box_most
 from xt_backend.slides.glass import Mask
 
 __all__ = ["box_dilate", "enclosed", "without_gaps", "without_specks"]
@@ -33,8 +34,8 @@ def enclosed(mask: Mask) -> Mask:
 
 def box_dilate(mask: Mask, half_px: int) -> Mask:
     """Grows a mask (h, w) by a square of 2 `half_px` + 1."""
-    grown = ndi.maximum_filter(mask.view(np.uint8), 2 * half_px + 1, mode="constant")
-    return np.asarray(grown, bool)
+    grown = box_most(mask.view(np.uint8), 2 * half_px + 1)
+    return grown.view(bool)
 
 
 def without_gaps(mask: Mask, half_px: int) -> Mask:
@@ -52,7 +53,7 @@ def without_gaps(mask: Mask, half_px: int) -> Mask:
     touched = np.asarray(blocks.any(axis=(1, 3)), bool)
     closed = _octagon_close(touched, round(half_px / step))
     # Blocks at the rim of the tissue are only partly tissue and stay as they are.
-    inner = ndi.minimum_filter(closed.view(np.uint8), 3) > 0
+    inner = box_least(closed.view(np.uint8), 3).view(bool)
     fine = inner.repeat(step, axis=0).repeat(step, axis=1)[:height, :width]
     return np.asarray(mask | fine, bool)
 
@@ -64,8 +65,8 @@ def _octagon_close(mask: Mask, half_px: int) -> Mask:
     grown = np.pad(mask, margin, mode="edge")
     if diamond_px:
         grown = ndi.binary_dilation(grown, iterations=diamond_px)
-    grown = ndi.maximum_filter(grown.view(np.uint8), box_px) > 0
-    shrunk = ndi.minimum_filter(grown.view(np.uint8), box_px) > 0
+    grown = box_most(grown.view(np.uint8), box_px).view(bool)
+    shrunk = box_least(grown.view(np.uint8), box_px).view(bool)
     if diamond_px:
         shrunk = ndi.binary_erosion(shrunk, iterations=diamond_px, border_value=1)
     return np.asarray(shrunk[margin:-margin, margin:-margin], bool)
