@@ -219,7 +219,7 @@ def test_objects_that_cannot_be_learnt(
 def test_areas_are_no_objects(
     slides_folder: Path, tmp_path: Path, write_annotations: WriteAnnotations
 ) -> None:
-    with pytest.raises(AnnotationError, match="512 um long, too large for an object of 8 um"):
+    with pytest.raises(AnnotationError, match=r"too large for an object of 8 um.*with --classes"):
         train(make_spec(slides_folder, tmp_path / "m.safetensors", task="detection"))
 
 

@@ -224,15 +224,12 @@ def _check_sizes(objects: Objects, rows: Sequence[int], mpp: float, radius_um: f
     largest = max(large, key=lambda row: objects.sides_px[row])
     areas = sorted({objects.names[row] for row in large})
     others = sorted({objects.names[row] for row in rows} - set(areas))
-    others_out = (
-        f"Name the classes of the objects alone, --classes {','.join(others)}, which leaves all "
-        "others out; or remove"
-    )
+    named = f"--classes {','.join(others)}" if others else "with --classes"
     raise AnnotationError(
         f"An outline of class {objects.names[largest]} is {objects.sides_px[largest] * mpp:.0f} um "
         f"long, too large for an object of {2 * radius_um:g} um",
-        f"{others_out if others else 'Remove'} the class from areas that were searched, or raise "
-        "--peak-radius-um",
+        f"Name the classes of the objects alone, {named}, which leaves all others out; or remove "
+        "the class from areas that were searched, or raise --peak-radius-um",
     )
 
 
