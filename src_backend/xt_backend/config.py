@@ -131,8 +131,10 @@ def usage_error(error: ValidationError, written: Mapping[str, str] | None = None
     """
     first = error.errors()[0]
     # Places in a list are left out: each value of an option is given by a flag of its own.
-    where = ".".join(part for part in first["loc"] if isinstance(part, str)) or "options"
-    shown = (written or {}).get(where, where)
+    parts = [part for part in first["loc"] if isinstance(part, str)]
+    where = ".".join(parts) or "options"
+    # Of an option that is a mapping, one of its values: --min-fraction tumour.
+    shown = " ".join([(written or {}).get(parts[0], parts[0]), *parts[1:]]) if parts else where
     if first["type"] == "missing":
         flag = f"--{where.replace('_', '-')}"
         return UsageError(f"Missing option {flag}", f"Give {flag}, or {where} in --config")

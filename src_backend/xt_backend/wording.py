@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import unicodedata
+from collections.abc import Iterable
 
-__all__ = ["STAGE_WORDS", "counted", "on_one_line", "size_words"]
+__all__ = ["STAGE_WORDS", "counted", "did_you_mean", "on_one_line", "size_words"]
 
 STAGE_WORDS = {
     "encode": "encoding",
@@ -35,6 +37,16 @@ def counted(n: int, one: str, many: str = "") -> str:
         many: The noun for any other number; `one` with an s when empty.
     """
     return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``Did you mean tumour? `` for a name that is nearly one of the known ones; else empty.
+
+    Capitals do not count.
+    """
+    folded = {one.casefold(): one for one in known}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1)
+    return f"Did you mean {folded[near[0]]}? " if near else ""
 
 
 def size_words(n_bytes: int) -> str:

@@ -178,3 +178,20 @@ def test_a_folder_that_cannot_be_made_is_named_before_any_work(
     done = evaluate(call, tiny_model, slides, "--out", tmp_path / "file" / "out")
     assert done.returncode == 5
     assert f"Cannot write {tmp_path / 'file' / 'out'}" in done.stderr
+
+
+def test_warnings_come_before_the_numbers_and_stand_in_json(
+    call: Call, tiny_model: Path, slides: Path
+) -> None:
+    document = json.loads((slides / "a.geojson").read_text())
+    other = json.loads(json.dumps(document["features"][0]))
+    other["properties"]["classification"]["name"] = "Fold"
+    document["features"].append(other)
+    (slides / "a.geojson").write_text(json.dumps(document))
+    done = evaluate(call, tiny_model, slides)
+    assert done.returncode == 0, done.stderr
+    (line,) = [one for one in done.stderr.splitlines() if "Fold" in one]
+    assert line.startswith("Warning: annotations of classes that ")
+    assert "Fold" not in done.stdout
+    done = evaluate(call, tiny_model, slides, "--json")
+    assert f"Warning: {json.loads(done.stdout)['notes'][0]}" == line

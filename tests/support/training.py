@@ -38,12 +38,14 @@ def tiny_training(slides: Path, out: Path, **changes: Any) -> TrainSpec:
 def begin_on_pixels(spec: TrainSpec, device: Device) -> tuple[Examples, PixelLoader]:
     """What there is before the first step: the examples, and what loads them for a new model."""
     from xt_backend.engine import BatchEncoder
+    from xt_backend.training.events import Warnings, ignore
     from xt_backend.training.examples import read_examples
     from xt_backend.training.pixel_loader import PixelLoader
     from xt_backend.training.trainer import new_model
 
-    examples = read_examples(spec)
+    warn = Warnings(ignore)
+    examples = read_examples(spec, warn)
     model = new_model(spec, examples)
     encoder = BatchEncoder(model.region_encoder, device)
     n_slides = len(examples.slides)
-    return examples, PixelLoader(model, encoder, spec, lambda progress: None, n_slides, [])
+    return examples, PixelLoader(model, encoder, spec, ignore, n_slides, [], warn)

@@ -8,6 +8,7 @@ import pytest
 from xt_backend.errors import AnnotationError, InputNotFoundError
 from xt_backend.training.annotations import (
     AnnotatedSlide,
+    annotated_classes,
     class_colors,
     classes_in,
     pair_slides,
@@ -79,16 +80,64 @@ def test_classes(tmp_path: Path, write_annotations: WriteAnnotations) -> None:
         write_annotations(tmp_path / "2.geojson", [("a", BOX), ("b", BOX)]),
     ]
     slides = [AnnotatedSlide(tmp_path / "s.svs", file) for file in files]
-    assert classes_in(slides, None) == ("a", "b")
-    assert classes_in(slides, ("b", "a")) == ("b", "a")
-    with pytest.raises(AnnotationError, match=r"does not name: a \(in 2\.geojson\)"):
-        classes_in(slides, ("b", "c"))
+    said: list[str] = []
+    assert classes_in(slides, None, said.append) == ("a", "b")
+    assert classes_in(slides, ("b", "a"), said.append) == ("b", "a")
     with pytest.raises(AnnotationError, match="No annotation is of class c"):
-        classes_in(slides, ("a", "b", "c"))
+        classes_in(slides, ("a", "b", "c"), said.append)
     with pytest.raises(AnnotationError, match="named twice: a"):
-        classes_in(slides, ("a", "b", "a"))
+        classes_in(slides, ("a", "b", "a"), said.append)
     with pytest.raises(AnnotationError, match=r"1 class: b"):
-        classes_in(slides[:1], None)
+        classes_in(slides[:1], None, said.append)
+    assert said == []
+
+
+def test_a_class_that_occurs_nowhere_is_named_with_what_may_be_meant(
+    tmp_path: Path, write_annotations: WriteAnnotations
+) -> None:
+    boxes = [(name, BOX) for name in ("normal", "reactive", "tumour")]
+    slides = [AnnotatedSlide(tmp_path / "s.svs", write_annotations(tmp_path / "s.geojson", boxes))]
+    with pytest.raises(AnnotationError) as caught:
+        classes_in(slides, ("normal", "reactiv", "tumour"), list[str]().append)
+    assert caught.value.cause == "No annotation is of class reactiv, which --classes names"
+    assert caught.value.way_out == (
+        "Did you mean reactive? The annotations hold: normal, reactive, tumour"
+    )
+
+
+@pytest.mark.parametrize("objects", [False, True])
+def test_classes_that_are_not_named_are_left_out_aloud(
+    tmp_path: Path, write_annotations: WriteAnnotations, objects: bool
+) -> None:
+    files = [
+        write_annotations(tmp_path / "1.geojson", [("b", BOX), ("a", BOX)]),
+        write_annotations(tmp_path / "2.geojson", [("Tumor", BOX), ("Tumor", BOX), ("x", BOX)]),
+    ]
+    slides = [AnnotatedSlide(tmp_path / "s.svs", file) for file in files]
+    said: list[str] = []
+    assert classes_in(slides, ("b", "a"), said.append, objects=objects) == ("b", "a")
+    assert said == [
+        "annotations of classes that --classes does not name are left out: "
+        "Tumor (2, in 2.geojson), x (1, in 2.geojson)"
+    ]
+
+
+@pytest.mark.parametrize("objects", [False, True])
+def test_what_has_no_area_is_counted_aloud(
+    tmp_path: Path, write_annotations: WriteAnnotations, objects: bool
+) -> None:
+    flat = (5, 5, 5, 9)
+    path = write_annotations(
+        tmp_path / "1.geojson", [("a", BOX), ("b", flat), ("b", BOX), ("a", flat)]
+    )
+    slides = [AnnotatedSlide(tmp_path / "s.svs", path)]
+    said: list[str] = []
+    found = annotated_classes(slides, said.append, objects=objects)
+    assert {name: one.count for name, one in found.items()} == {"a": 1, "b": 1}
+    assert said == [
+        "1.geojson: 2 annotations are left out (feature 2: it has no area, feature 4: it has no "
+        "area)"
+    ]
 
 
 def test_colors(tmp_path: Path, write_annotations: WriteAnnotations) -> None:

@@ -20,6 +20,7 @@ from xt_backend.training.annotations import pair_slides
 from xt_backend.training.augment import View, shift
 from xt_backend.training.batch import Batch, decode
 from xt_backend.training.draw import Draw
+from xt_backend.training.events import Warnings, ignore
 from xt_backend.training.examples import read_examples
 from xt_backend.training.losses import heads_loss
 from xt_backend.training.pixel_loader import PixelLoader
@@ -237,7 +238,7 @@ def test_validation_slides_of_one_name_are_told_apart(
     """Two dense slides, ``same.tif`` in two folders: each is judged by its own regions."""
     learner = make_learner(spec, task="dense", end_to_end=False)
     loader = PixelLoader(
-        learner.model, learner._encoder, learner.spec, lambda progress: None, 2, []
+        learner.model, learner._encoder, learner.spec, ignore, 2, [], Warnings(ignore)
     )
     sources = []
     for name in ("s3", "s4"):
@@ -344,7 +345,7 @@ def test_some_patients_are_only_learnt_from(
     rows = [f"s{index},p{index // 2},{'yes' if index > 3 else ''}" for index in range(5)]
     patients.write_text("\n".join(["slide,patient,learn_only", *rows]), encoding="utf-8")
     spec = spec.model_copy(update={"patients": patients, "folds": 2, "val_fraction": val_fraction})
-    examples = read_examples(spec)
+    examples = read_examples(spec, list[str]().append)
     if val_fraction:  # three patients are needed, of which two are there
         with pytest.raises(AnnotationError, match="two patients outside"):
             examples.folds(spec, 2)
@@ -366,7 +367,10 @@ def test_some_patients_are_only_learnt_from(
     for kept in spec.slides.glob("s[01].*"):
         shutil.copy(kept, others)
     with pytest.raises(UsageError, match=r"s4\.tif as learn_only, and --val holds it"):
-        read_examples(spec.model_copy(update={"slides": others, "val": val, "folds": None}))
+        read_examples(
+            spec.model_copy(update={"slides": others, "val": val, "folds": None}),
+            list[str]().append,
+        )
 
 
 def test_slide_labels_end_to_end(spec: TrainSpec, slides_folder: Path, tmp_path: Path) -> None:

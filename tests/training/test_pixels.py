@@ -219,5 +219,46 @@ def test_objects_that_cannot_be_learnt(
 def test_areas_are_no_objects(
     slides_folder: Path, tmp_path: Path, write_annotations: WriteAnnotations
 ) -> None:
-    with pytest.raises(AnnotationError, match="512 um long, too large for an object of 8 um"):
+    with pytest.raises(AnnotationError, match=r"too large for an object of 8 um.*with --classes"):
         train(make_spec(slides_folder, tmp_path / "m.safetensors", task="detection"))
+
+
+def test_areas_of_other_classes_beside_objects(dotted: Path, tmp_path: Path) -> None:
+    """Nobody has to edit files: what is not named is left out, and said to be."""
+    folder = tmp_path / "slides"
+    shutil.copytree(dotted, folder)
+    ring = [[0, 0], [300, 0], [300, 400], [0, 400], [0, 0]]
+    area = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {"classification": {"name": "Tumor"}},
+    }
+    for name in ("d0", "d2"):
+        path = folder / f"{name}.geojson"
+        document = json.loads(path.read_text())
+        document["features"].append(area)
+        path.write_text(json.dumps(document))
+    out = tmp_path / "m.safetensors"
+    changes: dict[str, Any] = {"task": "detection", "peak_radius_um": 8.0, "epochs": 1}
+    with pytest.raises(
+        AnnotationError,
+        match=r"d\d\.geojson: .*class Tumor is 400 um.*--classes cell, which leaves",
+    ):
+        train(make_spec(folder, out, **changes))
+    result = train(make_spec(folder, out, **changes, classes=("cell",)))
+    said = "annotations of classes that --classes does not name are left out: "
+    assert result.warnings == (f"{said}Tumor (2, in d0.geojson)",)
+    assert load_model(out).card.point_kinds == ("cell",)
+    without = make_spec(dotted, tmp_path / "w.safetensors", **changes, name="m")
+    assert train(without).counts == result.counts
+
+    report = evaluate(EvaluateSpec(model=str(out), slides=folder, bootstrap=0, **OPTIONS))
+    assert report.warnings == (
+        "annotations of classes that m does not know are left out: Tumor (2, in d0.geojson); "
+        "it knows cell",
+    )
+    bare = evaluate(EvaluateSpec(model=str(out), slides=dotted, bootstrap=0, **OPTIONS))
+    assert bare.warnings == ()
+    assert isinstance(report.pixels, PointMetrics)
+    assert isinstance(bare.pixels, PointMetrics)
+    assert report.pixels.to_dict() == bare.pixels.to_dict()

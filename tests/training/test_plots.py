@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from xt_backend.training import plots
+from xt_backend.training import evaluation_plots, plots
+from xt_backend.training.metrics import Reliability
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,7 +27,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
         figures.append(figure)
         publish(figure, path)
 
-    monkeypatch.setattr(plots, "publish_figure", keep)
+    for module in (plots, evaluation_plots):
+        monkeypatch.setattr(module, "publish_figure", keep)
     return figures
 
 
@@ -54,3 +58,33 @@ def test_the_kept_epoch_is_marked_and_dice_drawn(drawn: list[Figure], tmp_path: 
         assert axes.lines[0].get_marker() == "None"
         assert all(float(tick).is_integer() for tick in axes.get_xticks())
     assert "validation, Dice of masks" in names
+
+
+def test_no_legend_lies_over_the_lines(drawn: list[Figure], tmp_path: Path) -> None:
+    """Wherever they go: as good as never sure and always right, and the other way round."""
+    history = [row(n, val_loss=1 / n, val_f1=0.4, val_f1_region_only=0.3) for n in range(1, 31)]
+    plots.plot_curves(history, tmp_path / "a.png", best_epoch=29)
+    middles = np.linspace(0.02, 0.98, 15)
+    heads = {
+        name: Reliability(np.full(15, 20.0), middles, accuracy, 0.1)
+        for name, accuracy in (("with context", middles**4), ("region only", middles**0.1))
+    }
+    evaluation_plots.plot_reliability(heads, tmp_path / "b.png")
+    assert len(drawn) == 2
+    for figure in drawn:
+        figure.canvas.draw()
+        legends = [
+            one for one in (*(ax.get_legend() for ax in figure.axes), *figure.legends) if one
+        ]
+        assert legends
+        page = figure.bbox
+        for legend in legends:
+            box = legend.get_window_extent()
+            assert not any(box.overlaps(ax.get_window_extent()) for ax in figure.axes)
+            words = [ax.xaxis.get_tightbbox() for ax in figure.axes]
+            assert not any(box.overlaps(one) for one in words if one is not None)
+            assert page.x0 <= box.x0
+            assert box.x1 <= page.x1
+            assert page.y0 <= box.y0
+        for one, other in pairwise(legends):
+            assert not one.get_window_extent().overlaps(other.get_window_extent())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from support.cli import Call
 from support.training import tiny_training
 
 from xt_backend.errors import StoreCorruptError, UsageError
@@ -53,13 +57,18 @@ def kill_after(monkeypatch: pytest.MonkeyPatch, saves: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "saves"),
+    ("changes", "saves", "said"),
     [
-        ({}, 1),
-        ({}, 6),
-        ({}, 16),
-        ({"end_to_end": True, "epochs": 2}, 3),
-        ({"folds": 2, "epochs": 2}, 6),
+        ({}, 1, ["going on in epoch 1 of 4, after step 1"]),
+        ({}, 6, ["going on in epoch 2 of 4, after step 6"]),
+        ({}, 8, ["going on with epoch 3 of 4"]),
+        ({}, 16, ["all its epochs are done (4)"]),
+        ({"end_to_end": True, "epochs": 2}, 3, ["going on in epoch 1 of 2, after step 3"]),
+        (
+            {"folds": 2, "epochs": 2},
+            5,
+            ["all its epochs are done (2)", "going on in epoch 2 of 2, after step 3"],
+        ),
     ],
 )
 def test_resumed_training_gives_the_same_bytes(
@@ -68,6 +77,7 @@ def test_resumed_training_gives_the_same_bytes(
     monkeypatch: pytest.MonkeyPatch,
     changes: dict[str, Any],
     saves: int,
+    said: list[str],
 ) -> None:
     spec = spec.model_copy(update=changes)
     train(spec)
@@ -90,12 +100,48 @@ def test_resumed_training_gives_the_same_bytes(
         torch.rand(5)
         heard: list[Progress] = []
         train(killed, heard.append)
+    lines = [line for one in heard if one.stage == "notice" for line in one.lines]
+    assert [line.partition("broken off: ")[2] for line in lines] == said
     if not spec.folds and saves < 16:
         assert min(steps) == saves + 1
     assert killed.out.read_bytes() == spec.out.read_bytes()
     assert not list(tmp_path.glob("*.resume.safetensors"))
     logs = [path.with_suffix(".train.jsonl").read_text() for path in (spec.out, killed.out)]
     assert logs[0] == logs[1]
+
+
+KILLED_IN_EPOCH_3 = """
+import os, signal, sys
+from xt_backend.training import TrainSpec, train
+
+def kill(progress):
+    if progress.stage == "train" and progress.done == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+train(TrainSpec.model_validate_json(sys.argv[1]), kill)
+"""
+
+
+def test_a_kill_loses_no_epoch_that_was_done(spec: TrainSpec, tmp_path: Path, call: Call) -> None:
+    """However short the epochs are; and the same command says from where it goes on."""
+    train(spec)
+    killed = spec.model_copy(update={"out": tmp_path / "killed.safetensors"})
+    settings = killed.model_dump_json(exclude_unset=True)
+    child = subprocess.run([sys.executable, "-c", KILLED_IN_EPOCH_3, settings], check=False)
+    assert child.returncode == -signal.SIGKILL
+    assert not killed.out.exists()
+    config = tmp_path / "same.yaml"
+    config.write_text(settings)  # JSON is YAML
+    done = call("train", "--config", config)
+    assert done.returncode == 0, done.stderr
+    told = [line for line in done.stderr.splitlines() if "broken off" in line]
+    assert told == [
+        "killed.resume.safetensors was left by a training that was broken off: going on with "
+        "epoch 3 of 4"
+    ]
+    assert killed.out.read_bytes() == spec.out.read_bytes()
+    done = call("train", "--config", config)
+    assert "broken off" not in done.stderr
 
 
 def test_state_of_another_training_is_refused(

@@ -135,7 +135,7 @@ def test_a_slide_that_cannot_be_read_counts_as_wrong(
     assert report.context.n_regions == 2
     assert report.context.n_failed == 1
     assert report.context.accuracy.value <= 0.5
-    assert any("elsewhere" in note for note in report.notes)
+    assert any("elsewhere" in text for text in report.warnings)
     with pytest.raises(UsageError, match="--labels"):
         evaluate(EvaluateSpec(model=str(spec.out), slides=unseen))
     labels.write_text("slide,label\na,other\nb,normal\n", encoding="utf-8")
@@ -171,20 +171,23 @@ def test_classes_of_a_table(tmp_path: Path, write_slide: WriteSlide) -> None:
     for name in "ab":
         write_slide(tmp_path / f"{name}.tif")
     table = LabelTable("t.csv", {"a.tif": ("x", "p"), "b": ("y", "")})
-    (slides,), notes = label_slides(table, [tmp_path], strict=True)
+    said: list[str] = []
+    (slides,) = label_slides(table, [tmp_path], said.append, strict=True)
     assert [(one.name, one.label, one.patient) for one in slides] == [
         ("a.tif", "x", "p"),
         ("b.tif", "y", ""),
     ]
-    assert notes == []
+    assert said == []
     assert label_classes(slides, None) == ("x", "y")
     assert label_classes(slides, ("y", "x")) == ("y", "x")
     with pytest.raises(AnnotationError, match=r"y \(of b\.tif\)"):
-        label_classes(slides, ("x", "z"))
+        label_classes(slides, ("x",))
+    with pytest.raises(AnnotationError, match=r"label yy, .*Did you mean y\? The labels are: x, y"):
+        label_classes(slides, ("x", "yy"))
     with pytest.raises(AnnotationError, match="No slide has the label z"):
         label_classes(slides, ("x", "y", "z"))
     with pytest.raises(InputNotFoundError, match="nowhere"):
-        label_slides(table, [tmp_path / "nowhere"], strict=True)
+        label_slides(table, [tmp_path / "nowhere"], said.append, strict=True)
 
 
 def test_task_and_labels_belong_together(tmp_path: Path) -> None:

@@ -50,6 +50,21 @@ def test_what_only_the_card_knows_is_bad_usage(tmp_path: Path) -> None:
         first_card(spec, classes, ["#000000"] * 300, encoder)
 
 
+def test_a_share_that_is_none_is_told_by_its_option() -> None:
+    values = {**NEEDED, "min_fraction": {"tumour": 1.5}}
+    for shown in ("--min-fraction", "my.yaml: min_fraction"):
+        with pytest.raises(UsageError) as caught:
+            TrainSpec.checked(values, {"min_fraction": shown})
+        assert caught.value.cause == f"{shown} tumour is 1.5"
+        assert caught.value.way_out == "It should be less than or equal to 1"
+    with pytest.raises(UsageError, match="--min-fraction names tumor, which --classes does not"):
+        TrainSpec.checked(
+            {**NEEDED, "classes": ("normal", "tumour"), "min_fraction": {"tumor": 0.1}}
+        )
+    with pytest.raises(UsageError, match="thresholds names tumor, which --classes does not"):
+        TrainSpec.checked({**NEEDED, "classes": ("a", "b"), "thresholds": ("tumor",)})
+
+
 @pytest.mark.parametrize(
     ("kind", "needed"),
     [(FeatureOptions, {}), (TrainSpec, NEEDED), (EvaluateSpec, {"model": "m", "slides": "s"})],

@@ -128,11 +128,13 @@ def test_patients_and_val_folder(
     sides = dict.fromkeys(result.train_slides, "train")
     sides |= dict.fromkeys(result.val_slides, "val")
     assert len({sides["s0.tif"], sides["s1.tif"], sides["s2.tif"]}) == 1
-    assert any("s4.tif has no patient" in note for note in result.notes)
+    assert any("s4.tif has no patient" in text for text in result.warnings)
 
     judged = EvaluateSpec(model=str(spec.out), slides=spec.slides, slide_mpp=1.0, patients=table,
                           tissue="all", device="cpu", cache=spec.cache)  # fmt: skip
-    assert "s4.tif has no patient in the table: taken as one of its own" in evaluate(judged).notes
+    assert (
+        "s4.tif has no patient in the table: taken as one of its own" in evaluate(judged).warnings
+    )
     table.write_text("slide,patient\nslides/s0.tif,p\ns1.tif,\nghost,p\n", encoding="utf-8")
     with pytest.raises(AnnotationError, match="names none of the 5 slides"):
         train(spec.model_copy(update={"patients": table}))
@@ -160,19 +162,20 @@ def test_examples_of_each_class_are_counted_before_training(
     result = train(spec.model_copy(update={"epochs": 1, "val": val}), heard.append)
     stages = [item.stage for item in heard]
     (told,) = [item for item in heard if item.stage == "examples"]
-    assert stages.index("examples") < stages.index("train")
+    (notice,) = [item for item in heard if item.stage == "notice"]
+    assert stages.index("examples") < stages.index("notice") < stages.index("train")
     # 5 slides of 8 x 8 regions, dark up to a border that moves on; half of the sixth.
     assert result.counts[0].train == {"dark": 160, "pale": 160}
     assert result.counts[0].val == {"dark": 32, "pale": 0}
-    assert [line.split() for line in told.lines[:3]] == [
+    assert [line.split() for line in told.lines] == [
         ["regions", "training", "validation"], ["dark", "160", "32"], ["pale", "160", "0"],
     ]  # fmt: skip
-    assert told.lines[3].startswith("Warning: no validation regions are of class pale: ")
-    assert "cannot be measured" in told.lines[3]
+    assert notice.lines[0].startswith("Warning: no validation regions are of class pale: ")
+    assert "cannot be measured" in notice.lines[0]
     # Told once: who prints the lines has nothing to print of it at the end.
     assert not any("class pale" in note for note in result.notes)
     (warning,) = result.warnings
-    assert told.lines[3:] == (f"Warning: {warning}",)
+    assert notice.lines == (f"Warning: {warning}",)
     assert warning in result.to_dict()["notes"]
     assert result.to_dict()["examples"][0]["validation"] == {"dark": 32, "pale": 0}
     with pytest.raises(UsageError, match=r"both hold s0\.tif"):
@@ -199,7 +202,7 @@ def test_broken_and_empty_slides_are_left_out_with_a_note(
     write_annotations(val / "v.geojson", [("dark", (0, 0, 256, SIDE_PX))])
     result = train(spec.model_copy(update={"slides": folder, "val": val, "epochs": 1}))
     assert result.train_slides == ("a.tif", "b.tif")
-    notes = "\n".join(result.notes)
+    notes = "\n".join(result.warnings)
     assert "broken.svs is left out" in notes
     assert "bare.tif is left out: no region of tissue is annotated enough" in notes
 
@@ -211,10 +214,22 @@ def test_annotations_without_a_slide_are_told(
     for name in ("s0", "s1", "s2", "s3", "s4", "S5"):
         boxes = [("dark", (0, 0, 256, SIDE_PX)), ("pale", (256, 0, SIDE_PX, SIDE_PX))]
         write_annotations(folder / f"{name}.geojson", boxes)
-    spec = tiny_training(slides_folder, tmp_path / "m.safetensors", annotations=folder)
-    assert read_examples(spec).notes == ("annotations without a slide: S5.geojson",)
+    spec = tiny_training(slides_folder, tmp_path / "m.safetensors", annotations=folder, epochs=1)
+    spec = spec.model_copy(update={"cache": slides_folder / "cache"})
+    heard: list[Progress] = []
+    result = train(spec, heard.append)
+    warning = "annotations without a slide: S5.geojson"
+    assert result.warnings == (warning,)
+    assert warning in result.to_dict()["notes"]
+    # Said before anything is encoded, and once.
+    stages = [one.stage for one in heard]
+    assert stages.count("notice") == 1
+    assert stages.index("notice") < stages.index("encode")
+    assert heard[stages.index("notice")].lines == (f"Warning: {warning}",)
     (folder / "S5.geojson").unlink()
-    assert read_examples(spec).notes == ()
+    said: list[str] = []
+    read_examples(spec, said.append)
+    assert said == []
 
 
 def test_no_usable_slide_is_named_with_its_reason(spec: TrainSpec) -> None:
@@ -228,8 +243,11 @@ def test_no_usable_slide_is_named_with_its_reason(spec: TrainSpec) -> None:
     ("changes", "message"),
     [
         ({"out": Path("model.pt")}, "safetensors"),
-        ({"min_fraction": {"darkk": 0.2}}, "darkk"),
-        ({"thresholds": ("palest",)}, "palest"),
+        (
+            {"min_fraction": {"darkk": 0.2}},
+            r"^--min-fraction names darkk, .*Did you mean dark\? The classes are: dark, pale\.$",
+        ),
+        ({"thresholds": ("other",)}, r"^thresholds names other, [\w ]+\. The classes are: dark"),
     ],
 )
 def test_bad_usage_is_found_before_any_work(
@@ -241,7 +259,7 @@ def test_bad_usage_is_found_before_any_work(
     )
     with pytest.raises(UsageError, match=message):
         train(spec.model_copy(update=changes))
-    with pytest.raises(AnnotationError, match=r"pale \(in s0\.geojson\)"):
+    with pytest.raises(AnnotationError, match=r"class other, .*hold: dark, pale"):
         train(spec.model_copy(update={"classes": ("dark", "other")}))
 
 
@@ -253,14 +271,18 @@ def test_nan_keeps_the_last_good_model(spec: TrainSpec, monkeypatch: pytest.Monk
                 lambda logits, *args, **kwargs: logits.sum() * float("nan"),
             )
 
-    with pytest.raises(LossNotFiniteError, match=r"epoch 3.*two-colors\.checkpoint\.safetensors"):
+    kept_as = spec.out.with_name("two-colors.checkpoint.safetensors")
+    with pytest.raises(
+        LossNotFiniteError, match=r"in epoch 3, step \d+\..*epoch [12] is"
+    ) as caught:
         train(spec, explode)
+    assert f" is kept as {kept_as}." in str(caught.value)
     assert not spec.out.exists()
-    kept = load_model(spec.out.with_name("two-colors.checkpoint.safetensors"))
+    kept = load_model(kept_as)
     assert all(value.isfinite().all() for value in kept.state_dict().values())
     monkeypatch.undo()
     train(spec.model_copy(update={"epochs": 1}))
-    assert not spec.out.with_name("two-colors.checkpoint.safetensors").exists()
+    assert not kept_as.exists()
 
 
 def test_a_training_that_fails_leaves_the_log_of_the_older_model(spec: TrainSpec) -> None:
@@ -343,3 +365,32 @@ def test_features_of_validation_slides_are_not_held(
     train(spec.model_copy(update={"val": val, "epochs": 1}))
     assert max(held.values()) > 0  # the whitening needs those of training
     assert [held[f"{name}.tif"] for name in "abc"] == [0, 0, 0]
+
+
+def test_classes_that_are_not_named_teach_nothing(
+    spec: TrainSpec, tmp_path: Path, write_slide: WriteSlide, write_annotations: WriteAnnotations
+) -> None:
+    folder = tmp_path / "slides"
+    boxes = [("dark", (0, 0, 256, SIDE_PX)), ("pale", (256, 0, SIDE_PX, SIDE_PX))]
+    for name in "abc":
+        write_slide(folder / f"{name}.tif", 256)
+        write_annotations(folder / f"{name}.geojson", [*boxes, ("Fold", (0, 0, 9, 9))])
+    changes = {"slides": folder, "epochs": 1, "classes": ("dark", "pale")}
+    result = train(spec.model_copy(update=changes))
+    assert result.card.class_names == ("dark", "pale")
+    assert result.counts[0].train == {"dark": 64, "pale": 64}
+    left_out = "annotations of classes that {} are left out: Fold (3, in a.geojson)"
+    assert result.warnings == (left_out.format("--classes does not name"),)
+    judged = EvaluateSpec(
+        model=str(spec.out), slides=folder, slide_mpp=1.0, tissue="all", device="cpu",
+        cache=spec.cache, bootstrap=0,
+    )  # fmt: skip
+    report = evaluate(judged)
+    (warning,) = report.warnings
+    assert warning.startswith(left_out.format("two-colors does not know"))
+    assert warning in report.to_dict()["notes"]
+    assert report.context.n_regions == 3 * 64
+    for name in "abc":
+        write_annotations(folder / f"{name}.geojson", [("Fold", (0, 0, 256, 256))])
+    with pytest.raises(AnnotationError, match=r"only Fold \(3, in a\.geojson\).*knows: dark, pale"):
+        evaluate(judged)

@@ -13,6 +13,7 @@ from xt_backend.engine import BatchEncoder, choose_device
 from xt_backend.model import XT, RegionEncoder
 from xt_backend.training import Progress, TrainSpec
 from xt_backend.training.annotations import pair_slides
+from xt_backend.training.events import Warnings
 from xt_backend.training.examples import read_examples
 from xt_backend.training.fields import FieldLoader, LabelledField
 from xt_backend.training.trainer import new_model
@@ -76,7 +77,8 @@ def load_samples(
         cache=work / "regions",
         **options,
     )
-    examples = read_examples(spec)
+    warn = Warnings(lambda notice: tell(notice.lines[0]))
+    examples = read_examples(spec, warn)
     model: XT = new_model(spec, examples)
     device = choose_device(spec.device, spec.precision)
     encoder = BatchEncoder(model.region_encoder, device)
@@ -85,7 +87,7 @@ def load_samples(
     def on_slide(progress: Progress) -> None:
         tell(f"slide {progress.done + 1} of {n_slides}, {progress.message}")
 
-    loader = FieldLoader(model, encoder, spec, on_slide, n_slides, [])
+    loader = FieldLoader(model, encoder, spec, on_slide, n_slides, [], warn)
     return FieldSet(
         train=loader.load_training(examples.slides),
         val=loader.load_validation(examples.val),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     )
     from .objects import Objects, read_objects
     from .reader import Reader, RegionBatch
-    from .shapes import Shape, read_area, read_shapes, repair
+    from .shapes import Shape, read_area, read_shapes, repair, sift_features
     from .slide import Slide, open_slide
     from .stain import Evidence, weigh
     from .thumbnail import Thumbnail
@@ -58,6 +58,7 @@ _HOMES = {
     "read_objects": "objects",
     "read_area": "shapes",
     "read_shapes": "shapes",
+    "sift_features": "shapes",
     "repair": "shapes",
     "sample_stained": "normaliser",
     "stained_colours": "colour",
@@ -96,6 +97,7 @@ __all__ = [
     "read_shapes",
     "repair",
     "sample_stained",
+    "sift_features",
     "stained_colours",
     "tissue_at",
     "tissue_from_mask",

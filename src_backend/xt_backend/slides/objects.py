@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,14 @@ class Objects:
         names: Class of every object.
         sides_px: (n,) longer side of the outline that was drawn, 0 for points, level-0 px.
         searched: The areas in which all objects are marked; empty where the file says nothing.
+        left_out: By number of the feature, from 1: why it says nothing.
     """
 
     places_px: npt.NDArray[np.float64]
     names: tuple[str, ...]
     sides_px: npt.NDArray[np.float64]
     searched: tuple[BaseGeometry, ...]
+    left_out: dict[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -61,6 +63,7 @@ def read_objects(path: Path, *, offset_px: tuple[float, float] = (0, 0)) -> Obje
     names: list[str] = []
     sides: list[float] = []
     searched: list[BaseGeometry] = []
+    left_out: dict[int, str] = {}
     for number, feature in enumerate(read_features(path), start=1):
         try:
             points = list(_points(feature))
@@ -76,6 +79,7 @@ def read_objects(path: Path, *, offset_px: tuple[float, float] = (0, 0)) -> Obje
         except BadFeature as bad:
             raise bad.error(path, number) from None
         if isinstance(shape, str):
+            left_out[number] = shape
             continue
         if shape.name is None:
             searched.append(shape.geometry)
@@ -96,6 +100,7 @@ def read_objects(path: Path, *, offset_px: tuple[float, float] = (0, 0)) -> Obje
         tuple(names),
         np.array(sides, np.float64),
         tuple(searched),
+        left_out,
     )
 
 

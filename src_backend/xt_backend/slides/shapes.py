@@ -18,7 +18,7 @@ from shapely.geometry.base import BaseGeometry
 from xt_backend.errors import AnnotationError
 from xt_backend.wording import counted
 
-__all__ = ["MAX_BYTES", "Shape", "read_area", "read_shapes", "repair"]
+__all__ = ["MAX_BYTES", "Shape", "read_area", "read_shapes", "repair", "sift_features"]
 
 MAX_BYTES = 256 * 2**20
 """Largest GeoJSON file that is read."""
@@ -65,22 +65,44 @@ def read_shapes(path: Path, *, offset_px: tuple[float, float] = (0, 0)) -> list[
         AnnotationError: Not there, not readable, not GeoJSON, no area in it, or a feature that
             cannot be used; the text names the file and the feature's number, from 1.
     """
+    shapes, left_out = sift_features(path, offset_px=offset_px)
+    for number, reason in left_out.items():
+        _log.warning("%s, feature %d is left out: %s", path.name, number, reason)
+    return shapes
+
+
+def sift_features(
+    path: Path, *, offset_px: tuple[float, float] = (0, 0)
+) -> tuple[list[Shape], dict[int, str]]:
+    """What `read_shapes` takes of a file, and what it leaves out.
+
+    Args:
+        path: GeoJSON file.
+        offset_px: As of `read_shapes`.
+
+    Returns:
+        The areas, and the number of every other feature, from 1, with the reason.
+
+    Raises:
+        AnnotationError: As of `read_shapes`.
+    """
     features = read_features(path)
     shapes: list[Shape] = []
+    left_out: dict[int, str] = {}
     for number, feature in enumerate(features, start=1):
         try:
             shape = shape_of(feature, offset_px)
         except BadFeature as bad:
             raise bad.error(path, number) from None
         if isinstance(shape, str):
-            _log.warning("%s, feature %d is left out: %s", path.name, number, shape)
+            left_out[number] = shape
             continue
         if shape.note:
             _log.warning("%s, feature %d: %s", path.name, number, shape.note)
         shapes.append(shape)
     if features and not shapes:
         raise _error(path, f"holds no area, only {counted(len(features), 'feature')} without one")
-    return shapes
+    return shapes, left_out
 
 
 def read_area(path: Path, *, offset_px: tuple[float, float] = (0, 0)) -> BaseGeometry:

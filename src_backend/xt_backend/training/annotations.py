@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from xt_backend.errors import AnnotationError, InputNotFoundError
 from xt_backend.keys import DEFAULT_COLORS
-from xt_backend.slides import find_slides, read_objects, read_shapes
-from xt_backend.wording import counted
+from xt_backend.slides import find_slides, read_objects, sift_features
+from xt_backend.wording import counted, did_you_mean
 
 __all__ = [
     "NO_OBJECT",
     "AnnotatedSlide",
+    "Occurrence",
     "annotated_classes",
     "class_colors",
     "classes_in",
     "listed",
+    "occurrences",
     "pair_slides",
     "read_colors",
     "unpaired_files",
@@ -47,6 +50,19 @@ class AnnotatedSlide:
     def name(self) -> str:
         """The slide's file name."""
         return self.path.name
+
+
+@dataclass(frozen=True)
+class Occurrence:
+    """Where a class occurs.
+
+    Attributes:
+        count: Its annotations, in all files; of objects, its objects.
+        first: Name of the first file that holds one.
+    """
+
+    count: int
+    first: str
 
 
 def pair_slides(slides: Path, annotations: Sequence[Path]) -> list[AnnotatedSlide]:
@@ -107,36 +123,42 @@ def unpaired_files(folder: Path, slides: Sequence[AnnotatedSlide]) -> list[str]:
 
 
 def classes_in(
-    slides: Iterable[AnnotatedSlide], wanted: Sequence[str] | None, *, objects: bool = False
+    slides: Iterable[AnnotatedSlide],
+    wanted: Sequence[str] | None,
+    warn: Callable[[str], object],
+    *,
+    objects: bool = False,
 ) -> tuple[str, ...]:
     """Decide on the classes, and check all annotation files before any work.
 
     Args:
         slides: Of training and validation.
-        wanted: Names in the order of the model's outputs; None takes all that occur, sorted.
+        wanted: Names in the order of the model's outputs; others are left out. None takes all that
+            occur, sorted.
+        warn: Is told of annotations that are left out.
         objects: Whether points and outlines of objects are asked for, not areas.
 
     Raises:
-        AnnotationError: A file cannot be read, a class is unknown or never occurs, or there are
-            fewer than two, or no kind of object.
+        AnnotationError: A file cannot be read, a class never occurs, or there are fewer than two,
+            or no kind of object.
     """
-    files = annotated_classes(slides, objects=objects)
+    files = annotated_classes(slides, warn, objects=objects)
     if wanted is None:
         classes = tuple(files)
     else:
         classes = tuple(wanted)
         if repeated := sorted({name for name in classes if classes.count(name) > 1}):
             raise AnnotationError(f"Classes are named twice: {listed(repeated)}", "See --classes")
-        if unknown := sorted(set(files) - set(classes)):
-            where = listed([f"{name} (in {files[name]})" for name in unknown])
-            raise AnnotationError(
-                f"The annotations hold classes that --classes does not name: {where}",
-                "Name all of them, or remove these annotations",
-            )
         if absent := [name for name in classes if name not in files]:
             raise AnnotationError(
-                f"No annotation is of class {listed(absent)}",
-                f"The annotations hold: {listed(list(files)) or 'no class'}",
+                f"No annotation is of class {listed(absent)}, which --classes names",
+                f"{did_you_mean(absent[0], files)}The annotations hold: "
+                f"{listed(list(files)) or 'no class'}",
+            )
+        if others := [name for name in files if name not in classes]:
+            warn(
+                "annotations of classes that --classes does not name are left out: "
+                f"{occurrences(files, others)}"
             )
     if objects and classes and NO_OBJECT not in classes:
         return classes
@@ -154,26 +176,44 @@ def classes_in(
     return classes
 
 
-def annotated_classes(slides: Iterable[AnnotatedSlide], *, objects: bool = False) -> dict[str, str]:
-    """Every class that occurs, sorted, with the name of the first file that holds it.
+def annotated_classes(
+    slides: Iterable[AnnotatedSlide], warn: Callable[[str], object], *, objects: bool = False
+) -> dict[str, Occurrence]:
+    """Every class that occurs, sorted by name.
 
     Args:
         slides: Their annotation files are read.
+        warn: Is told of features from which nothing can be learnt: areas of no size.
         objects: Whether points and outlines of objects are asked for, not areas.
 
     Raises:
         AnnotationError: A file cannot be read.
     """
-    files: dict[str, str] = {}
+    first: dict[str, str] = {}
+    counts: Counter[str] = Counter()
     for slide in slides:
         file = slide.annotations
-        names: Iterable[str | None] = (
-            read_objects(file).names if objects else [one.name for one in read_shapes(file)]
-        )
+        names: Iterable[str | None]
+        if objects:
+            found = read_objects(file)
+            names, left_out = found.names, found.left_out
+        else:
+            shapes, left_out = sift_features(file)
+            names = [one.name for one in shapes]
+        if left_out:
+            n = counted(len(left_out), "annotation is", "annotations are")
+            why = listed([f"feature {number}: {text}" for number, text in left_out.items()], 3)
+            warn(f"{file.name}: {n} left out ({why})")
         for name in names:
             if name is not None:
-                files.setdefault(name, file.name)
-    return dict(sorted(files.items()))
+                first.setdefault(name, file.name)
+                counts[name] += 1
+    return {name: Occurrence(counts[name], first[name]) for name in sorted(first)}
+
+
+def occurrences(found: Mapping[str, Occurrence], names: Iterable[str]) -> str:
+    """Some of the classes for a message: how often they occur, and where first."""
+    return listed([f"{name} ({found[name].count:,}, in {found[name].first})" for name in names])
 
 
 def class_colors(classes: Sequence[str], files: Iterable[Path]) -> tuple[str, ...]:

@@ -18,14 +18,14 @@ from xt_backend.engine import (
 from xt_backend.errors import AnnotationError, EngineError, SlideError, UsageError
 from xt_backend.model import XT, ModelCard, find_model, load_model
 
-from .annotations import AnnotatedSlide, annotated_classes, pair_slides
+from .annotations import AnnotatedSlide, annotated_classes, occurrences, pair_slides
 from .dataset import load_field
 from .evaluation_files import prepare_folder, write_evaluation
-from .events import Progress, ProgressCallback, ignore
+from .events import Progress, ProgressCallback, Warnings, ignore
 from .judging import Judged, judge, measure_heads, missed
 from .labels import LabelledSlide, LabelTable, label_slides
 from .metrics import Metrics
-from .patients import PatientTable
+from .patients import PatientTable, without_patient
 from .pixel_judging import PixelJudged, judge_pixels, measure_pixels
 from .pixel_metrics import PixelMetrics
 from .spec import EvaluateSpec
@@ -48,6 +48,8 @@ class EvaluationReport:
         pixels: The masks or points of dense and detection models; None for others.
         region_only_pixels: The same without context; None unless asked for.
         notes: What the user should know.
+        warnings: What puts the numbers in doubt, each told already when it was found: annotations
+            that are left out, slides without a patient or without a judged region.
         judged: By slide: what was compared with what; not part of `to_dict`.
     """
 
@@ -59,6 +61,7 @@ class EvaluationReport:
     pixels: PixelMetrics | None
     region_only_pixels: PixelMetrics | None
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
     judged: dict[str, Judged] = field(default_factory=dict, repr=False)
 
     @property
@@ -78,7 +81,7 @@ class EvaluationReport:
             "region_only_pixels": (
                 self.region_only_pixels.to_dict() if self.region_only_pixels else None
             ),
-            "notes": list(self.notes),
+            "notes": [*self.warnings, *self.notes],
         }
 
 
@@ -93,8 +96,8 @@ def evaluate(spec: EvaluateSpec, progress: ProgressCallback = ignore) -> Evaluat
         InputNotFoundError: A folder or the model file does not exist.
         ModelError: The model cannot be used.
         UsageError: Labels for a model that predicts regions, or none for one that predicts slides.
-        AnnotationError: Annotations or labels are missing, or hold classes that the model does not
-            know.
+        AnnotationError: Annotations or labels are missing, all annotations are of classes that the
+            model does not know, or a label is.
         SlideError: Not one slide could be judged.
         OutputError: The folder for the files cannot be written.
         DeviceError: A device or encoder backend that cannot be had.
@@ -109,9 +112,10 @@ def evaluate(spec: EvaluateSpec, progress: ProgressCallback = ignore) -> Evaluat
             "Leave --compare-context out",
         )
     card = model.card.model_copy(update={"model_mpp": model.card.mpp(spec.model_mpp)})
-    slides, notes = _sources(spec, card)
+    warn, notes = Warnings(progress), list[str]()
+    slides = _sources(spec, card, warn)
     names = unique_names([slide.name for slide in slides])
-    patients = _patients(spec, dict(zip(names, slides, strict=True)), notes)
+    patients = _patients(spec, dict(zip(names, slides, strict=True)), warn)
     options = spec.model_copy(update={"max_failed_fraction": 1.0})
     way = asked_way(spec.encoder_backend, device)
     encoder = BatchEncoder(model.region_encoder, device, way, kept_encoders(spec))
@@ -142,7 +146,7 @@ def evaluate(spec: EvaluateSpec, progress: ProgressCallback = ignore) -> Evaluat
                 )
                 found.append(more)
         if not len(judged[name].true):
-            notes.append(f"{name}: no region is annotated enough to be judged")
+            warn(f"{name}: no region is annotated enough to be judged")
     if first_error is not None and not judged:
         raise first_error
     progress(Progress("evaluate", len(slides), len(slides), "bootstrap"))
@@ -178,6 +182,7 @@ def evaluate(spec: EvaluateSpec, progress: ProgressCallback = ignore) -> Evaluat
         pixels=measured[0] if measured else None,
         region_only_pixels=measured[1] if len(measured) > 1 else None,
         notes=tuple(notes),
+        warnings=tuple(warn.said),
         judged=every,
     )
     if spec.out is not None:
@@ -196,28 +201,26 @@ def unique_names(plain: Sequence[str]) -> list[str]:
     return names
 
 
-def _patients(spec: EvaluateSpec, slides: Mapping[str, Source], notes: list[str]) -> dict[str, str]:
+def _patients(spec: EvaluateSpec, slides: Mapping[str, Source], warn: Warnings) -> dict[str, str]:
     """Patient by name of the slide, one of its own where none is known; empty without a table."""
     table = PatientTable({})
     if spec.patients is not None:
         table = PatientTable.read(spec.patients)
-        notes += table.check([slide.path for slide in slides.values()])
+        table.check([slide.path for slide in slides.values()], warn)
     found = {}
     for name, slide in slides.items():
         found[name] = table.patient_of(slide.path) or getattr(slide, "patient", "")
     if not any(found.values()):
         return {}
-    notes += [
-        f"{name} has no patient in the table: taken as one of its own"
-        for name, who in found.items()
-        if not who
-    ]
+    for name, who in found.items():
+        if not who:
+            warn(without_patient(name))
     # The prefix keeps a slide's own name from meeting a patient of that name.
     return {name: f"patient {who}" if who else f"slide {name}" for name, who in found.items()}
 
 
-def _sources(spec: EvaluateSpec, card: ModelCard) -> tuple[Sequence[Source], list[str]]:
-    """The slides to be judged with what is known about them, and notes."""
+def _sources(spec: EvaluateSpec, card: ModelCard, warn: Warnings) -> Sequence[Source]:
+    """The slides to be judged with what is known about them."""
     if card.task != "slide":
         if spec.labels is not None:
             raise UsageError(
@@ -225,14 +228,15 @@ def _sources(spec: EvaluateSpec, card: ModelCard) -> tuple[Sequence[Source], lis
                 "Give --annotations, or a model of task slide",
             )
         pairs = pair_slides(spec.slides, [spec.annotations or spec.slides])
-        return pairs, check_known_classes(pairs, card)
+        check_known_classes(pairs, card, warn)
+        return pairs
     if spec.labels is None:
         raise UsageError(
             f"{card.name} predicts one label a slide",
             "Give them with --labels, a CSV file with the columns slide and label",
         )
     table = LabelTable.read(spec.labels)
-    found, notes = label_slides(table, [spec.slides], strict=False)
+    found = label_slides(table, [spec.slides], warn, strict=False)
     unknown = [one for one in found[0] if one.label not in card.class_names]
     if unknown:
         raise AnnotationError(
@@ -241,26 +245,34 @@ def _sources(spec: EvaluateSpec, card: ModelCard) -> tuple[Sequence[Source], lis
             f"It knows: {', '.join(card.class_names)}",
         )
     absent = sorted(set(card.class_names) - {one.label for one in found[0]})
-    notes += [f"no slide is of class {', '.join(absent)}"] if absent else []
-    return found[0], notes
+    if absent:
+        warn(f"no slide is of class {', '.join(absent)}")
+    return found[0]
 
 
-def check_known_classes(slides: list[AnnotatedSlide], card: ModelCard) -> list[str]:
+def check_known_classes(slides: list[AnnotatedSlide], card: ModelCard, warn: Warnings) -> None:
     """Check all annotation files against the model's classes, before any work.
 
-    Returns:
-        A note for classes that are annotated nowhere.
+    Args:
+        slides: With their annotation files.
+        card: Of the model.
+        warn: Is told of other classes, which are left out, and of those that occur nowhere.
 
     Raises:
-        AnnotationError: A file cannot be read, or holds a class that the model does not know.
+        AnnotationError: A file cannot be read, or all classes are unknown to the model.
     """
-    annotated = annotated_classes(slides, objects=card.task == "detection")
-    known = set(card.class_names)
-    if unknown := [f"{name} (in {file})" for name, file in annotated.items() if name not in known]:
+    annotated = annotated_classes(slides, warn, objects=card.task == "detection")
+    known = card.point_kinds if card.task == "detection" else card.class_names
+    unknown = [name for name in annotated if name not in known]
+    if unknown and len(unknown) == len(annotated):
         raise AnnotationError(
-            f"The annotations hold classes that {card.name} does not know: {', '.join(unknown)}",
-            f"It knows: {', '.join(card.class_names)}; rename or remove these annotations",
+            f"No annotation is of a class of {card.name}, only {occurrences(annotated, unknown)}",
+            f"It knows: {', '.join(known)}; rename the classes of the annotations",
         )
-    wanted = card.point_kinds if card.task == "detection" else card.class_names
-    absent = [name for name in wanted if name not in annotated]
-    return [f"no annotation is of class {', '.join(absent)}"] if absent else []
+    if unknown:
+        warn(
+            f"annotations of classes that {card.name} does not know are left out: "
+            f"{occurrences(annotated, unknown)}; it knows {', '.join(known)}"
+        )
+    if absent := [name for name in known if name not in annotated]:
+        warn(f"no annotation is of class {', '.join(absent)}")

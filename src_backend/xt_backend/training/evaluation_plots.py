@@ -77,7 +77,7 @@ def plot_reliability(heads: Mapping[str, Reliability], path: Path) -> None:
         UsageError: matplotlib is not installed.
         OutputError: The file cannot be written.
     """
-    figure = new_figure(5.0, 5.6, "Reliability diagrams")
+    figure = new_figure(5.0, 6.2, "Reliability diagrams")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot((0, 1), (0, 1), color="0.6", linestyle="--", label="as often as it says")
     marks = ("o", "s", "^")
@@ -94,11 +94,14 @@ def plot_reliability(heads: Mapping[str, Reliability], path: Path) -> None:
     upper.set_ylim(0.0, 1.0)
     upper.set_ylabel("is the true class")
     upper.set_title("Reliability")
-    upper.legend(frameon=False, loc="lower right")
     lower.set_xlabel("probability of the most probable class")
     lower.set_ylabel("judged")
     for axes in (upper, lower):
         axes.spines[["top", "right"]].set_visible(False)
+    # Beneath both: curves may pass through any corner.
+    figure.legend(
+        *upper.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=1
+    )
     publish_figure(figure, path)
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from xt_backend.errors import UsageError
-from xt_backend.wording import counted
+from xt_backend.wording import counted, did_you_mean
 
 from .annotations import NO_OBJECT, class_colors, classes_in, listed, pair_slides, unpaired_files
 from .labels import LabelTable, label_classes, label_slides
-from .patients import PatientTable
+from .patients import PatientTable, without_patient
 from .spec import TrainSpec
 from .splits import fold_slides, split_slides
 from .truth import Source
@@ -46,7 +46,7 @@ class Examples:
         patients: By path of a slide.
         classes: In the order of the model's outputs.
         colors: ``#rrggbb`` of each.
-        notes: What the user should know.
+        notes: What the user should know, besides warnings.
         learn_only: Paths of slides that are never held out, nor choose an epoch.
     """
 
@@ -108,8 +108,12 @@ class Examples:
         return {str(slide.path): slide for slide in self.slides}
 
 
-def read_examples(spec: TrainSpec) -> Examples:
+def read_examples(spec: TrainSpec, warn: Callable[[str], object]) -> Examples:
     """Find slides and labels, and check them before any work.
+
+    Args:
+        spec: Names them.
+        warn: Takes what is left out, and what is not known.
 
     Raises:
         InputNotFoundError: A folder or table does not exist.
@@ -122,7 +126,7 @@ def read_examples(spec: TrainSpec) -> Examples:
     folders = [spec.slides] if spec.val is None else [spec.slides, spec.val]
     if spec.labels is not None:
         table = LabelTable.read(spec.labels)
-        found, notes = label_slides(table, folders, strict=True)
+        found = label_slides(table, folders, warn, strict=True)
         labelled = [slide for part in found for slide in part]
         classes = label_classes(labelled, spec.classes)
         colors = class_colors(classes, [])
@@ -135,9 +139,9 @@ def read_examples(spec: TrainSpec) -> Examples:
             pairs.append(pair_slides(spec.val, [spec.val, annotations]))
         every = [slide for part in pairs for slide in part]
         if lonely := unpaired_files(annotations, every):
-            notes.append(f"annotations without a slide: {listed(lonely)}")
+            warn(f"annotations without a slide: {listed(lonely)}")
         detects = spec.task == "detection"
-        classes = classes_in(every, spec.classes, objects=detects)
+        classes = classes_in(every, spec.classes, warn, objects=detects)
         colors = class_colors(classes, [slide.annotations for slide in every])
         if detects:
             classes, colors = (NO_OBJECT, *classes), (NO_OBJECT_COLOR, *colors)
@@ -150,7 +154,7 @@ def read_examples(spec: TrainSpec) -> Examples:
         raise UsageError(f"--slides and --val both hold {names}", "Keep validation apart")
     if spec.patients is not None:
         who = PatientTable.read(spec.patients)
-        notes += who.check([slide.path for slide in (*slides, *val)])
+        who.check([slide.path for slide in (*slides, *val)], warn)
         for slide in (*slides, *val):
             if patient := who.patient_of(slide.path):
                 patients[str(slide.path)] = patient
@@ -173,14 +177,16 @@ def read_examples(spec: TrainSpec) -> Examples:
             "Move all slides of a patient to one side",
         )
     if patients:
-        lonely = [slide.name for slide in slides if str(slide.path) not in patients]
-        notes += [f"{name} has no patient in the table: taken as one of its own" for name in lonely]
+        for slide in slides:
+            if str(slide.path) not in patients:
+                warn(without_patient(slide.name))
     return Examples(slides, val, patients, classes, colors, tuple(notes), frozenset(learn_only))
 
 
 def _check_named(spec: TrainSpec, classes: Sequence[str]) -> None:
-    if unknown := sorted({*spec.min_fraction, *spec.fitted_thresholds} - set(classes)):
+    if wrong := spec.unknown_class(classes):
+        option, name = wrong
         raise UsageError(
-            f"min_fraction or thresholds name no class: {', '.join(unknown)}",
-            f"The classes are: {', '.join(classes)}",
+            f"{option} names {name}, which is no class",
+            f"{did_you_mean(name, classes)}The classes are: {', '.join(classes)}",
         )

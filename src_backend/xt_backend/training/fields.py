@@ -95,7 +95,7 @@ class FieldLoader(Loader):
         return None if loaded is None else white_view(self.model, loaded)
 
     def _load(self, source: Source) -> SlideField | None:
-        """One slide; None, and a note, where it cannot be used or has nothing to learn from."""
+        """One slide; None, and a warning, where it cannot be used or has nothing to learn from."""
         loaded = self.attempt(
             source,
             lambda: load_field(

@@ -29,7 +29,7 @@ __all__ = ["CLIP_NORM", "Fitter", "learning_rate_share", "one_thread"]
 CLIP_NORM = 1.0
 
 CHECKPOINT_S = 20.0
-"""Time between two checkpoints: what a kill can lose."""
+"""Time between two checkpoints within an epoch, and of states as large as a region encoder's."""
 
 SMALLEST_SCALE = 1.0
 """fp16 gradients that overflow at this loss scale are no matter of precision."""
@@ -77,11 +77,16 @@ class Fitter:
         """Epoch with the smallest validation loss, from 1; 0 before the first."""
         return self.position.best_epoch
 
-    def run(self, on_epoch: Callable[[dict[str, float]], None]) -> None:
+    def run(
+        self,
+        on_epoch: Callable[[dict[str, float]], None],
+        on_resume: Callable[[Position], None] | None = None,
+    ) -> None:
         """Train until the epochs or the patience run out, then put the best epoch's weights back.
 
         Args:
             on_epoch: Told every epoch's row of `history`, also of those done before a resumption.
+            on_resume: Told first from where it goes on, if it does.
 
         Raises:
             LossNotFiniteError: The loss became NaN or infinite.
@@ -94,7 +99,8 @@ class Fitter:
         self._n_steps = spec.epochs * math.ceil(self._n_views / spec.slides_per_step)
         self._saved = time.monotonic()
         self.processes.agree(self.model)
-        self._resume()
+        if self._resume() and on_resume is not None:
+            on_resume(self.position)
         for row in self.history:
             on_epoch(row)
         last = spec.epochs if self.last_epoch is None else self.last_epoch
@@ -104,7 +110,8 @@ class Fitter:
                 here = self.position
                 stale = here.epoch - here.best_epoch >= spec.patience
                 here.finished = here.epoch >= last or stale
-                self._keep(always=here.finished)
+                # A few megabytes without the region encoder's weights and moments.
+                self._keep(always=here.finished or not self.learner.trains_encoder)
         self.restore_best()
 
     def restore_best(self) -> None:
@@ -231,11 +238,11 @@ class Fitter:
             tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
         self.checkpoint.save(self.position, tensors)
 
-    def _resume(self) -> None:
-        """Go on from the checkpoint, where there is one."""
+    def _resume(self) -> bool:
+        """Go on from the checkpoint; whether there is one."""
         found = self.checkpoint.load() if self.checkpoint is not None else None
         if found is None:
-            return
+            return False
         self.position, tensors = found
         parts: dict[str, dict[str, Tensor]] = {}
         for name, value in tensors.items():
@@ -254,6 +261,7 @@ class Fitter:
         torch.set_rng_state(parts["rng"]["cpu"])
         if "cuda" in parts["rng"] and self.model.device.type == "cuda":
             torch.cuda.set_rng_state(parts["rng"]["cuda"], self.model.device)
+        return True
 
 
 def _not_finite(what: str, value: float, where: str) -> LossNotFiniteError:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from xt_backend.errors import AnnotationError, InputNotFoundError
 from xt_backend.slides import find_slides
+from xt_backend.wording import did_you_mean
 
 from .annotations import listed
 from .patients import read_slide_table
@@ -78,17 +79,18 @@ class LabelTable:
 
 
 def label_slides(
-    table: LabelTable, folders: Sequence[Path], *, strict: bool
-) -> tuple[list[list[LabelledSlide]], list[str]]:
+    table: LabelTable, folders: Sequence[Path], warn: Callable[[str], object], *, strict: bool
+) -> list[list[LabelledSlide]]:
     """Give every slide of some folders its label.
 
     Args:
         table: The labels.
         folders: Folders of slides, or single slides.
-        strict: Refuse rows of the table whose slide is in no folder; else they get a note.
+        warn: Is told of such rows where they are not refused.
+        strict: Refuse rows of the table whose slide is in no folder.
 
     Returns:
-        The slides of each folder, and notes.
+        The slides of each folder.
 
     Raises:
         InputNotFoundError: A folder does not exist.
@@ -128,8 +130,9 @@ def label_slides(
             f"Slides and labels of {table.name} do not match: {'; '.join(problems)}",
             "Name every slide once, by its file name with or without extension, and no other",
         )
-    notes = [f"{table.name} also labels slides that are not here: {listed(spare)}"] if spare else []
-    return found, notes
+    if spare:
+        warn(f"{table.name} also labels slides that are not here: {listed(spare)}")
+    return found
 
 
 def label_classes(slides: Sequence[LabelledSlide], wanted: Sequence[str] | None) -> tuple[str, ...]:
@@ -147,16 +150,17 @@ def label_classes(slides: Sequence[LabelledSlide], wanted: Sequence[str] | None)
     classes = tuple(occur if wanted is None else wanted)
     if repeated := sorted({name for name in classes if classes.count(name) > 1}):
         raise AnnotationError(f"Classes are named twice: {listed(repeated)}", "See --classes")
+    if absent := [name for name in classes if name not in occur]:
+        raise AnnotationError(
+            f"No slide has the label {listed(absent)}, which --classes names",
+            f"{did_you_mean(absent[0], occur)}The labels are: {listed(occur)}",
+        )
     if unknown := sorted(set(occur) - set(classes)):
         first = {slide.label: slide.name for slide in reversed(slides)}
         where = listed([f"{name} (of {first[name]})" for name in unknown])
         raise AnnotationError(
             f"The table holds labels that --classes does not name: {where}",
             "Name all of them, or remove these slides",
-        )
-    if absent := [name for name in classes if name not in occur]:
-        raise AnnotationError(
-            f"No slide has the label {listed(absent)}", f"The labels are: {listed(occur)}"
         )
     if len(classes) < 2:
         raise AnnotationError(

@@ -13,7 +13,7 @@ from xt_backend.engine import BatchEncoder
 from xt_backend.errors import AnnotationError, SlideError
 from xt_backend.model import XT
 
-from .events import Progress, ProgressCallback
+from .events import Progress, ProgressCallback, Warnings
 from .spec import TrainSpec
 from .truth import Source, Truth
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass
 class Loader:
-    """Goes through slides one by one; those that cannot be used get a note.
+    """Goes through slides one by one; those that cannot be used get a warning.
 
     Attributes:
         model: Its whitening is fitted on the first training slides.
@@ -32,7 +32,8 @@ class Loader:
         spec: The recipe.
         progress: Told about every slide.
         n_slides: Slides to be loaded in all, for the progress.
-        notes: What the user should know.
+        notes: What the user should know about slides that are used.
+        warn: Takes what is said of slides that are not.
         errors: Slides that could not be used, and why.
         pitch_um: Step of the lattice.
         n_done: Slides done.
@@ -44,18 +45,19 @@ class Loader:
     progress: ProgressCallback
     n_slides: int
     notes: list[str]
+    warn: Warnings
     errors: list[SlideError] = field(default_factory=list)
     pitch_um: float = 0.0
     n_done: int = 0
 
     def attempt(self, source: Source, load: Callable[[], T]) -> T | None:
-        """Load a slide; None, and a note, where it cannot be used."""
+        """Load a slide; None, and a warning, where it cannot be used."""
         self.tell(source.name)
         try:
             return load()
         except SlideError as error:
             self.errors.append(error.about(source.name))
-            self.notes.append(f"{source.name} is left out: {error}")
+            self.warn(f"{source.name} is left out: {error}")
             return None
         finally:
             self.n_done += 1
@@ -65,14 +67,14 @@ class Loader:
         self.progress(Progress("encode", self.n_done, self.n_slides, message))
 
     def is_useful(self, source: Source, truth: Truth, scored: npt.NDArray[np.bool_]) -> bool:
-        """Whether there is something to learn from; a note where there is not."""
+        """Whether there is something to learn from; a warning where there is not."""
         if self.model.card.task == "slide":
             useful, reason = bool(scored.any()), "it has no region of tissue"
         else:
             useful = bool((truth.known & scored).any())
             reason = "no region of tissue is annotated enough"
         if not useful:
-            self.notes.append(f"{source.name} is left out: {reason}")
+            self.warn(f"{source.name} is left out: {reason}")
         return useful
 
     def checked(self, found: list[T], what: str) -> list[T]:

@@ -14,7 +14,7 @@ from xt_backend.store import make_folder
 
 from .counts import ExampleCounts
 from .describe import complete_card, recipe
-from .events import Progress, ProgressCallback, ignore
+from .events import Progress, ProgressCallback, Warnings, ignore
 from .examples import Split, read_examples
 from .fit import Fitter
 from .judging import Judged
@@ -49,7 +49,8 @@ class TrainResult:
         region_only: The same from each region alone.
         pixels: The masks or points; None without a decoder.
         notes: What the user should know.
-        warnings: What it means that a class lacks examples; also told before the first epoch.
+        warnings: What puts the model in doubt, each told already when it was found: annotations
+            and slides that are left out, classes that lack examples.
         is_main: Whether this process wrote the files; of several that share a training one did,
             and the others have nothing to say.
     """
@@ -85,7 +86,7 @@ class TrainResult:
             "validation": self.context.to_dict(),
             "validation_region_only": self.region_only.to_dict(),
             "validation_pixels": self.pixels.to_dict() if self.pixels else None,
-            "notes": [*self.notes, *self.warnings],
+            "notes": [*self.warnings, *self.notes],
         }
 
 
@@ -120,7 +121,8 @@ def train(spec: TrainSpec, progress: ProgressCallback = ignore) -> TrainResult:
     if not processes.is_main:
         progress = ignore
     progress(Progress("slides", 0, 0, "reading annotations and labels"))
-    examples = read_examples(spec)
+    warn = Warnings(progress)
+    examples = read_examples(spec, warn)
     splits = examples.folds(spec, spec.folds) if spec.folds else [examples.split(spec)]
     device = choose_device(spec.device, spec.precision)
     if processes.device is not None:
@@ -130,7 +132,7 @@ def train(spec: TrainSpec, progress: ProgressCallback = ignore) -> TrainResult:
     log = TrainLog(spec.out, writes=processes.is_main)
     log.write({"event": "start", **recipe(spec), "slides": len(examples.slides)})
     trainer = Trainer(
-        spec, examples, device, stain, progress, log.write, processes, [*examples.notes]
+        spec, examples, device, stain, progress, log.write, processes, warn, [*examples.notes]
     )
     if spec.folds:
         fitted, judged, pixels = _fit_folds(trainer, splits)
@@ -161,7 +163,7 @@ def train(spec: TrainSpec, progress: ProgressCallback = ignore) -> TrainResult:
         region_only=measured.region_only,
         pixels=measured.pixels,
         notes=tuple(dict.fromkeys(trainer.notes)),
-        warnings=tuple(dict.fromkeys(trainer.warnings)),
+        warnings=tuple(warn.said),
         is_main=processes.is_main,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from xt_backend.wording import counted
 
 from .annotations import listed
 
-__all__ = ["PatientTable", "read_slide_table"]
+__all__ = ["PatientTable", "read_slide_table", "without_patient"]
 
 _LEARN_ONLY = {"yes": True, "no": False, "": False}
 
@@ -70,14 +70,12 @@ class PatientTable:
         """The patient of a slide, named in the table with or without its suffix; empty if not."""
         return self.patients.get(slide.name) or self.patients.get(slide.stem) or ""
 
-    def check(self, slides: Sequence[Path]) -> list[str]:
+    def check(self, slides: Sequence[Path], warn: Callable[[str], object]) -> None:
         """Compare the table with the slides at hand.
 
         Args:
             slides: Their files.
-
-        Returns:
-            A note about rows of other slides, if there are any.
+            warn: Is told of rows of other slides, if there are any.
 
         Raises:
             AnnotationError: It names none of the slides.
@@ -90,10 +88,14 @@ class PatientTable:
             )
         names = {name for slide in slides for name in (slide.name, slide.stem)}
         strange = [name for name in self.patients if name not in names]
-        if not strange:
-            return []
-        n = counted(len(strange), "slide that is", "slides that are")
-        return [f"the table of patients has {n} not here: {listed(strange)}"]
+        if strange:
+            n = counted(len(strange), "slide that is", "slides that are")
+            warn(f"the table of patients has {n} not here: {listed(strange)}")
+
+
+def without_patient(name: str) -> str:
+    """The warning about a slide whose patient is not known, though those of others are."""
+    return f"{name} has no patient in the table: taken as one of its own"
 
 
 def read_slide_table(path: Path, needed: Sequence[str], wanted: str) -> list[TableRow]:

@@ -145,7 +145,7 @@ class HeatTargets:
         self._mpp = np.array(lattice.slide_mpp)
         self._radius_um = radius_um
         rows = [row for row, name in enumerate(objects.names) if name in kinds]
-        _check_sizes(objects.sides_px[rows] * self._mpp.max(), radius_um)
+        _check_sizes(objects, rows, self._mpp.max(), radius_um)
         self.places_px = objects.places_px[rows]
         self.place_kinds = np.array([kinds[objects.names[row]] for row in rows], np.int32)
         boxes_px = lattice.boxes(cells)
@@ -208,14 +208,29 @@ class HeatTargets:
 PixelTargets: TypeAlias = MaskTargets | HeatTargets
 
 
-def _check_sizes(sides_um: npt.NDArray[np.float64], radius_um: float) -> None:
-    largest = sides_um.max(initial=0.0)
-    if largest > 2 * LARGEST_OBJECT * radius_um:
-        raise AnnotationError(
-            f"An outline with a class is {largest:.0f} um long, too large for an object of "
-            f"{2 * radius_um:g} um",
-            "Remove the class from areas that were searched, or raise peak_radius_um",
-        )
+def _check_sizes(objects: Objects, rows: Sequence[int], mpp: float, radius_um: float) -> None:
+    """Refuse areas that were taken for objects.
+
+    Args:
+        objects: As they were marked.
+        rows: Those that count.
+        mpp: Larger side of a level-0 pixel, um.
+        radius_um: Of an object.
+    """
+    most = 2 * LARGEST_OBJECT * radius_um
+    large = [row for row in rows if objects.sides_px[row] * mpp > most]
+    if not large:
+        return
+    largest = max(large, key=lambda row: objects.sides_px[row])
+    areas = sorted({objects.names[row] for row in large})
+    others = sorted({objects.names[row] for row in rows} - set(areas))
+    named = f"--classes {','.join(others)}" if others else "with --classes"
+    raise AnnotationError(
+        f"An outline of class {objects.names[largest]} is {objects.sides_px[largest] * mpp:.0f} um "
+        f"long, too large for an object of {2 * radius_um:g} um",
+        f"Name the classes of the objects alone, {named}, which leaves all others out; or remove "
+        "the class from areas that were searched, or raise --peak-radius-um",
+    )
 
 
 def _count(boxes_px: npt.NDArray[np.int64], places_px: npt.NDArray[np.float64]) -> Floats:

@@ -38,7 +38,7 @@ def plot_curves(
         UsageError: matplotlib is not installed.
         OutputError: The file cannot be written.
     """
-    figure = new_figure(9, 3.6, "Training curves")
+    figure = new_figure(9, 4.2, "Training curves")
     loss, score = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in history]
     for axes, lines, title in (
@@ -67,7 +67,10 @@ def plot_curves(
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_title(title)
-        axes.legend(frameon=False)
+        # Beneath the axis: within it, it would hide some of the lines.
+        axes.legend(
+            frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, columnspacing=1
+        )
         axes.spines[["top", "right"]].set_visible(False)
     score.set_ylim(0.0, 1.02)
     publish_figure(figure, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -222,6 +223,17 @@ class TrainSpec(CommonOptions):
         """Classes whose decision threshold is fitted."""
         return tuple(self.min_fraction) if self.thresholds is None else self.thresholds
 
+    def unknown_class(self, classes: Sequence[str]) -> tuple[str, str] | None:
+        """An option that names something else than one of these classes, and what it names."""
+        for option, named in (
+            ("--min-fraction", self.min_fraction),
+            ("thresholds", self.thresholds or ()),
+        ):
+            for name in named:
+                if name not in classes:
+                    return option, name
+        return None
+
     @model_validator(mode="before")
     @classmethod
     def _task_from_labels(cls, values: Any) -> Any:
@@ -273,9 +285,9 @@ class TrainSpec(CommonOptions):
 
     @model_validator(mode="after")
     def _check_classes(self) -> TrainSpec:
-        named = {*self.min_fraction, *self.fitted_thresholds}
-        if self.classes is not None and (unknown := sorted(named - set(self.classes))):
-            raise ValueError(f"min_fraction or thresholds name no class: {', '.join(unknown)}")
+        if self.classes is not None and (wrong := self.unknown_class(self.classes)):
+            option, name = wrong
+            raise ValueError(f"{option} names {name}, which --classes does not")
         return self
 
 

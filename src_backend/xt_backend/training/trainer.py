@@ -17,11 +17,11 @@ from xt_backend.model import XT, StainInfo, build_region_encoder
 from xt_backend.model import save_model as save
 
 from .cached import CachedLearner
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, Position
 from .counts import ExampleCounts, count_examples
 from .dataset import load_field
 from .describe import first_card, recipe
-from .events import Progress, ProgressCallback
+from .events import Progress, ProgressCallback, Warnings
 from .examples import Examples, Split
 from .fields import FieldLoader
 from .fit import Fitter
@@ -86,7 +86,7 @@ class Trainer:
         log: Takes a row for the log.
         processes: That share the work.
         notes: What the user should know.
-        warnings: Of classes without examples; told with the examples' numbers already.
+        warn: Takes what puts the model in doubt, as soon as it is known.
     """
 
     spec: TrainSpec
@@ -96,8 +96,8 @@ class Trainer:
     progress: ProgressCallback
     log: Log
     processes: Processes
+    warn: Warnings
     notes: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
     _checkpoints: list[Checkpoint] = field(default_factory=list)
 
     def fit(self, split: Split, tag: str = "", last_epoch: int | None = None) -> Fitted:
@@ -120,7 +120,7 @@ class Trainer:
         model = new_model(spec, self.examples, self.stain).to(self.device.name)
         encoder = BatchEncoder(model.region_encoder, self.device)
         n_slides = len(split.train) + len(split.val)
-        arguments = (model, encoder, spec, self.progress, n_slides, self.notes)
+        arguments = (model, encoder, spec, self.progress, n_slides, self.notes, self.warn)
         learner: Learner
         loader: Loader
         pixel_fields: tuple[list[PixelField], list[PixelField]] = ([], [])
@@ -182,9 +182,14 @@ class Trainer:
             message = f"{tag}: {message}" if tag else message
             self.progress(Progress("train", int(row["epoch"]), last, message, row))
 
+        def on_resume(here: Position) -> None:
+            name = fitter.checkpoint.path.name if fitter.checkpoint is not None else ""
+            line = f"{name} was left by a training that was broken off: {_where(here, last)}"
+            self.progress(Progress("notice", 0, 0, lines=(f"{tag}: {line}" if tag else line,)))
+
         kept_as = spec.out.with_suffix(".checkpoint.safetensors")
         try:
-            fitter.run(on_epoch)
+            fitter.run(on_epoch, on_resume)
         except BaseException as error:
             kept = self._keep_best(fitter, kept_as)
             self.log({"event": "broken off", "reason": repr(error), "kept": kept})
@@ -192,7 +197,7 @@ class Trainer:
                 # The same would happen again.
                 self.forget()
                 if kept:
-                    way_out = f"{error.way_out}; epoch {fitter.best_epoch} is kept as {kept}"
+                    way_out = f"{error.way_out}; epoch {fitter.best_epoch} is kept as {kept_as}"
                     raise LossNotFiniteError(error.cause, way_out) from error
             raise
         kept_as.unlink(missing_ok=True)
@@ -203,7 +208,8 @@ class Trainer:
         """What a model makes of slides that neither taught it nor chose its epoch."""
         card = model.card
         options = self.spec.model_copy(update={"use_cache": not self.spec.end_to_end})
-        loader = Loader(model, encoder, self.spec, self.progress, len(split.held_out), self.notes)
+        n_slides = len(split.held_out)
+        loader = Loader(model, encoder, self.spec, self.progress, n_slides, self.notes, self.warn)
         for source in split.held_out:
             load = partial(load_field, source, card, encoder, options)
             loaded = loader.attempt(source, load)
@@ -237,12 +243,10 @@ class Trainer:
     def _check_counts(self, counts: Sequence[ExampleCounts], tag: str) -> None:
         """Tell how many examples of each class there are, and refuse to learn a single class."""
         self._check_classes([name for name, count in counts[0].train.items() if count], tag)
-        warnings = [text for one in counts for text in one.warnings()]
-        self.warnings += [f"{tag}: {text}" if tag else text for text in warnings]
         lines = [line for one in counts for line in one.lines()]
-        if self.processes.is_main:
-            told = (*([tag] if tag else []), *lines, *(f"Warning: {text}" for text in warnings))
-            self.progress(Progress("examples", 0, 0, lines=told))
+        self.progress(Progress("examples", 0, 0, lines=(*([tag] if tag else []), *lines)))
+        for text in (text for one in counts for text in one.warnings()):
+            self.warn(f"{tag}: {text}" if tag else text)
 
     def _check_classes(self, present: Sequence[str], tag: str) -> None:
         least = 1 if self.spec.task == "detection" else 2  # objects stand against the background
@@ -262,6 +266,15 @@ class Trainer:
             fitter.model.region_encoder.refresh_sha256(source="trained", revision="", embedded=True)
         save(fitter.model, path)
         return path.name
+
+
+def _where(here: Position, last: int) -> str:
+    """Where a training goes on, for people."""
+    if here.finished:
+        return f"all its epochs are done ({here.epoch})"
+    if here.order:
+        return f"going on in epoch {here.epoch} of {last}, after step {here.step:,}"
+    return f"going on with epoch {here.epoch + 1} of {last}"
 
 
 def new_model(spec: TrainSpec, examples: Examples, stain: StainInfo | None = None) -> XT:

@@ -114,13 +114,14 @@ def read_truth(source: Source, prepared: Prepared, card: ModelCard) -> Known:
         return Known(Truth(eye[true], np.ones(1, np.float32), true))
     lattice, offset_px = prepared.lattice, prepared.slide.info.bounds_px[:2]
     if card.task == "detection":
-        heat = HeatTargets(
-            lattice,
-            prepared.cells,
-            read_objects(source.annotations, offset_px=offset_px),
-            {name: index for index, name in enumerate(card.point_kinds)},
-            card.detection.peak_radius_um,
-        )
+        objects = read_objects(source.annotations, offset_px=offset_px)
+        kinds = {name: index for index, name in enumerate(card.point_kinds)}
+        try:
+            heat = HeatTargets(
+                lattice, prepared.cells, objects, kinds, card.detection.peak_radius_um
+            )
+        except AnnotationError as error:
+            raise error.about(source.annotations.name) from error
         return Known(_truth_of_objects(heat, card.label_rule), heat)
     shapes = read_shapes(source.annotations, offset_px=offset_px)
     file = source.annotations.name

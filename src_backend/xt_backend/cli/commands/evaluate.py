@@ -76,8 +76,8 @@ def evaluate(
     if own.json:
         print_json(report.to_dict())
     else:
-        for note in report.notes:
-            say(note)
+        for text in report.notes:
+            say(text)
         for slide, reason in report.failed.items():
             say(f"{slide}: FAILED: {reason}")
         if report.pixels is not None:

@@ -12,7 +12,7 @@ from xt_backend.wording import counted
 
 from .. import options as flags
 from ..app import command
-from ..console import print_json, say, say_table
+from ..console import note, print_json, say, say_table
 from ..licence import encoder_licence
 from ..metrics import metrics_table, pixels_table
 from ..progress import stage_bars
@@ -22,7 +22,8 @@ from ..progress import stage_bars
 def train(
     slides: Annotated[Path | None, typer.Option(help="Folder of slides. Needed.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Model file to write, .safetensors. Needed.")
+        Path | None,
+        typer.Option(help="Model file to write, .safetensors; folders are made. Needed."),
     ] = None,
     annotations: flags.Annotations = None,
     labels: flags.Labels = None,
@@ -31,7 +32,11 @@ def train(
     ] = None,
     name: flags.Name = None,
     classes: Annotated[
-        str | None, typer.Option(help="Comma-separated, in order [default: all annotated].")
+        str | None,
+        typer.Option(
+            help="Comma-separated, in order; annotations of others are left out "
+            "[default: all annotated]."
+        ),
     ] = None,
     task: Annotated[
         str | None,
@@ -139,8 +144,8 @@ def train(
     if own.json:
         print_json(result.to_dict())
         return
-    for note in result.notes:
-        say(note)
+    for text in result.notes:
+        note(text)
     learnt, n_val = counted(len(result.train_slides), "slide"), len(result.val_slides)
     if result.folds:
         say(f"Trained on {learnt}; in {result.folds} folds, each held out once:")
