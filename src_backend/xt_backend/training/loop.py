@@ -49,7 +49,8 @@ class TrainResult:
         region_only: The same from each region alone.
         pixels: The masks or points; None without a decoder.
         notes: What the user should know.
-        warnings: What it means that a class lacks examples; also told before the first epoch.
+        warnings: What it means that a class lacks examples, told before the first epoch as well;
+            and what speaks against temperature, thresholds and points, told when they are fitted.
         is_main: Whether this process wrote the files; of several that share a training one did,
             and the others have nothing to say.
     """
@@ -140,6 +141,12 @@ def train(spec: TrainSpec, progress: ProgressCallback = ignore) -> TrainResult:
         judged, pixels = fitted.learner.judge(), fitted.learner.judge_pixels()
     fitter = fitted.fitter
     measured = complete_card(spec, fitter, judged, pixels, len(fitted.val_slides))
+    if measured.warnings:
+        progress(
+            Progress(
+                "calibrate", 0, 0, lines=tuple(f"Warning: {text}" for text in measured.warnings)
+            )
+        )
     card = fitted.model.card
     if processes.is_main:
         card = save_model(fitted.model, spec.out)
@@ -161,7 +168,7 @@ def train(spec: TrainSpec, progress: ProgressCallback = ignore) -> TrainResult:
         region_only=measured.region_only,
         pixels=measured.pixels,
         notes=tuple(dict.fromkeys(trainer.notes)),
-        warnings=tuple(dict.fromkeys(trainer.warnings)),
+        warnings=tuple(dict.fromkeys([*trainer.warnings, *measured.warnings])),
         is_main=processes.is_main,
     )
 
