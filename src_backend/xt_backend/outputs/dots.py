@@ -69,10 +69,10 @@ def _colors(score_map: ScoreMap) -> tuple[str, ...]:
 
 
 def _radius(picture: Pixels, n: int) -> float:
-    height, width = picture.shape[:2]
+    height, width, _ = map(int, picture.shape)
     largest = max(3.0, max(height, width) * _LARGEST_SHARE)
     roomy = math.sqrt(_MOST_COVERED * height * width / (math.pi * max(1, n)))
-    return max(_LEAST_RADIUS_PX, min(largest, roomy))
+    return float(max(_LEAST_RADIUS_PX, min(largest, roomy)))
 
 
 def _dot(

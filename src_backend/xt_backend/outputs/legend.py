@@ -163,8 +163,8 @@ def _results(score_map: ScoreMap, found: Found, size: int) -> list[_Line]:
     """What the model predicts, with the title of the numbers: as the columns of slides.csv."""
     looked = _Line("looked at", swatch=_outline(size))
     if score_map.task == "slide":
-        found = score_map.slide_probabilities
-        chances = [math.nan] * len(score_map.classes) if found is None else found.tolist()
+        known = score_map.slide_probabilities
+        chances = [math.nan] * len(score_map.classes) if known is None else known.tolist()
         pairs = zip(score_map.classes, chances, strict=True)
         lines = [_Line(_short(name), _percent(chance)) for name, chance in pairs]
         return [_Line("Probability, whole slide"), *lines, looked]

@@ -47,8 +47,8 @@ class SlideFrame:
         """(h,) y of the rows' middles and (w,) x of the columns' middles, level-0 px."""
         height, width = self.rgb.shape[:2]
         return (
-            self.y0_px + (np.arange(height) + 0.5) * self.step_y,
-            self.x0_px + (np.arange(width) + 0.5) * self.step_x,
+            self.y0_px + (np.arange(height, dtype=np.float64) + 0.5) * self.step_y,
+            self.x0_px + (np.arange(width, dtype=np.float64) + 0.5) * self.step_x,
         )
 
 

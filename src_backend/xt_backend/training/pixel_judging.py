@@ -82,7 +82,8 @@ class PointsJudged:
         """(K,) objects that as many points would find if they were strewn at random."""
         _, points, objects = self.counts(thresholds).T
         near = np.pi * self.distance_um**2 / max(self.area_um2, np.finfo(np.float64).tiny)
-        return np.minimum(points, objects * -np.expm1(-points * near))
+        found: npt.NDArray[np.float64] = np.minimum(points, objects * -np.expm1(-points * near))
+        return found
 
 
 PixelJudged: TypeAlias = MaskJudged | PointsJudged
