@@ -183,6 +183,8 @@ class OverlayText:
 
     PICTURE = "napari-xt picture"
     """``width,height`` of the slide's picture, which is in the top-left corner; px."""
+    POINTS = "napari-xt points"
+    """How many points of a detection model there are; pictures of version 0.1.0 show none."""
 
 
 class EvaluationFile:

@@ -121,7 +121,7 @@ def test_every_dot_is_found_exactly_once(
     for point in points:
         assert float(point["x_um"]) == pytest.approx(float(point["x_px"]) / 2)
         assert point["class"] == "dot"
-        assert 0.6 <= float(point["score"]) <= 1
+        assert 0.8 <= float(point["score"]) <= 1
     features = json.loads((out / "dots.points.geojson").read_text())["features"]
     assert [feature["geometry"]["coordinates"] for feature in features] == found.tolist()
     (row,) = table(out / "slides.csv")

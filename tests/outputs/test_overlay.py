@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ from PIL import Image
 from support.score_maps import CLASSES, COLORS, make_score_map
 
 from xt_backend.errors import UsageError
-from xt_backend.keys import DEFAULT_COLORS, RegionStatus
-from xt_backend.outputs import overlay_image, rgb, write_overlay
+from xt_backend.keys import DEFAULT_COLORS, OverlayText, RegionStatus, RunMeta
+from xt_backend.outputs import SlideMask, overlay_image, rgb, write_overlay
+from xt_backend.outputs.dots import draw_dots
 from xt_backend.outputs.legend import Mark, marks_of, pattern, scale_bar_um
 from xt_backend.slides.lattice import Lattice
-from xt_backend.store import ScoreMap
+from xt_backend.store import MaskGrid, Points, ScoreMap
 
 SCALE = 10.0
 GREY = 200
@@ -37,10 +39,15 @@ def plain_map(stride: int = 64, **changes: Any) -> ScoreMap:
     return make_score_map(**{**base, **changes})
 
 
-def draw(score_map: ScoreMap) -> Any:
-    """The overlay's picture alone, over grey; 1000 x 900 px, one px per 10 level-0 px."""
+def whole(score_map: ScoreMap, found: SlideMask | Points | None = None) -> Any:
+    """The overlay over grey."""
     thumbnail = np.full((1100, 1300, 3), GREY, np.uint8)
-    return overlay_image(score_map, thumbnail, SCALE, SCALE)[:900, :1000]
+    return overlay_image(score_map, thumbnail, SCALE, SCALE, found)
+
+
+def draw(score_map: ScoreMap, found: SlideMask | Points | None = None) -> Any:
+    """The overlay's picture alone; 1000 x 900 px, one px per 10 level-0 px."""
+    return whole(score_map, found)[:900, :1000]
 
 
 def blended(color: str) -> Any:
@@ -87,6 +94,105 @@ def test_what_was_not_scored_never_looks_like_a_class() -> None:
             assert not (colors == blended(color)).all(axis=1).any()
         seen.add(patch.tobytes())
     assert len(seen) == 5
+
+
+def test_dense_models_show_their_mask_pixel_by_pixel() -> None:
+    """One mask pixel is 20 level-0 px, two of the picture; its classes are not the regions'."""
+    score_map = plain_map(task="dense")
+    grid = MaskGrid(score_map.lattice)
+    canvas = np.zeros(grid.shape, np.uint8)
+    tile = np.random.default_rng(0).integers(0, 4, (16, 16)).astype(np.uint8)
+    for col, row in score_map.cells.tolist():
+        canvas[row * 16 : row * 16 + 16, col * 16 : col * 16 + 16] = tile
+    picture = draw(score_map, SlideMask.of(canvas, score_map))
+    colors = np.array([(GREY,) * 3, *map(blended, COLORS)])
+    wanted = colors[canvas].repeat(2, axis=0).repeat(2, axis=1)
+    np.testing.assert_array_equal(picture, wanted[:900, :1000])
+    # Without it nothing is coloured by regions instead.
+    assert not (draw(score_map) == blended(COLORS[1])).all(axis=2).any()
+    assert swatches(score_map, SlideMask.of(canvas, score_map)) == set(COLORS)
+    assert swatches(score_map) == set()
+
+
+def swatches(score_map: ScoreMap, found: SlideMask | Points | None = None) -> set[str]:
+    """Colours of the classes that are in the legend."""
+    legend = whole(score_map, found)[:, 1000:]
+    return {color for color in COLORS if (legend == rgb(color)).all(axis=2).sum() > 20}
+
+
+def test_unread_regions_are_marked_whatever_the_task() -> None:
+    status = np.zeros(50, np.uint8)
+    status[10] = RegionStatus.READ_ERROR
+    for task in ("dense", "detection", "slide"):
+        score_map = plain_map(task=task, status=status)
+        x0, y0, x1, y1 = (score_map.lattice.boxes(score_map.cells)[10] - [2000, 1000] * 2) // 10
+        inside = draw(score_map)[y0 + 3 : y1 - 3, x0 + 3 : x1 - 3].reshape(-1, 3)
+        assert len(np.unique(inside, axis=0)) == 2
+
+
+def some_points(n: int = 3) -> Points:
+    """In the middle of the slide, some px apart; kinds in turn."""
+    steps = 400.0 * np.arange(n)
+    kinds = np.arange(n) % 2
+    return Points(4000 + steps % 6000, 5000 + steps // 6000 * 40, kinds, np.linspace(1, 0.5, n))
+
+
+def test_detection_models_show_their_points_and_no_region_as_a_class() -> None:
+    score_map = plain_map(task="detection", run_meta={RunMeta.N_POINTS: {"Tumour": 2, "Fat": 1}})
+    points = some_points()
+    picture = draw(score_map, points)
+    for x, y, kind in zip(points.x_px, points.y_px, points.kind, strict=True):
+        at = round((y - 1000) / 10), round((x - 2000) / 10)
+        assert tuple(picture[at]) == rgb(COLORS[1 + kind])
+    for color in COLORS:
+        assert not (picture == blended(color)).all(axis=2).any()
+    bare = draw(score_map)
+    changed = (picture != bare).any(axis=2)
+    assert 3 * 100 < changed.sum() < 3 * 400
+    # A line around what was looked at, and nothing within.
+    x0, y0, x1, y1 = (score_map.lattice.boxes(score_map.cells[25:26])[0] - [2000, 1000] * 2) // 10
+    assert (bare != GREY).any()
+    assert (bare[y0 + 3 : y1 - 3, x0 + 3 : x1 - 3] == GREY).all()
+    assert swatches(score_map, points) == {COLORS[1], COLORS[2]}
+    # The numbers are those of the points.
+    legends = {whole(score_map, some_points(n))[:, 1000:].tobytes() for n in (3, 4, 5)}
+    assert len(legends) == 3
+
+
+def test_kinds_of_points_differ_by_more_than_colour() -> None:
+    score_map = plain_map(task="detection", colors=("#000000", "#d55e00", "#d55e00"))
+    shapes = set()
+    for kind in (0, 1):
+        one = Points(np.array([5.0]), np.array([5.0]), np.array([kind]), np.array([1.0]))
+        paper = np.full((1000, 1000, 3), 255, np.uint8)
+        shapes.add(draw_dots(paper, score_map, one, np.array([50.0]), np.array([50.0])).tobytes())
+    assert len(shapes) == 2
+
+
+def test_many_points_leave_the_slide_to_be_seen() -> None:
+    rng = np.random.default_rng(0)
+    n = 30_000
+    points = Points(
+        rng.uniform(2000, 12000, n), rng.uniform(1000, 10000, n), np.zeros(n), rng.random(n)
+    )
+    score_map = plain_map(task="detection")
+    drawn = (draw(score_map, points) == rgb(COLORS[1])).all(axis=2).mean()
+    assert 0.1 < drawn < 0.6
+
+
+def test_slide_models_colour_no_region() -> None:
+    """Under "Slide: Stroma" a field of the colour of Tumour would be read as a finding."""
+    chances = np.array([5, 0, 0], np.float32)
+    score_map = plain_map(task="slide", slide_logits=chances)
+    picture = draw(score_map)
+    for color in COLORS:
+        assert not (picture == blended(color)).all(axis=2).any()
+    assert swatches(score_map) == set()
+    other = replace(score_map, slide_logits=chances[::-1])
+    assert (whole(score_map)[:, 1000:].tobytes()) != (whole(other)[:, 1000:].tobytes())
+    # What the regions would say changes nothing.
+    regions = replace(score_map, logits=score_map.logits[:, ::-1])
+    np.testing.assert_array_equal(whole(score_map), whole(regions))
 
 
 def test_overlapping_regions_show_their_middles() -> None:
@@ -210,6 +316,14 @@ def test_written_as_png_the_same_each_time(tmp_path: Path) -> None:
     with Image.open(path) as image:
         drawn = overlay_image(plain_map(), thumbnail, SCALE, SCALE)
         np.testing.assert_array_equal(np.asarray(image), drawn)
+
+
+def test_the_file_says_that_its_points_are_drawn(tmp_path: Path) -> None:
+    path = tmp_path / "x.overlay.png"
+    thumbnail = np.full((1100, 1300, 3), GREY, np.uint8)
+    write_overlay(path, plain_map(task="detection"), thumbnail, SCALE, SCALE, some_points())
+    with Image.open(path) as image:
+        assert image.info[OverlayText.POINTS] == "3"
 
 
 def test_on_a_real_slide_with_bounds(shared_data: Path) -> None:

@@ -76,7 +76,7 @@ def write_dense_model(
         context=ContextInfo(kind=context, dim=8, layers=1),
         dense_head=DenseHeadInfo(width=16),
         detection=DetectionInfo(
-            peak_radius_um=7.0, thresholds={} if task == "dense" else {"dot": 0.6}
+            peak_radius_um=7.0, thresholds={} if task == "dense" else {"dot": 0.8}
         ),
         mean=tuple(encoder.mean.flatten().tolist()),
         std=tuple(encoder.std.flatten().tolist()),
@@ -97,7 +97,7 @@ def _train(model: XT, task: str, rng: np.random.Generator) -> None:
     head = model.dense_head
     assert head is not None
     optimizer = torch.optim.Adam(head.parameters(), lr=1e-2)
-    for _ in range(120):
+    for _ in range(160):
         images, truth = _examples(rng, task, 16)
         with torch.no_grad():
             pyramid = model.region_encoder.pyramid(images)

@@ -12,6 +12,7 @@ import numpy as np
 from support.score_maps import make_score_map
 from xt_backend.keys import RunFile, RunMeta, SlideStatus
 from xt_backend.outputs import (
+    SlideMask,
     SlideRow,
     point_kinds,
     write_mask,
@@ -54,20 +55,23 @@ def write_run(
         row = SlideRow.from_score_map(score_map, number, seconds_total=2.0, cache="miss")
         rows.append(row)
         path = folder / score_map.slide_id
-        thumbnail = np.full((600, 500, 3), 200, np.uint8)
-        write_overlay(path.with_name(path.name + RunFile.OVERLAY_PNG), score_map, thumbnail, 10, 10)
+        found: SlideMask | Points | None = None
         if score_map.task == "dense":
             canvas = np.full(MaskGrid(score_map.lattice).shape, 2, np.uint8)
             write_mask(path.with_name(path.name + RunFile.MASK), canvas, score_map)
+            found = SlideMask.of(canvas, score_map)
         if score_map.task == "detection":
             kinds = point_kinds(score_map)
-            points = Points(
+            found = Points(
                 np.array([1500.0, 2000, 2500]),
                 np.array([2500.0, 3000, 3500]),
                 np.array([0, 1, 0], np.int32),
                 np.array([0.9, 0.8, 0.7], np.float32),
             )
-            write_points_csv(path.with_name(path.name + RunFile.POINTS_CSV), points, score_map)
+            write_points_csv(path.with_name(path.name + RunFile.POINTS_CSV), found, score_map)
+        thumbnail = np.full((600, 500, 3), 200, np.uint8)
+        overlay = path.with_name(path.name + RunFile.OVERLAY_PNG)
+        write_overlay(overlay, score_map, thumbnail, 10, 10, found)
         score_map.save(path.with_name(path.name + RunFile.SCORE_MAP))
     rows += [replace(row, row=len(rows) + n) for n, row in enumerate(others)]
     classes = score_maps[0].classes if score_maps else ()

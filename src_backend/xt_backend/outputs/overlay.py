@@ -1,9 +1,9 @@
-"""``<id>.overlay.png``: the slide, small, with the predicted classes over its scored regions."""
+"""``<id>.overlay.png``: the slide, small, with what the model predicts drawn over it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +12,41 @@ import numpy.typing as npt
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from xt_backend.errors import UsageError
 from xt_backend.keys import OverlayText
-from xt_backend.outputs.legend import Mark, draw_legend, marks_of, pattern
+from xt_backend.outputs.dots import draw_dots
+from xt_backend.outputs.legend import OUTLINE, Found, Mark, draw_legend, marks_of, pattern
+from xt_backend.outputs.mask_tiff import SlideMask
 from xt_backend.outputs.palette import rgb as rgb_of
+from xt_backend.outputs.slide_frame import SlideFrame, framed
 from xt_backend.publishing import publish
 from xt_backend.slides.lattice import Lattice
+from xt_backend.store.points import Points
 from xt_backend.store.score_map import ScoreMap
 
-__all__ = ["Frame", "framed", "overlay_image", "paint_cells", "painted", "write_overlay"]
+__all__ = [
+    "overlay_image",
+    "paint_cells",
+    "paint_points",
+    "painted",
+    "write_overlay",
+]
 
 _CLASS_OPACITY = 0.5
 _MARK_OPACITY = 0.85
-_MOST_LONG_SIDE_PX = 1600
-_LEAST_LONG_SIDE_PX = 900
 _COMPRESSION = 2
 """A tenth larger than at zlib's default, and written in less than half its time."""
+_OUTLINE_PX = 2
 
 Pixels = npt.NDArray[np.uint8]
 
 
 def write_overlay(
-    path: Path, score_map: ScoreMap, rgb: Pixels, scale_x: float, scale_y: float
+    path: Path,
+    score_map: ScoreMap,
+    rgb: Pixels,
+    scale_x: float,
+    scale_y: float,
+    found: Found = None,
 ) -> None:
     """Publish the overlay as PNG; a text in it says how large the slide's picture is.
 
@@ -43,6 +56,7 @@ def write_overlay(
         rgb: (h, w, 3) uint8 thumbnail of the whole slide, from its level-0 pixel (0, 0).
         scale_x: Level-0 px per thumbnail px along x.
         scale_y: Level-0 px per thumbnail px along y.
+        found: As of `overlay_image`.
 
     Raises:
         UsageError: The thumbnail or its scale is none.
@@ -51,23 +65,39 @@ def write_overlay(
     frame = framed(score_map, rgb, scale_x, scale_y)
     said = PngInfo()
     said.add_text(OverlayText.PICTURE, f"{frame.rgb.shape[1]},{frame.rgb.shape[0]}")
-    image = Image.fromarray(_with_legend(frame, score_map))
+    if isinstance(found, Points):
+        said.add_text(OverlayText.POINTS, str(len(found)))
+    image = Image.fromarray(_with_legend(frame, score_map, found))
     with publish(path) as temp:
         image.save(temp, format="PNG", pnginfo=said, compress_level=_COMPRESSION)
 
 
-def overlay_image(score_map: ScoreMap, rgb: Pixels, scale_x: float, scale_y: float) -> Pixels:
-    """Draw the overlay: picture, legend with shares, and scale bar.
+def overlay_image(
+    score_map: ScoreMap,
+    rgb: Pixels,
+    scale_x: float,
+    scale_y: float,
+    found: Found = None,
+) -> Pixels:
+    """Draw the overlay: picture, legend and scale bar.
+
+    What is drawn is what the model predicts: the classes of regions; of dense models those of the
+    mask's pixels; of detection models the points. Slide models say nothing of single regions, so
+    none is coloured for them. Where there are no colours to show it, an outline shows where the
+    model looked.
 
     Only the slide's bounds are shown, enlarged or shrunk to a handy size. A picture pixel belongs
-    to the region that holds its middle. Regions that were not scored are marked, never coloured
-    as a class; of overlapping regions each shows its middle, as wide as the stride.
+    to the region, or the pixel of the mask, that holds its middle. Regions that were not scored are
+    marked, never coloured as a class; of overlapping regions each shows its middle, as wide as the
+    stride.
 
     Args:
         score_map: What to draw.
         rgb: (h, w, 3) uint8 thumbnail of the whole slide, from its level-0 pixel (0, 0).
         scale_x: Level-0 px per thumbnail px along x.
         scale_y: Level-0 px per thumbnail px along y.
+        found: The mask of a dense model, the points of a detection model; without them such a
+            model's picture shows only where it looked.
 
     Returns:
         (H, W, 3) uint8.
@@ -75,105 +105,72 @@ def overlay_image(score_map: ScoreMap, rgb: Pixels, scale_x: float, scale_y: flo
     Raises:
         UsageError: The thumbnail or its scale is none.
     """
-    return _with_legend(framed(score_map, rgb, scale_x, scale_y), score_map)
+    return _with_legend(framed(score_map, rgb, scale_x, scale_y), score_map, found)
 
 
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """The slide's bounds at the size in which they are drawn.
-
-    Attributes:
-        rgb: (h, w, 3) uint8.
-        x0_px: Left edge of the first pixel, level-0 px.
-        y0_px: Its upper edge.
-        step_x: Level-0 px per pixel along x.
-        step_y: Level-0 px per pixel along y.
-    """
-
-    rgb: Pixels
-    x0_px: float
-    y0_px: float
-    step_x: float
-    step_y: float
-
-    def cells(self, lattice: Lattice) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Row of the lattice for each row of pixels, and column for each column; -1 for none."""
-        height, width = self.rgb.shape[:2]
-        return (
-            _cell_of_pixels(lattice, 1, self.y0_px, self.step_y, height),
-            _cell_of_pixels(lattice, 0, self.x0_px, self.step_x, width),
-        )
-
-
-def framed(
-    score_map: ScoreMap,
-    rgb: Pixels,
-    scale_x: float,
-    scale_y: float,
-    least_px: int = _LEAST_LONG_SIDE_PX,
-    most_px: int = _MOST_LONG_SIDE_PX,
-) -> Frame:
-    """Cut the bounds out of a thumbnail, and enlarge or shrink them to a handy size.
-
-    Args:
-        score_map: Of the slide.
-        rgb: (h, w, 3) uint8 thumbnail of the whole slide, from its level-0 pixel (0, 0).
-        scale_x: Level-0 px per thumbnail px along x.
-        scale_y: Level-0 px per thumbnail px along y.
-        least_px: Longer side of the result, at least.
-        most_px: At most.
-
-    Raises:
-        UsageError: The thumbnail or its scale is none.
-    """
-    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:
-        raise UsageError(f"the thumbnail is {rgb.dtype} {rgb.shape}", "Give (h, w, 3) uint8")
-    if not min(scale_x, scale_y) > 0:
-        raise UsageError(f"the thumbnail's scale is {scale_x}, {scale_y}", "Give level-0 px per px")
-    x, y, width, height = score_map.bounds_px
-    left, right = _window(x, width, scale_x, rgb.shape[1])
-    top, bottom = _window(y, height, scale_y, rgb.shape[0])
-    picture = Image.fromarray(np.ascontiguousarray(rgb[top:bottom, left:right]))
-    crop_width, crop_height = picture.size
-    long_side = min(max(*picture.size, least_px), most_px)
-    zoom = long_side / max(picture.size)
-    picture = picture.resize(
-        (max(1, round(crop_width * zoom)), max(1, round(crop_height * zoom))),
-        Image.Resampling.LANCZOS,
-    )
-    return Frame(
-        np.asarray(picture),
-        left * scale_x,
-        top * scale_y,
-        crop_width * scale_x / picture.width,
-        crop_height * scale_y / picture.height,
-    )
-
-
-def _with_legend(frame: Frame, score_map: ScoreMap) -> Pixels:
+def _with_legend(frame: SlideFrame, score_map: ScoreMap, found: Found) -> Pixels:
     um_per_px = frame.step_x * score_map.slide_mpp[0]
-    return draw_legend(painted(frame, score_map), score_map, um_per_px=um_per_px)
+    return draw_legend(_drawn(frame, score_map, found), score_map, found, um_per_px=um_per_px)
 
 
-def _window(start_px: int, length_px: int, scale: float, size: int) -> tuple[int, int]:
-    """The thumbnail pixels that show the level-0 px from start to start + length; at least one."""
-    first = min(int(start_px / scale), size - 1)
-    last = min(int(np.ceil((start_px + length_px) / scale)), size)
-    return first, max(last, first + 1)
+def _drawn(frame: SlideFrame, score_map: ScoreMap, found: Found) -> Pixels:
+    """The frame with what the model of the run predicts over it, (h, w, 3) uint8."""
+    if score_map.task == "region":
+        return painted(frame, score_map)
+    if isinstance(found, SlideMask):
+        frame = replace(frame, rgb=_with_mask(frame, found))
+    else:
+        frame = replace(frame, rgb=_outlined(frame, score_map))
+    marks = marks_of(score_map)
+    marked = marks >= 0
+    cells = score_map.cells[marked]
+    frame = replace(
+        frame, rgb=paint_cells(frame, score_map.lattice, cells, marks[marked], list(Mark))
+    )
+    return paint_points(frame, score_map, found) if isinstance(found, Points) else frame.rgb
 
 
-def _cell_of_pixels(
-    lattice: Lattice, axis: int, start_px: float, step_px: float, n: int
-) -> npt.NDArray[np.int64]:
-    """The column (axis 0) or row (axis 1) in which the middle of each of n pixels lies, or -1."""
-    edges = lattice.middle_edges(axis)
-    middles = start_px + (np.arange(n) + 0.5) * step_px
-    found = np.searchsorted(edges, middles, side="right") - 1
-    return np.where(found < len(edges) - 1, found, -1)
+def _with_mask(frame: SlideFrame, mask: SlideMask) -> Pixels:
+    """The frame with the classes of the mask's pixels over it."""
+    finest = mask.levels[0]
+    middles, origin = frame.middles_px(), mask.origin_px
+    rows, cols = (
+        np.floor((middles[axis] - origin[1 - axis]) * mask.slide_mpp[1 - axis] / mask.mpp)
+        for axis in (0, 1)
+    )
+    down, across = ((at >= 0) & (at < n) for at, n in zip((rows, cols), finest.shape, strict=True))
+    inside = np.ix_(down, across)
+    kinds = np.zeros(frame.rgb.shape[:2], np.uint8)
+    kinds[inside] = finest[np.ix_(rows[down].astype(np.int64), cols[across].astype(np.int64))]
+    colors = np.array([(0, 0, 0), *map(rgb_of, mask.colors)], np.float32)
+    blended = frame.rgb + _CLASS_OPACITY * (colors[kinds] - frame.rgb)
+    return np.where((kinds > 0)[..., None], np.rint(blended), frame.rgb).astype(np.uint8)
 
 
-def painted(frame: Frame, score_map: ScoreMap) -> Pixels:
-    """The frame with the classes and marks of a run over it, (h, w, 3) uint8."""
+def _outlined(frame: SlideFrame, score_map: ScoreMap) -> Pixels:
+    """The frame with a line around the scored regions, within them."""
+    lattice = score_map.lattice
+    looked = np.zeros((lattice.n_rows + 1, lattice.n_cols + 1), np.bool_)
+    cells = score_map.cells[marks_of(score_map) < 0]
+    looked[cells[:, 1], cells[:, 0]] = True
+    rows, cols = frame.cells(lattice)
+    inner = within = looked[rows[:, None], cols[None, :]]
+    for _ in range(_OUTLINE_PX):
+        padded = np.pad(inner, 1)
+        inner = inner & padded[2:, 1:-1] & padded[:-2, 1:-1] & padded[1:-1, 2:] & padded[1:-1, :-2]
+    return np.where((within & ~inner)[..., None], np.array(OUTLINE, np.uint8), frame.rgb)
+
+
+def paint_points(frame: SlideFrame, score_map: ScoreMap, points: Points) -> Pixels:
+    """The frame with the points of a detection model over it, (h, w, 3) uint8."""
+    x_px = (points.x_px - frame.x0_px) / frame.step_x
+    y_px = (points.y_px - frame.y0_px) / frame.step_y
+    # A pixel's middle has whole numbers where it is drawn.
+    return draw_dots(frame.rgb, score_map, points, x_px - 0.5, y_px - 0.5)
+
+
+def painted(frame: SlideFrame, score_map: ScoreMap) -> Pixels:
+    """The frame with the regions' classes and marks over it, (h, w, 3) uint8."""
     marks = marks_of(score_map)
     kinds = np.where(marks >= 0, len(score_map.classes) + marks, score_map.labels())
     paints: list[str | Mark] = [*score_map.colors, *Mark]
@@ -181,7 +178,7 @@ def painted(frame: Frame, score_map: ScoreMap) -> Pixels:
 
 
 def paint_cells(
-    frame: Frame,
+    frame: SlideFrame,
     lattice: Lattice,
     cells: npt.NDArray[np.int32],
     kinds: npt.NDArray[np.integer[Any]],

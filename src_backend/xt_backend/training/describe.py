@@ -29,6 +29,7 @@ from xt_backend.store.labels import probabilities_of
 from xt_backend.wording import counted
 
 from .calibrate import fit_temperature, fit_thresholds
+from .doubts import doubts_of_labels, doubts_of_points
 from .fit import Fitter
 from .judging import Judged, measure_heads
 from .metrics import Metrics
@@ -125,11 +126,13 @@ class Measured:
         context: Its prediction of regions or slides.
         region_only: The region-only head's.
         pixels: Its masks or points; None without a decoder.
+        warnings: What speaks against what was fitted.
     """
 
     context: Metrics
     region_only: Metrics
     pixels: PixelMetrics | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def complete_card(
@@ -161,6 +164,7 @@ def complete_card(
             ),
         }
     )
+    warnings = (*doubts_of_labels(card, judged), *doubts_of_points(card, pixels))
     if spec.folds is not None:
         judged = _read_by_others(judged, card, spec)
     context, region_only = measure_heads(judged, card, n_bootstrap=BOOTSTRAP, seed=spec.seed)
@@ -184,7 +188,7 @@ def complete_card(
         },
     }
     model.card = card.model_copy(update={"metrics": metrics})
-    return Measured(context, region_only, by_pixel)
+    return Measured(context, region_only, by_pixel, warnings)
 
 
 def _calibrated(card: ModelCard, judged: Sequence[Judged], spec: TrainSpec) -> ModelCard:

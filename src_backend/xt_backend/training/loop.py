@@ -50,7 +50,8 @@ class TrainResult:
         pixels: The masks or points; None without a decoder.
         notes: What the user should know.
         warnings: What puts the model in doubt, each told already when it was found: annotations
-            and slides that are left out, classes that lack examples.
+            and slides that are left out, classes that lack examples, and what speaks against
+            temperature, thresholds and points.
         is_main: Whether this process wrote the files; of several that share a training one did,
             and the others have nothing to say.
     """
@@ -142,6 +143,8 @@ def train(spec: TrainSpec, progress: ProgressCallback = ignore) -> TrainResult:
         judged, pixels = fitted.learner.judge(), fitted.learner.judge_pixels()
     fitter = fitted.fitter
     measured = complete_card(spec, fitter, judged, pixels, len(fitted.val_slides))
+    for text in measured.warnings:
+        warn(text)
     card = fitted.model.card
     if processes.is_main:
         card = save_model(fitted.model, spec.out)

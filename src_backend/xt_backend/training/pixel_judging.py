@@ -59,12 +59,16 @@ class PointsJudged:
         kinds: (n,) channel of each.
         hit: (n,) whether it found an object of its kind that none before it had found.
         n_objects: (K,) objects by kind.
+        area_um2: That was searched.
+        distance_um: How far a point may lie from its object.
     """
 
     scores: npt.NDArray[np.float32]
     kinds: npt.NDArray[np.int32]
     hit: npt.NDArray[np.bool_]
     n_objects: npt.NDArray[np.int64]
+    area_um2: float
+    distance_um: float
 
     def counts(self, thresholds: Sequence[float]) -> npt.NDArray[np.float64]:
         """(K, 3) points that found an object, points, and objects, from these scores on."""
@@ -73,6 +77,13 @@ class PointsJudged:
         hits = np.bincount(self.kinds[passed & self.hit], minlength=n)
         points = np.bincount(self.kinds[passed], minlength=n)
         return np.stack([hits, points, self.n_objects], axis=1).astype(np.float64)
+
+    def by_chance(self, thresholds: Sequence[float]) -> npt.NDArray[np.float64]:
+        """(K,) objects that as many points would find if they were strewn at random."""
+        _, points, objects = self.counts(thresholds).T
+        near = np.pi * self.distance_um**2 / max(self.area_um2, np.finfo(np.float64).tiny)
+        found: npt.NDArray[np.float64] = np.minimum(points, objects * -np.expm1(-points * near))
+        return found
 
 
 PixelJudged: TypeAlias = MaskJudged | PointsJudged
@@ -220,11 +231,12 @@ def _judge_points(
     points = each_once(Points.joined(parts), card.detection, lattice)
     points = points.take(targets.within(points.x_px, points.y_px))
     points = points.take(np.argsort(-points.score, kind="stable"))
-    hit = _match(
-        points, targets, np.array(lattice.slide_mpp), distance_um or card.detection.peak_radius_um
-    )
+    within_um = distance_um or card.detection.peak_radius_um
+    hit = _match(points, targets, np.array(lattice.slide_mpp), within_um)
     n_objects = np.bincount(targets.place_kinds, minlength=len(card.point_kinds))
-    return PointsJudged(points.score, points.kind, hit, n_objects)
+    pitch_um = lattice.stride_px * lattice.model_mpp
+    area_um2 = float(targets.shares.sum()) * pitch_um**2
+    return PointsJudged(points.score, points.kind, hit, n_objects, area_um2, within_um)
 
 
 def _match(

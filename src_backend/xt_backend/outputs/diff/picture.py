@@ -12,8 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 from xt_backend.keys import RESEARCH_USE
 from xt_backend.outputs.diff.comparison import SlideDiff
 from xt_backend.outputs.diff.matching import Matching
-from xt_backend.outputs.overlay import Frame, framed, paint_cells, painted
+from xt_backend.outputs.overlay import paint_cells, painted
 from xt_backend.outputs.palette import rgb
+from xt_backend.outputs.slide_frame import SlideFrame, framed
 from xt_backend.outputs.text import visible
 from xt_backend.publishing import publish
 from xt_backend.slides.lattice import Lattice
@@ -56,7 +57,7 @@ def write_diff_picture(
         image.save(temp, format="PNG")
 
 
-def _frame(score_map: ScoreMap, thumbnail: Thumbnail | None) -> Frame:
+def _frame(score_map: ScoreMap, thumbnail: Thumbnail | None) -> SlideFrame:
     if thumbnail is None:
         shrink = max(score_map.width_px, score_map.height_px) / _PANEL_PX
         sides = score_map.height_px, score_map.width_px
@@ -68,7 +69,7 @@ def _frame(score_map: ScoreMap, thumbnail: Thumbnail | None) -> Frame:
     return framed(score_map, thumbnail.rgb, *scales, _PANEL_PX, _PANEL_PX)
 
 
-def _agreement(diff: SlideDiff, matching: Matching, frames: list[Frame]) -> Pixels:
+def _agreement(diff: SlideDiff, matching: Matching, frames: list[SlideFrame]) -> Pixels:
     """Drawn on the slide of the finer regions; over it those that only the other one has."""
     labels_a = np.array([*diff.a.classes, ""], object)[diff.a.labels()[matching.rows_a]]
     labels_b = np.array([*diff.b.classes, ""], object)[diff.b.labels()[matching.rows_b]]
@@ -84,7 +85,7 @@ def _agreement(diff: SlideDiff, matching: Matching, frames: list[Frame]) -> Pixe
     cells = coarse.cells[only_coarse]
     cells = cells[(cells < [lattice.n_cols, lattice.n_rows]).all(axis=1)]
     rgb_below = paint_cells(frame, lattice, cells, np.zeros(len(cells), int), [color_coarse])
-    below = Frame(rgb_below, frame.x0_px, frame.y0_px, frame.step_x, frame.step_y)
+    below = SlideFrame(rgb_below, frame.x0_px, frame.y0_px, frame.step_x, frame.step_y)
     kinds = np.concatenate([(labels_a != labels_b).astype(int), np.full(len(only_fine), 2)])
     where = fine.cells[np.concatenate([rows, only_fine])]
     return paint_cells(below, fine.lattice, where, kinds, colors)

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageDraw, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from xt_backend.keys import OverlayText
+from xt_backend.outputs.legend import Found
 from xt_backend.outputs.mask_tiff import SlideMask
-from xt_backend.outputs.overlay import overlay_image
+from xt_backend.outputs.overlay import overlay_image, paint_points
 from xt_backend.outputs.palette import rgb
-from xt_backend.outputs.points import point_kinds
+from xt_backend.outputs.slide_frame import SlideFrame
 from xt_backend.store.points import Points
 from xt_backend.store.score_map import ScoreMap
 
@@ -26,16 +26,15 @@ _THUMBNAIL_PX = 220
 _MASK_PX = 1024
 _PAPER = 245
 _PAPER_PX = 800
-_DOT_RADIUS_PX = 4
-_MOST_DOTS = 50_000
 
 
-def overlay_picture(path: Path, score_map: ScoreMap) -> Image.Image:
-    """The overlay of a slide; without its file, the classes on grey paper.
+def overlay_picture(path: Path, score_map: ScoreMap, found: Found = None) -> Image.Image:
+    """The overlay of a slide; without its file, the same on grey paper.
 
     Args:
         path: ``<id>.overlay.png``.
         score_map: Of the slide.
+        found: Its mask or its points.
 
     Returns:
         RGB, with the text `OverlayText.PICTURE` in its `info` where that is known.
@@ -45,6 +44,8 @@ def overlay_picture(path: Path, score_map: ScoreMap) -> Image.Image:
             image.load()
             picture = image.convert("RGB")
             picture.info = dict(image.info)
+            if isinstance(found, Points) and OverlayText.POINTS not in picture.info:
+                _add_points(picture, score_map, found)
             return picture
     # What Pillow raises for files that are damaged.
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError):
@@ -54,23 +55,15 @@ def overlay_picture(path: Path, score_map: ScoreMap) -> Image.Image:
         )
         paper = np.full((height, width, 3), _PAPER, np.uint8)
         scales = (score_map.width_px / width, score_map.height_px / height)
-        return Image.fromarray(overlay_image(score_map, paper, *scales))
+        return Image.fromarray(overlay_image(score_map, paper, *scales, found))
 
 
-def picture_uri(
-    picture: Image.Image, score_map: ScoreMap | None = None, points: Points | None = None
-) -> str:
+def picture_uri(picture: Image.Image) -> str:
     """A whole picture as JPEG.
 
     Args:
         picture: RGB.
-        score_map: Of the slide that it shows; needed for points.
-        points: Drawn on it in the colours of their kinds, where the picture says where it lies.
     """
-    box = _box(picture)
-    if score_map is not None and points is not None and box is not None:
-        picture = picture.copy()
-        _draw(picture, box, score_map, points)
     return _uri(picture, "JPEG", quality=_QUALITY, optimize=True)
 
 
@@ -101,21 +94,15 @@ def _box(picture: Image.Image) -> tuple[int, int] | None:
     return (width, height) if fits else None
 
 
-def _draw(picture: Image.Image, box: tuple[int, int], score_map: ScoreMap, points: Points) -> None:
+def _add_points(picture: Image.Image, score_map: ScoreMap, points: Points) -> None:
+    """Draw points on a picture that was made without them, where it says where it lies."""
+    box = _box(picture)
+    if box is None:
+        return
     x0_px, y0_px, width_px, height_px = score_map.bounds_px
-    strongest = np.argsort(-points.score, kind="stable")[:_MOST_DOTS]
-    shown = points.take(strongest)
-    places: npt.NDArray[np.float64] = np.stack(
-        [
-            (shown.x_px - x0_px) * box[0] / width_px,
-            (shown.y_px - y0_px) * box[1] / height_px,
-        ],
-        axis=1,
-    )
-    colors = score_map.colors[-len(point_kinds(score_map)) :]
-    draw = ImageDraw.Draw(picture)
-    for (x, y), kind in zip(places.tolist(), shown.kind.tolist(), strict=True):
-        draw.circle((x, y), _DOT_RADIUS_PX, fill=rgb(colors[kind]), outline=(255, 255, 255))
+    pixels = np.asarray(picture.crop((0, 0, *box)))
+    frame = SlideFrame(pixels, x0_px, y0_px, width_px / box[0], height_px / box[1])
+    picture.paste(Image.fromarray(paint_points(frame, score_map, points)), (0, 0))
 
 
 def _uri(picture: Image.Image, kind: str, **options: Any) -> str:

@@ -66,6 +66,7 @@ def write_slide_page(path: Path, facts: SlideFacts) -> None:
         OutputError: It cannot be written.
     """
     score_map, row = facts.score_map, facts.row
+    has_shares = score_map.task in ("region", "dense")
     labels = score_map.labels()
     alone = score_map.region_only_probabilities
     has_alone = bool(np.isfinite(alone).any()) and not np.array_equal(
@@ -85,6 +86,7 @@ def write_slide_page(path: Path, facts: SlideFacts) -> None:
         partial=score_map.partial,
         notes=[str(note) for note in score_map.run_meta.get(RunMeta.NOTES, ())],
         classes=_class_rows(score_map, has_alone=has_alone),
+        has_shares=has_shares,
         has_alone=has_alone,
         share_changed=float(changed[labelled].mean()) if has_alone and labelled.any() else None,
         n_labelled=int((labels >= 0).sum()),
