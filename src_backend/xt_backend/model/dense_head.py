@@ -68,7 +68,8 @@ class DenseHead(nn.Module):
         if rare:
             # What rises at first where objects are, rises on all the ground between them: with
             # weights of any size a few steps would call all of it an object.
-            nn.init.zeros_(self.out.weight)
+            with torch.no_grad():
+                self.out.weight *= 0.1
             nn.init.constant_(_bias(self.out), math.log(_RARE / (1 - _RARE)))
 
     def forward(self, pyramid: Sequence[Tensor], context_tokens: Tensor) -> Tensor:
