@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_xt.layers import AXES, UNITS, class_colormap
 from xt_backend.keys import PRODUCT, RunFile
+from xt_backend.slides import first_middle_px
 
 if TYPE_CHECKING:
     from napari_xt.layers import LayerData
@@ -22,9 +23,7 @@ POINT_UM = 8.0
 
 def mask_layer(mask: SlideMask, slide_name: str) -> LayerData:
     """Layer data of a mask: labels, class index + 1, in the classes' colours."""
-    translate = [
-        (mask.origin_px[axis] - 0.5) * mask.slide_mpp[axis] + mask.mpp / 2 for axis in (1, 0)
-    ]
+    (x_px, y_px), (mpp_x, mpp_y) = first_middle_px(mask.affine_to_level0()), mask.slide_mpp
     levels = list(mask.levels)
     return (
         levels if len(levels) > 1 else levels[0],
@@ -32,7 +31,7 @@ def mask_layer(mask: SlideMask, slide_name: str) -> LayerData:
             "name": f"xT mask — {slide_name}",
             "multiscale": len(levels) > 1,
             "scale": (mask.mpp, mask.mpp),
-            "translate": translate,
+            "translate": (y_px * mpp_y, x_px * mpp_x),
             "units": UNITS,
             "axis_labels": AXES,
             "colormap": class_colormap(mask.colors),

@@ -9,6 +9,7 @@ import numpy as np
 from napari_xt.doubts import doubts_layer
 from napari_xt.statuses import WITHOUT_CLASS
 from xt_backend.keys import PRODUCT, RegionStatus
+from xt_backend.slides import first_middle_px
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -101,17 +102,13 @@ def _slide_facts(pyramid: Pyramid) -> dict[str, Any]:
 def lattice_transform(score_map: ScoreMap) -> tuple[tuple[float, float], tuple[float, float]]:
     """Scale and translate (y, x) in um that lay the lattice's grid over the slide.
 
-    One pixel of the grid is one step of the lattice, centred on its region. napari's coordinates
-    are those of pixel centres, so half a slide pixel is taken off.
+    One pixel of the grid is one step of the lattice, centred on its region.
     """
     lattice = score_map.lattice
-    scale, translate = [], []
-    for axis in (1, 0):  # y, x
-        mpp = lattice.slide_mpp[axis]
-        region_um = lattice.region_px * lattice.model_mpp
-        scale.append(lattice.stride_px * lattice.model_mpp)
-        translate.append((lattice.origin_px[axis] - 0.5) * mpp + region_um / 2)
-    return (scale[0], scale[1]), (translate[0], translate[1])
+    step_um = lattice.stride_px * lattice.model_mpp
+    x_px, y_px = first_middle_px(lattice.middles_to_level0())
+    mpp_x, mpp_y = lattice.slide_mpp
+    return (step_um, step_um), (y_px * mpp_y, x_px * mpp_x)
 
 
 def names(slide_name: str, classes: tuple[str, ...]) -> tuple[str, list[str], str]:

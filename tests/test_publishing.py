@@ -183,6 +183,34 @@ def test_killed_at_any_moment_every_file_is_whole(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.partial"))
 
 
+MIDST = """
+import os, signal, sys
+from pathlib import Path
+from xt_backend.publishing import publish
+with publish(Path(sys.argv[1])) as temp, open(temp, "wb") as file:
+    file.write(bytes(int(sys.argv[2])))
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
+@pytest.mark.parametrize("n_bytes", [0, 100_000])
+@pytest.mark.parametrize("before", [None, b"whole"])
+def test_killed_in_the_midst_of_a_file_what_was_there_stays(
+    tmp_path: Path, n_bytes: int, before: bytes | None
+) -> None:
+    path = tmp_path / "x.bin"
+    if before is not None:
+        publish_bytes(path, before)
+    command = [sys.executable, "-c", MIDST, str(path), str(n_bytes)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert (path.read_bytes() if path.exists() else None) == before
+    (partial,) = set(tmp_path.iterdir()) - {path}
+    assert partial.stat().st_size == n_bytes
+    assert sweep_partials(tmp_path, time.time() + 60) == (partial,)
+
+
 FULL = """
 import resource, signal, sys
 from pathlib import Path

@@ -5,7 +5,9 @@ A module that is started so also works from unguarded scripts, notebooks and IPy
 
 from __future__ import annotations
 
+import logging
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -13,13 +15,21 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Client, Connection, Listener
+from time import monotonic
 from typing import IO
 
 from xt_backend.errors import BackendDiedError
 
 __all__ = ["accept", "calling_parent", "died", "end_child", "ending_of", "start_child"]
 
+_log = logging.getLogger(__name__)
+
 POLL_S = 0.2
+
+CALLED_S = 900.0
+"""How long a child may take to call: packages on a busy network disk take minutes to load."""
+
+_WOKEN_S = 1.0
 
 KILLED_S = 30.0
 """How long the end of a killed process is waited for."""
@@ -57,29 +67,67 @@ def start_child(
     return child
 
 
-def accept(listener: Listener, child: subprocess.Popen[bytes]) -> Connection:
-    """Wait for a child's call, but not for ever when it died while starting.
+def accept(
+    listener: Listener, child: subprocess.Popen[bytes], limit_s: float = CALLED_S
+) -> Connection:
+    """Wait for a child's call, but not for ever when it died or hangs while starting.
+
+    Who calls without the key is turned away, and the child is waited for as before.
+
+    Args:
+        listener: To which the child was sent; the caller closes it.
+        child: Started a moment ago; one that does not call is killed.
+        limit_s: How long it may take to call.
 
     Raises:
-        BackendDiedError: It did.
+        BackendDiedError: It did not call.
     """
-    answer: list[Connection] = []
+    calls: queue.Queue[Connection] = queue.Queue()
+    left = threading.Event()
 
-    def wait() -> None:
+    def listen() -> None:
+        while not left.is_set():
+            try:
+                calls.put(listener.accept())
+            except Exception as error:
+                if not left.is_set():
+                    _log.warning("a call was turned away: %s", type(error).__name__)
+                # Where a call cannot even be taken, say for want of handles, not without rest.
+                left.wait(POLL_S)
+            else:
+                return
+
+    listening = threading.Thread(target=listen, name="xt-calls", daemon=True)
+    listening.start()
+    until = monotonic() + limit_s
+    while True:
         try:
-            answer.append(listener.accept())
-        except OSError:
-            return
-
-    waiter = threading.Thread(target=wait, daemon=True)
-    waiter.start()
-    while waiter.is_alive():
-        waiter.join(POLL_S)
-        if child.poll() is not None and not answer:
-            raise died(child)
-    if not answer:
+            return calls.get(timeout=POLL_S)
+        except queue.Empty:
+            # It may have called just before it ended; what it said can still be read.
+            if calls.empty() and (child.poll() is not None or monotonic() > until):
+                break
+    left.set()
+    _wake(listener, listening)
+    if child.poll() is not None:
         raise died(child)
-    return answer[0]
+    child.kill()
+    raise BackendDiedError(
+        f"The backend process did not start within {limit_s / 60:g} min",
+        "Run again when the machine, or the disk with the program, is less busy",
+    )
+
+
+def _wake(listener: Listener, listening: threading.Thread) -> None:
+    """Let a thread end that waits for a call: closing the listener alone does not wake it."""
+
+    def call() -> None:
+        with suppress(OSError, EOFError):
+            Client(listener.address).close()
+
+    # Beside: where the thread is held by a stranger who says nothing, nobody answers this either.
+    threading.Thread(target=call, name="xt-calls-wake", daemon=True).start()
+    listening.join(_WOKEN_S)
 
 
 def end_child(child: subprocess.Popen[bytes], patience_s: float) -> None:

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from xt_backend.bench import list_benchmarks
+from xt_backend.bench.startup import Startup
 from xt_backend.model import list_contexts
 
 Call = Callable[..., Any]
@@ -306,6 +307,21 @@ def test_bad_usage(call: Call, tmp_path: Path, arguments: list[str], text: str) 
     assert done.returncode == 2
     assert text in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_measured(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(*args: Any) -> None:
+        pytest.fail("something was measured")
+
+    monkeypatch.setattr(Startup, "measure", measure)
+    (tmp_path / "file").write_text("no folder")
+    out = tmp_path / "file" / "out"
+    done = call("bench", "startup", "--quick", "--out", out)
+    assert done.returncode == 5, done.stdout + done.stderr
+    assert str(out) in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_damaged_results_are_not_overwritten(call: Call, tmp_path: Path) -> None:

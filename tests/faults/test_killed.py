@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import errno
 import functools
+import json
 import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -118,6 +120,24 @@ def test_case_01_killed_at_random_moments(
     last = Command(command, tmp_path / "log")
     assert last.end() == 0, last.said
     check_same(result_of(tmp_path / "run"), uninterrupted)
+
+
+def test_case_01_a_series_of_kills_changes_no_output(checkout: Path, tmp_path: Path) -> None:
+    """Started as users do, block after block; scripts/kill_series.py does 200, with more slides."""
+    done = subprocess.run(
+        [sys.executable, str(checkout / "scripts" / "kill_series.py"), "4", "--slides", "1",
+         "--keep", str(tmp_path / "series"), "--json"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    log = (tmp_path / "series" / "log").read_text(encoding="utf-8")
+    assert done.returncode == 0, done.stdout + done.stderr + log
+    found = json.loads(done.stdout)
+    assert found["wrong"] == []
+    assert found["n_kills"] == 4
+    assert found["n_batches"] >= 1
+    assert found["n_regions"] > 256  # more than a block
+    assert 0 < found["may_lose"] < found["n_regions"]
+    assert found["most_lost"] <= found["may_lose"]
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,7 @@ SCRIPT = """
     panel.add_model_file(Path({model!r}))
 
     def close():
-        print("pid", panel.session._backend._worker.pid, flush=True)
+        print("pid", getattr(panel.session._backend._worker, "pid", None), flush=True)
         print("closing", flush=True)
         {how}
 
@@ -47,6 +49,22 @@ HOW = {
         "viewer.window.remove_dock_widget(panel.parent()); QTimer.singleShot(500, viewer.close)"
     ),
 }
+
+
+OPENS_S = 600.0
+CLOSES_S = 5.0
+"""How soon a window is promised to be gone."""
+
+
+@contextmanager
+def ended_after(process: subprocess.Popen[str], limit_s: float) -> Iterator[None]:
+    """Kill a process that takes longer; its exit code tells."""
+    watch = threading.Timer(limit_s, process.kill)
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.cancel()
 
 
 @pytest.mark.timeout(900)
@@ -72,17 +90,21 @@ def test_case_23_nothing_is_left(
         assert process.stdout is not None
         assert process.stderr is not None
         backend = None
-        for line in process.stdout:
-            if line.startswith("pid"):
-                backend = None if line.split()[1] == "None" else int(line.split()[1])
-            if line.startswith("closing"):
-                break
+        opening = time.monotonic()
+        with ended_after(process, OPENS_S):
+            for line in process.stdout:
+                if line.startswith("pid"):
+                    backend = None if line.split()[1] == "None" else int(line.split()[1])
+                if line.startswith("closing"):
+                    break
         closing = time.monotonic()
-        rest = process.stdout.read().split()
-        assert process.wait(timeout=120) == 0
-        took = time.monotonic() - closing
+        # How long opening took shows how busy the machine is.
+        with ended_after(process, max(10 * CLOSES_S, 2 * (closing - opening))):
+            rest = process.stdout.read().split()
+            code = process.wait()
+        print(f"opened in {closing - opening:.2f} s, closed in {time.monotonic() - closing:.2f} s")
         complaints = process.stderr.read()
-    print(f"closed in {took:.2f} s")
+    assert code == 0, complaints
     assert "QThread" not in complaints
     assert "Traceback" not in complaints
     # torch beside a window can crash it (see conftest), and would cost it memory and seconds.

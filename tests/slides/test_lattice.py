@@ -15,7 +15,7 @@ from shapely import affinity
 from shapely.geometry import GeometryCollection, MultiPolygon, Point, Polygon, box
 
 from xt_backend.errors import UsageError
-from xt_backend.slides import Lattice
+from xt_backend.slides import Lattice, first_middle_px
 
 
 @st.composite
@@ -93,6 +93,14 @@ def test_middles_meet_inside_their_regions(lattice: Lattice) -> None:
         if lattice.stride_px == lattice.region_px:
             assert not before.any()
             assert not after.any()
+
+
+@given(lattices(overlapping=True))
+def test_the_first_middle_is_that_of_the_first_region(lattice: Lattice) -> None:
+    x, y = first_middle_px(lattice.middles_to_level0())
+    # The centre of a pixel is half a pixel from its corner, which is what lattices count from.
+    wanted = lattice.centres_um([(0, 0)])[0] / lattice.slide_mpp + lattice.origin_px
+    np.testing.assert_allclose((x + 0.5, y + 0.5), wanted)
 
 
 @given(lattices(overlapping=True), st.integers(0, 5000), st.integers(0, 5000))

@@ -29,7 +29,7 @@ class Case:
         tests: Node ids of the tests that show it.
         protection: In words, for the documentation.
         long: What the long form of its tests came to, for the documentation.
-        removals: Together they take the protection away; none where that is no matter of a line.
+        removals: Together they take the protection away.
         red: Node id of the test that fails then.
     """
 
@@ -52,12 +52,15 @@ def read_cases() -> list[Case]:
             tuple(item["tests"]),
             item["protection"],
             item.get("long", ""),
-            tuple(Removal(f"src_backend/xt_backend/{path}", *texts)
-                  for path, *texts in item["remove"]),
+            tuple(Removal(_place(path), *texts) for path, *texts in item["remove"]),
             item.get("red", item["tests"][0]),
         )
         for item in found
     ]  # fmt: skip
+
+
+def _place(path: str) -> str:
+    return path if path.startswith("napari_xt/") else f"src_backend/xt_backend/{path}"
 
 
 def without_protection(case: Case, folder: Path = ROOT) -> dict[str, str]:

@@ -39,7 +39,8 @@ def test_two_processes_share_and_add_up() -> None:
     two = Processes(TwoOfTwo())  # type: ignore[arg-type]
     assert (two.count, two.is_main, two.device) == (2, False, "cpu")
     assert list(two.mine([1, 2, 3, 4, 5])) == [2, 4]
-    assert two.add(np.array([1.5])).tolist() == [3.0]
+    # Pixels are counted so, of which a set of slides has more than float32 can tell apart.
+    assert two.add(np.array([1.5, 2**24 + 1])).tolist() == [3.0, 2 * (2**24 + 1)]
     net = torch.nn.Linear(2, 1)
     net.weight.grad = torch.tensor([[1.0, 2.0]])
     two.add_gradients(net.parameters())

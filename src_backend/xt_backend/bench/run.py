@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xt_backend.publishing import make_folder
+from xt_backend.publishing import make_folder, scratch
 from xt_backend.store.plain import plain_json
 from xt_backend.training.plots import require_matplotlib
 
@@ -103,6 +103,10 @@ def _measure(
     name, recipe, cases = benchmark.name, benchmark.recipe(spec.quick), benchmark.cases(spec)
     kept = [one.case for one in records.results(name, recipe) if benchmark.is_lasting(one.values)]
     waiting = [case for case in cases if not spec.resume or plain_json(case) not in kept]
+    if waiting:  # told now, not after the first case, which may take an hour
+        make_folder(spec.out)
+        with scratch(spec.out, 1):
+            pass
     for done, case in enumerate(waiting):
         what = ", ".join(f"{key} {value}" for key, value in case.items())
 

@@ -19,6 +19,17 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _MALLOC_BYTES = 2**31 - 1
 """Smaller buffers stay mapped between batches."""
 
+_FULL = (
+    "can't allocate memory",
+    "not enough memory",
+    "CUDA error: out of memory",  # of memory of the host that a device copies from, and others
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "MPS backend out of memory",
+    "Invalid buffer size",  # MPS, of more than the device takes in one piece
+)
+"""In what torch says when memory is full."""
+
 _OLD_MALLOC_BYTES = 32 << 20
 """The most that older versions of glibc take."""
 
@@ -99,16 +110,13 @@ def _choose_precision(name: str, asked: str) -> str:
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an error of torch says that memory is full.
 
-    On CUDA it has a class of its own; on the CPU and on MPS only its text tells.
+    What torch's own allocator for CUDA says has a class; of the CPU, of MPS and of the libraries
+    that take memory on CUDA by themselves only the text tells.
     """
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(error)
-    return isinstance(error, RuntimeError) and (
-        "can't allocate memory" in text
-        or "not enough memory" in text
-        or "MPS backend out of memory" in text
-    )
+    return isinstance(error, RuntimeError) and any(words in text for words in _FULL)
 
 
 def prepare_cpu() -> None:

@@ -71,6 +71,11 @@ class SlideMask:
             score_map.colors,
         )
 
+    def affine_to_level0(self) -> npt.NDArray[np.float64]:
+        """(3, 3) float64, as of `MaskGrid`."""
+        (x_px, y_px), (mpp_x, mpp_y) = self.origin_px, self.slide_mpp
+        return np.array([[self.mpp / mpp_x, 0, x_px], [0, self.mpp / mpp_y, y_px], [0, 0, 1.0]])
+
 
 @contextmanager
 def mask_canvas(grid: MaskGrid, folder: Path | None = None) -> Iterator[Mask]:

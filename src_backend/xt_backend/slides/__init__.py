@@ -12,6 +12,7 @@ from xt_backend import lazy
 if TYPE_CHECKING:
     from .colour import COLOUR_NUMBERS, stained_colours
     from .discover import Discovery, find_slides
+    from .first_middle import first_middle_px
     from .info import SlideInfo
     from .lattice import Lattice
     from .mpp import SlideMpp, check_mpp, check_scale
@@ -53,6 +54,7 @@ _HOMES = {
     "everything": "tissue_by_hand",
     "find_slides": "discover",
     "find_tissue": "tissue",
+    "first_middle_px": "first_middle",
     "measure_stain": "normaliser",
     "open_slide": "slide",
     "read_objects": "objects",
@@ -90,6 +92,7 @@ __all__ = [
     "everything",
     "find_slides",
     "find_tissue",
+    "first_middle_px",
     "measure_stain",
     "open_slide",
     "read_area",

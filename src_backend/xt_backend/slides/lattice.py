@@ -239,7 +239,7 @@ class Lattice:
         Where regions do not overlap, they are the regions.
         """
         affine = self.affine_to_level0()
-        affine[:2, 2] += [self._margin * self._ratio(axis) for axis in (0, 1)]
+        affine[:2, 2] += [self.margin_px * self._ratio(axis) for axis in (0, 1)]
         return affine
 
     def middle_edges(self, axis: int) -> npt.NDArray[np.int64]:
@@ -251,7 +251,7 @@ class Lattice:
         Returns:
             (n + 1,) int64; where regions do not overlap, the edges of `boxes`.
         """
-        starts = np.arange(self._count(axis) + 1) * self.stride_px + self._margin
+        starts = np.arange(self._count(axis) + 1) * self.stride_px + self.margin_px
         edges: npt.NDArray[np.int64] = np.floor(starts * self._ratio(axis) + 0.5).astype(np.int64)
         return edges + self.origin_px[axis]
 
@@ -314,7 +314,7 @@ class Lattice:
         return areas
 
     @property
-    def _margin(self) -> float:
+    def margin_px(self) -> float:
         """From the edge of a region to that of its middle, px at model mpp."""
         return (self.region_px - self.stride_px) / 2
 

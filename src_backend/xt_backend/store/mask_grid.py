@@ -60,7 +60,7 @@ class MaskGrid:
             masks: (n, R/4, R/4) uint8, 0 where there is nothing.
         """
         lattice = self.lattice
-        margin = (lattice.region_px - lattice.stride_px) // (2 * DENSE_STRIDE)
+        margin = int(lattice.margin_px) // DENSE_STRIDE
         middle = slice(margin, margin - (-lattice.stride_px // DENSE_STRIDE))
         for (col, row), mask in zip(cells.tolist(), masks, strict=True):
             top, left = ((at * lattice.stride_px) // DENSE_STRIDE for at in (row, col))

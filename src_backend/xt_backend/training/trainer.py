@@ -303,6 +303,7 @@ def new_model(spec: TrainSpec, examples: Examples, stain: StainInfo | None = Non
 def repeatable(seed: int) -> Iterator[None]:
     """Draw dropout from a seed and use deterministic kernels; put both back afterwards."""
     before = torch.are_deterministic_algorithms_enabled()
+    only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
     devices = list(range(torch.cuda.device_count()))
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
@@ -310,7 +311,7 @@ def repeatable(seed: int) -> Iterator[None]:
         try:
             yield
         finally:
-            torch.use_deterministic_algorithms(before)
+            torch.use_deterministic_algorithms(before, warn_only=only_warned)
 
 
 def check_processes(spec: TrainSpec, processes: Processes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import sys
@@ -27,6 +28,8 @@ EXTRAS = {
     "mamba": ("mamba-ssm",),
 }
 """What each extra adds."""
+REPLACED = {"openvino": "openvino", "mamba-ssm": "mamba_ssm.ops.selective_scan_interface"}
+"""Without which a run goes on: by what each is loaded."""
 
 GL_LIBRARIES = ("libGL.so.1", "libEGL.so.1")
 GATED = (
@@ -230,6 +233,7 @@ def _gated() -> Finding:
 
 def _extras() -> Finding:
     found = []
+    state = "ok"
     for extra, packages in EXTRAS.items():
         here, missing = [], []
         for package in packages:
@@ -237,9 +241,24 @@ def _extras() -> Finding:
                 here.append(f"{package} {version(package)}")
             except PackageNotFoundError:
                 missing.append(package)
+                continue
+            if package in REPLACED and not _works(REPLACED[package]):
+                here[-1] += " does not load: torch computes in its place, slower; install it again"
+                state = "warning"
         lacking = f"lacks {', '.join(missing)}" if here else "not installed"
         found.append(f"{extra} {lacking}" if missing else f"{extra} ({', '.join(here)})")
-    return Finding("extras", "ok", ", ".join(found))
+    return Finding("extras", state, ", ".join(found))
+
+
+def _works(module: str) -> bool:
+    # As where it is used: a library that is broken fails in ways of its own.
+    from xt_backend.engine.encoders.openvino_model import load_openvino
+
+    try:
+        load_openvino() if module == "openvino" else importlib.import_module(module)
+    except Exception:
+        return False
+    return True
 
 
 def _offline() -> Finding:

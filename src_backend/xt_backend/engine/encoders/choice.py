@@ -120,7 +120,7 @@ def choice_key(
         precision: As asked for.
     """
     versions = {}
-    for name in ("napari-xt", "torch", "openvino"):
+    for name in ("napari-xt", "torch", "timm", "openvino"):
         try:
             versions[name] = version(name)
         except PackageNotFoundError:

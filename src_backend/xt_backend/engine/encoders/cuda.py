@@ -55,9 +55,13 @@ class Driver:
         return torch.cuda.stream(self._copies)
 
     def event(self) -> _Event:
-        """Can be recorded, and waited for."""
-        event: _Event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        """Can be recorded, and waited for asleep: the reader threads need the cores."""
+        event: _Event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         return event
+
+    def copy_after_all(self) -> None:
+        """What is copied from now on waits for all that was asked to be computed until now."""
+        self._copies.wait_stream(torch.cuda.current_stream(self._name))
 
     def compute_after(self, event: _Event) -> None:
         """What is computed from now on waits for an event."""
@@ -155,13 +159,16 @@ class CudaBackend:
             slot.images.copy_(slot.host, non_blocking=True)
             slot.copied.record()
         driver.compute_after(slot.copied)
-        # Out of memory is found when the work is handed over, before any of it is done.
-        tokens = run_halving(self._compute, slot.images, device=self._device)
-        if slot.tokens is None:
-            slot.tokens = driver.pinned(tuple(tokens.shape), torch.float16)
-        # In the stream of the computation: in the other it would hold up the next batch.
-        slot.tokens.copy_(tokens, non_blocking=True)
-        slot.computed.record()
+        try:
+            # Out of memory is found when the work is handed over, before any of it is done.
+            tokens = run_halving(self._compute, slot.images, device=self._device)
+            if slot.tokens is None:
+                slot.tokens = driver.pinned(tuple(tokens.shape), torch.float16)
+            # In the stream of the computation: in the other it would hold up the next batch.
+            slot.tokens.copy_(tokens, non_blocking=True)
+        finally:
+            # Also of what fails: parts of it may still be read when its buffers are next filled.
+            slot.computed.record()
         slot.pending = _Pending(slot, len(pixels))
         return slot.pending
 
@@ -169,10 +176,13 @@ class CudaBackend:
         if not self._slots:
             shape = (self.batch, *region)
             self._slots = [_Slot(self._driver, shape) for _ in range(_SLOTS)]
+            # Their memory may be what weights lay in that are still being rearranged.
+            self._driver.copy_after_all()
         slot = self._slots[self._turn]
         self._turn = (self._turn + 1) % _SLOTS
         if slot.pending is not None:
             slot.pending.result()
+        slot.computed.synchronize()  # at once where it was waited for, or never recorded
         return slot
 
     def _compute(self, images: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -152,6 +153,7 @@ def _digest(region_encoder: RegionEncoder, shape: tuple[int, ...], int8: bool) -
         "encoder": region_encoder.numerics(),
         "shape": list(shape),
         "torch": str(torch.__version__),
+        "timm": version("timm"),
         "openvino": str(load_openvino().__version__),
         "schema": 1,
         **({"calibration": calibration_numerics(shape[1])} if int8 else {}),

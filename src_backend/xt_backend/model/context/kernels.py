@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 __all__ = ["scan_kernel"]
+
+_log = logging.getLogger(__name__)
 
 Scan = Callable[..., tuple[Tensor, Tensor]]
 
@@ -27,7 +30,12 @@ def scan_kernel(like: Tensor) -> Scan | None:
 def _kernel() -> Scan | None:
     try:
         module = importlib.import_module("mamba_ssm.ops.selective_scan_interface")
-    except (ImportError, OSError):  # absent, or built for another torch or CUDA
+    except Exception as error:  # absent, or built for another torch or CUDA
+        if not isinstance(error, ModuleNotFoundError):
+            _log.warning(
+                "mamba-ssm is installed but does not load (%s): Mamba runs without it, slower",
+                type(error).__name__,
+            )
         return None
     return functools.partial(_run, module.selective_scan_fn)
 

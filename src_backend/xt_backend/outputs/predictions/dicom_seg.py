@@ -17,6 +17,7 @@ from xt_backend.outputs.predictions.dicom_source import DicomSource
 from xt_backend.outputs.predictions.prediction_format import PredictionFormat, PredictionOptions
 from xt_backend.outputs.run_json import is_pseudonymised
 from xt_backend.publishing import publish_bytes
+from xt_backend.slides import first_middle_px
 from xt_backend.store.plain import canonical_json, writer_version
 from xt_backend.store.score_map import ScoreMap
 
@@ -93,13 +94,10 @@ def _segmentation(source: DicomSource, score_map: ScoreMap, options: PredictionO
         # From the content, so that writing again replaces the same object.
         return str(generate_uid(entropy_srcs=[PRODUCT, what, source.series_uid, run]))
 
-    step = tuple(lattice.stride_px * lattice.model_mpp / mpp for mpp in lattice.slide_mpp)
-    # The middle of the first pixel, counted from the middle of the slide's first pixel.
-    first = tuple(
-        at + lattice.region_px * lattice.model_mpp / mpp / 2 - 0.5
-        for at, mpp in zip(lattice.origin_px, lattice.slide_mpp, strict=True)
-    )
-    position = hd.PlanePositionSequence("SLIDE", source.position_mm(*first), (1, 1))
+    affine = lattice.middles_to_level0()
+    step = np.diag(affine)[:2].tolist()
+    place_mm = source.position_mm(*first_middle_px(affine))
+    position = hd.PlanePositionSequence("SLIDE", place_mm, (1, 1))
     made = hd.seg.Segmentation(
         source_images=[source.header],
         pixel_array=_shares(score_map),
