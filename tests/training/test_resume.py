@@ -101,7 +101,8 @@ def test_resumed_training_gives_the_same_bytes(
         heard: list[Progress] = []
         train(killed, heard.append)
     lines = [line for one in heard if one.stage == "notice" for line in one.lines]
-    assert [line.partition("broken off: ")[2] for line in lines] == said
+    going_on = [line.partition("broken off: ")[2] for line in lines if "broken off" in line]
+    assert going_on == said
     if not spec.folds and saves < 16:
         assert min(steps) == saves + 1
     assert killed.out.read_bytes() == spec.out.read_bytes()
