@@ -97,7 +97,7 @@ def test_what_cannot_be_compared_has_a_row(call: Call, tmp_path: Path) -> None:
     }
     assert "s1.run.h5" in rows["s1.svs"]["reason"]
     assert rows["f.svs"]["reason"] == "failed in run A and B: no pixel size"
-    assert "1 only a" in done.stdout
+    assert "2 failed; 1 in run A only; 1 in run B only; no region" in done.stdout
 
 
 def test_slides_are_paired_by_content_or_by_a_table(call: Call, tmp_path: Path) -> None:
