@@ -43,17 +43,17 @@ def test_an_empty_slide_has_a_row_and_no_region(
 def test_failures_are_tried_again_without_a_look_at_what_is_done(
     tissue_slide: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    out, late = tmp_path / "run", tmp_path / "late.tiff"
+    out, first, late = tmp_path / "run", tmp_path / "first.tiff", tmp_path / "late.tiff"
+    first.write_bytes(tissue_slide.read_bytes())
     late.write_bytes(b"not there yet")
-    options = {"use_cache": False}
-    first = xt.score([tissue_slide, late], str(tiny_model), out, **options)
-    assert list(first.slides["status"]) == ["done", "failed"]
-    written = (out / "block.run.h5").stat().st_mtime_ns
-    late.write_bytes(tissue_slide.read_bytes())
-    tissue_slide.write_bytes(b"not looked at")
-    again = xt.score([tissue_slide, late], str(tiny_model), out, retry_failed=True, **options)
+    run = xt.score([first, late], str(tiny_model), out, use_cache=False)
+    assert list(run.slides["status"]) == ["done", "failed"]
+    written = (out / "first.run.h5").stat().st_mtime_ns
+    late.write_bytes(first.read_bytes())
+    first.write_bytes(b"not looked at")
+    again = xt.score([first, late], str(tiny_model), out, retry_failed=True, use_cache=False)
     assert list(again.slides["status"]) == ["done", "done"]
-    assert (out / "block.run.h5").stat().st_mtime_ns == written
+    assert (out / "first.run.h5").stat().st_mtime_ns == written
     with pytest.raises(UsageError, match="no folder was named"):
         xt.score(late, str(tiny_model), retry_failed=True)
     with pytest.raises(UsageError, match="holds no run"):
