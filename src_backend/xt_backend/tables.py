@@ -25,11 +25,18 @@ class TableRow:
             Parquet, the number of the row from 2, as if it were a CSV.
         values: By column, in lower case; without blanks around, empty where a cell is missing.
         surplus: It has more cells than there are columns.
+        of_parquet: The file has rows, and no lines.
     """
 
     line: int
     values: dict[str, str]
     surplus: bool
+    of_parquet: bool = False
+
+    @property
+    def place(self) -> str:
+        """Where it stands in the file, as users count."""
+        return f"row {self.line - 1}" if self.of_parquet else f"line {self.line}"
 
 
 def read_table(
@@ -72,6 +79,9 @@ def read_table(
         raise error(
             f"{shown} cannot be read: {problem.strerror}", "Ask for permission to read it"
         ) from problem
+    if "\0" in text.partition("\n")[0]:
+        # Without a mark at its beginning, UTF-16 of plain letters is UTF-8 too.
+        raise error(f"{shown} is not UTF-8 text (line 1): it looks like UTF-16", _SAVE)
     # Not split into lines here: a quoted cell may hold line breaks.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
     rows = []
@@ -110,7 +120,7 @@ def _read_parquet(path: Path, shown: str, error: type[XTError]) -> tuple[list[st
     cells = [[_text(value) for value in column.to_pylist()] for column in table.columns]
     rows = zip(*cells, strict=True)
     return columns, [
-        TableRow(line, dict(zip(columns, row, strict=True)), surplus=False)
+        TableRow(line, dict(zip(columns, row, strict=True)), surplus=False, of_parquet=True)
         for line, row in enumerate(rows, start=2)
     ]
 

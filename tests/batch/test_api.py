@@ -40,6 +40,28 @@ def test_an_empty_slide_has_a_row_and_no_region(
     assert len(both.regions) == 16
 
 
+def test_failures_are_tried_again_without_a_look_at_what_is_done(
+    tissue_slide: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    out, first, late = tmp_path / "run", tmp_path / "first.tiff", tmp_path / "late.tiff"
+    first.write_bytes(tissue_slide.read_bytes())
+    late.write_bytes(b"not there yet")
+    run = xt.score([first, late], str(tiny_model), out, use_cache=False)
+    assert list(run.slides["status"]) == ["done", "failed"]
+    written = (out / "first.run.h5").stat().st_mtime_ns
+    late.write_bytes(first.read_bytes())
+    first.write_bytes(b"not looked at")
+    again = xt.score([first, late], str(tiny_model), out, retry_failed=True, use_cache=False)
+    assert list(again.slides["status"]) == ["done", "done"]
+    assert (out / "first.run.h5").stat().st_mtime_ns == written
+    with pytest.raises(UsageError, match="no folder was named"):
+        xt.score(late, str(tiny_model), retry_failed=True)
+    with pytest.raises(UsageError, match="holds no run"):
+        xt.features(
+            late, "tf_efficientnet_lite0", tmp_path / "new", weights="random", retry_failed=True
+        )
+
+
 def test_a_run_of_features_has_no_predictions(tissue_slide: Path, tmp_path: Path) -> None:
     run = xt.features(
         tissue_slide, "tf_efficientnet_lite0", tmp_path / "out",

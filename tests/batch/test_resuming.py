@@ -84,13 +84,22 @@ def test_a_table_written_in_the_middle_of_a_resume_has_all_that_is_done(
     seen: dict[str, dict[str, str]] = {}
 
     def look(task: Task, outcome: Outcome) -> None:
-        if (out / "slides.csv").is_file():
-            seen[task.slide_id] = statuses(out)
+        seen[task.slide_id] = statuses(out)
 
     prepare(slides, tiny_model, out).run(on_outcome=look)
     # The largest file comes first, and the smallest, which is to be made anew, last.
-    assert list(seen) == ["c", "a"]
-    assert seen["c"] == {"a": "failed", "b": "done", "c": "done"}
+    assert list(seen) == ["b", "c", "a"]
+    assert seen["b"] == seen["c"] == {"a": "failed", "b": "done", "c": "done"}
+
+
+def test_the_table_has_every_slide_before_the_first_is_begun(
+    slides: list[Path], tiny_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    seen: list[dict[str, str]] = []
+    prepare(slides, tiny_model, out).run(on_event=lambda task, told: seen.append(statuses(out)))
+    assert seen[0] == dict.fromkeys(NAMES, "failed")
+    assert statuses(out) == dict.fromkeys(NAMES, "done")
 
 
 def test_a_resume_keeps_who_read_and_for_how_long(

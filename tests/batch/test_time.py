@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,17 @@ def seconds_in(out: Path) -> dict[str, float]:
 def check(seconds: dict[str, float]) -> None:
     assert set(seconds) == {*PARTS, *BESIDE, "other", "total"}
     named = sum(seconds[name] for name in PARTS)
-    assert named >= 0.6 * seconds["total"]  # 99 % where nothing else is going on
+    assert named >= 0.6 * seconds["total"]
     assert named + seconds["other"] == pytest.approx(seconds["total"], abs=0.01)
 
 
+@pytest.fixture
+def own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that runs for a thread only while it computes, whatever else the machine does."""
+    monkeypatch.setattr(time, "perf_counter", time.thread_time)
+
+
+@pytest.mark.usefixtures("own_time")
 @pytest.mark.parametrize("command", ["score", "features"])
 def test_the_parts_add_up_to_the_total(
     call: Callable[..., Any], tiny_model: Path, tmp_path: Path, command: str

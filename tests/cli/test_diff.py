@@ -97,7 +97,7 @@ def test_what_cannot_be_compared_has_a_row(call: Call, tmp_path: Path) -> None:
     }
     assert "s1.run.h5" in rows["s1.svs"]["reason"]
     assert rows["f.svs"]["reason"] == "failed in run A and B: no pixel size"
-    assert "1 only a" in done.stdout
+    assert "2 failed; 1 in run A only; 1 in run B only; no region" in done.stdout
 
 
 def test_slides_are_paired_by_content_or_by_a_table(call: Call, tmp_path: Path) -> None:
@@ -123,6 +123,38 @@ def test_slides_are_paired_by_content_or_by_a_table(call: Call, tmp_path: Path) 
     wrong = call("diff", a, c, "--pairs", tmp_path / "pairs.csv")
     assert wrong.returncode == 2
     assert "pairs.csv line 2: run B has no slide 'nowhere'" in wrong.stderr
+
+
+def test_slides_of_one_name_are_told_apart_by_content(call: Call, tmp_path: Path) -> None:
+    """Ids number them in the order of the inputs, which may be another one."""
+
+    def scored(*slides: tuple[str, str, str]) -> list[Any]:
+        return [
+            task_map(
+                "region",
+                slide_id=slide_id,
+                slide_name=name,
+                run_meta={RunH5.META_SLIDE_IDENTITY: content},
+            )
+            for slide_id, name, content in slides
+        ]
+
+    two = scored(("s", "s.svs", "x"), ("s-2", "s.svs", "y"), ("t", "t.svs", "z"))
+    a = write_run(tmp_path / "a", two)
+    b = write_run(tmp_path / "b", scored(("s", "s.svs", "y"), ("t", "t.svs", "new")))
+    done = call("diff", a, b, "--json")
+    assert done.returncode == 3, done.stderr
+    slides = json.loads(done.stdout)["slides"]
+    assert [(row["id_a"], row["id_b"]) for row in slides] == [("s", ""), ("s-2", "s"), ("t", "t")]
+    assert [row.get("same_file") for row in slides] == [None, "yes", "no"]
+    # The same slide with two ROIs: the same content twice, and each with its own.
+    c = write_run(tmp_path / "c", scored(("s", "s.svs", "x"), ("s-2", "s.svs", "x")))
+    pairs = json.loads(call("diff", c, c, "--json").stdout)["slides"]
+    assert [(row["id_a"], row["id_b"]) for row in pairs] == [("s", "s"), ("s-2", "s-2")]
+    # Other scans of both: there is only the number to go by.
+    d = write_run(tmp_path / "d", scored(("s", "s.svs", "v"), ("s-2", "s.svs", "w")))
+    pairs = json.loads(call("diff", c, d, "--json").stdout)["slides"]
+    assert [(row["id_a"], row["id_b"]) for row in pairs] == [("s", "s"), ("s-2", "s-2")]
 
 
 def test_wrong_folders_are_refused(call: Call, tmp_path: Path) -> None:

@@ -201,7 +201,8 @@ def test_a_damaged_result_is_told_and_the_rest_is_shown(call: Call, tmp_path: Pa
 
 
 def test_a_run_without_any_result_has_a_page(call: Call, tmp_path: Path) -> None:
-    rows = [failed(f"s{n}.svs", f"s{n}.svs is no slide. Give one.") for n in range(60)]
+    where = "Manifest, line {}: s{}.svs is no slide. Give one."
+    rows = [failed(f"s{n}.svs", where.format(n + 2, n)) for n in range(60)]
     rows += [failed(f"t{n}.svs", f"tile {n} is damaged") for n in range(130)]
     run = write_run(tmp_path / "run", [], rows, {**RUN, "state": "interrupted"})
     assert call("export", run, "--to", "report").returncode == 0

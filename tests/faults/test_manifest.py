@@ -114,7 +114,7 @@ def test_more_cells_than_columns_are_told(tissue_slide: Path, tmp_path: Path) ->
     manifest = tmp_path / "list.csv"
     manifest.write_text(f"slide,slide_mpp\n{tissue_slide},0.5,roi.geojson\n")
     (row,) = read_inputs([manifest]).rows
-    assert "more cells than columns" in row.problem
+    assert row.problem.startswith("Manifest, line 2: This row has more cells than columns")
 
 
 def test_a_named_path_that_is_too_long_is_bad_usage(
@@ -144,8 +144,8 @@ def test_a_manifest_may_be_parquet(tissue_slide: Path, tmp_path: Path) -> None:
     assert (first.path, first.slide_mpp, first.label) == (tissue_slide, 0.5, "x")
     assert first.patient == "7"
     assert (second.path, second.slide_mpp, second.label) == (tmp_path / "b.tiff", None, "")
-    assert "'nan' is no positive number" in third.problem
-    assert "names no slide" in fourth.problem
+    assert "Manifest, row 3: slide_mpp 'nan' is no positive number" in third.problem
+    assert "Manifest, row 4: This row names no slide" in fourth.problem
 
 
 def test_a_parquet_manifest_that_is_none_is_bad_usage(tmp_path: Path) -> None:
@@ -155,10 +155,12 @@ def test_a_parquet_manifest_that_is_none_is_bad_usage(tmp_path: Path) -> None:
         read_inputs([tmp_path / "list.parquet"])
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-16-le", "utf-16-be"])
 def test_another_encoding_is_told_with_its_line(tmp_path: Path, encoding: str) -> None:
     manifest = tmp_path / "list.csv"
-    manifest.write_bytes("slide\na.svs\nMüller.svs\n".encode(encoding))
+    # The umlaut's bytes are no UTF-8; without it and without a mark, UTF-16 is.
+    name = "Müller" if encoding in ("latin-1", "utf-16") else "Meier"
+    manifest.write_bytes(f"slide\na.svs\n{name}.svs\n".encode(encoding))
     line = 3 if encoding == "latin-1" else 1
     with pytest.raises(UsageError, match=rf"list\.csv is not UTF-8 text \(line {line}\)"):
         read_inputs([manifest])
@@ -173,6 +175,18 @@ def test_a_pixel_size_that_is_none_fails_its_row(
     wrong, right = read_inputs([manifest]).rows
     assert f"'{mpp}' is no positive number" in wrong.problem
     assert not right.problem
+
+
+def test_what_is_wrong_with_a_row_names_its_line(tissue_slide: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "list.csv"
+    manifest.write_text(
+        f"slide,slide_mpp,roi\n{tissue_slide},100,\n\nnowhere.svs,,\n{tissue_slide},,no.json\n"
+    )
+    absurd, gone, roi = (row.problem for row in read_inputs([manifest]).rows)
+    assert absurd.startswith("Manifest, line 2: a pixel size of 100 um/px is outside 0.05 to 5")
+    assert absurd.endswith("Correct slide_mpp in the manifest.")
+    assert gone.startswith("Manifest, line 4: There is no file or folder nowhere.svs.")
+    assert roi.startswith("Manifest, line 5: There is no file or folder no.json for the ROI.")
 
 
 def test_a_slide_that_is_named_twice_is_scored_once(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from xt_backend.slides.reading import wants_direct
 
 from .configuration import plain_options
 from .encoding import Encodes, batch_encoder
-from .engines import EngineOptions, open_engine
+from .engaged import run_on
 from .feature_job import Extractor, FeatureFiles, FeatureJob, region_encoder
 from .folder import RunFolder
 from .inputs import read_inputs
@@ -108,6 +109,7 @@ def features(
     encoder: str,
     out: Path | str,
     *,
+    retry_failed: bool = False,
     engine: str = "local",
     processes: int | None = None,
     address: str | None = None,
@@ -122,6 +124,7 @@ def features(
         slides: A slide, a DICOM folder, a folder, a manifest, or several of them.
         encoder: timm name of a region encoder, e.g. ``tf_efficientnet_lite0``.
         out: Folder for the files of the layout and slides.csv.
+        retry_failed: Leave alone what the run in `out` has finished, without a look at it.
         engine: Who works on the slides: ``local``, ``ray`` or ``slurm``.
         processes: Workers of the engine, each with an encoder; None for one for each GPU.
         address: HOST:PORT of a Ray cluster, or ``auto``; None starts one on this machine.
@@ -158,7 +161,11 @@ def features(
     """
     listed = [slides] if isinstance(slides, str | Path) else list(slides)
     checked = FeatureOptions.checked(options)
-    asked = EngineOptions.asked(
+    paths = [Path(item) for item in listed]
+    plan_for = partial(FeatureBatch, paths, encoder, Path(out), checked, retry_failed=retry_failed)
+    return run_on(
+        checked,
+        plan_for,
         engine=engine,
         processes=processes,
         address=address,
@@ -166,14 +173,3 @@ def features(
         isolate=isolate,
         give_up_after=give_up_after,
     )
-    with open_engine(asked, checked) as opened:
-        paths = [Path(item) for item in listed]
-        batch = FeatureBatch(
-            paths,
-            encoder,
-            Path(out),
-            checked,
-            device=opened.device,
-            isolation=asked.isolation,
-        )
-        return batch.run(execute=opened.executor(batch.device))

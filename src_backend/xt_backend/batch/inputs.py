@@ -9,9 +9,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from xt_backend.errors import InputNotFoundError, UsageError
+from xt_backend.errors import InputNotFoundError, SlideMppError, UsageError
 from xt_backend.outputs import visible
-from xt_backend.slides import find_slides
+from xt_backend.slides import check_mpp, find_slides
 from xt_backend.slides.discover import why_no_slide
 from xt_backend.slides.sifting import Sifter
 from xt_backend.tables import PARQUET_SUFFIX, read_table
@@ -24,7 +24,7 @@ __all__ = ["InputRow", "Inputs", "read_inputs"]
 MANIFEST_COLUMNS = ("slide", "slide_mpp", "roi", "label", "patient")
 MANIFEST_SUFFIXES = (".csv", PARQUET_SUFFIX)
 _PERMISSION = "Ask for permission to read it"
-_SURPLUS = "This row of the manifest has more cells than columns. Put names with commas in quotes."
+_SURPLUS = "This row has more cells than columns. Put names with commas in quotes."
 
 
 @dataclass(frozen=True)
@@ -160,8 +160,19 @@ def _read_manifest(path: Path, first_row: int) -> list[InputRow]:
         row = _manifest_row(record.values, path.parent, first_row + len(rows))
         if record.surplus and not row.problem:
             row = replace(row, problem=_SURPLUS)
+        if row.problem:
+            row = replace(row, problem=f"Manifest, {record.place}: {row.problem}")
         rows.append(row)
     return rows
+
+
+def _absurd(slide_mpp: float) -> str:
+    """Why no slide has this pixel size; empty where one may."""
+    try:
+        check_mpp(slide_mpp, slide_mpp)
+    except SlideMppError as error:
+        return f"{error.cause}. Correct slide_mpp in the manifest."
+    return ""
 
 
 def _manifest_row(values: dict[str, str], folder: Path, row: int) -> InputRow:
@@ -171,7 +182,7 @@ def _manifest_row(values: dict[str, str], folder: Path, row: int) -> InputRow:
     problem = ""
     slide_mpp = None
     if not name:
-        problem = "The manifest names no slide in this row. Fill in the column 'slide'."
+        problem = "This row names no slide. Fill in the column 'slide'."
     elif missing := _missing(path, path.name):
         problem = f"{missing}. Check the manifest; paths are relative to it."
     if text := values.get("slide_mpp", ""):
@@ -184,6 +195,8 @@ def _manifest_row(values: dict[str, str], folder: Path, row: int) -> InputRow:
             problem = problem or (
                 f"slide_mpp '{text}' is no positive number. Correct it in the manifest."
             )
+        elif not problem:
+            problem = _absurd(slide_mpp)
     roi = folder / values["roi"] if values.get("roi") else None
     if roi is not None and not problem:
         if missing := _missing(roi, roi.name):

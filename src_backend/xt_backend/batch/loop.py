@@ -67,6 +67,8 @@ def run_tasks(
             for task in tasks:
                 if table.lacks(task.slide_id) and (outcome := recover(task)) is not None:
                     table.add(outcome.row)  # A killed call left its files, but no row
+        with report.stages.timed("write"):
+            table.write()  # whoever looks finds a row for every slide
         for task, result in results:
             del left[task.slide_id]
             if isinstance(result, Outcome):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,8 @@ class SlidePair:
 def pair_slides(a: FinishedRun, b: FinishedRun, table: Path | None = None) -> list[SlidePair]:
     """Every slide of both runs once: paired by a table, else by id, else by content.
 
+    Slides whose name a run has more than once are paired by content first.
+
     Args:
         a: The first run.
         b: The second.
@@ -47,18 +50,49 @@ def pair_slides(a: FinishedRun, b: FinishedRun, table: Path | None = None) -> li
     if table is not None:
         return _named(a, b, table)
     of_b = {row.id: row for row in b.rows}
-    pairs = [SlidePair(row, of_b.pop(row.id)) for row in a.rows if row.id in of_b]
-    paired = {pair.a.id for pair in pairs if pair.a is not None}
-    alone = [row for row in a.rows if row.id not in paired]
+    found = _numbered(a, b)
+    for row in found.values():
+        del of_b[row.id]
+    for row in a.rows:
+        if row.id not in found and row.id in of_b:
+            found[row.id] = of_b.pop(row.id)
+    alone = [row for row in a.rows if row.id not in found]
     contents = {_content(b, row): row for row in of_b.values()} if alone else {}
     for row in alone:
-        found = contents.pop(_content(a, row), None) if contents else None
-        if found is not None:
-            del of_b[found.id]
-        pairs.append(SlidePair(row, found))
-    order = {row.id: number for number, row in enumerate(a.rows)}
-    pairs.sort(key=lambda pair: order[pair.a.id] if pair.a is not None else len(order))
+        same = contents.pop(_content(a, row), None) if contents else None
+        if same is not None:
+            found[row.id] = of_b.pop(same.id)
+    pairs = [SlidePair(row, found.get(row.id)) for row in a.rows]
     return [*pairs, *(SlidePair(None, row) for row in of_b.values())]
+
+
+def _numbered(a: FinishedRun, b: FinishedRun) -> dict[str, SlideRow]:
+    """Rows of the second run by the id in the first, of the same name and the same content.
+
+    Only of names that stand in a run more than once: ids number such slides in the order of the
+    inputs, so that with other inputs the same id may be another slide's.
+    """
+    numbered = {
+        name
+        for run in (a, b)
+        for name, n in Counter(row.slide for row in run.rows).items()
+        if n > 1
+    }
+    there: dict[tuple[str, str], dict[str, SlideRow]] = {}
+    for row in b.rows:
+        if row.slide in numbered:
+            there.setdefault((row.slide, _content(b, row)), {})[row.id] = row
+    left = [
+        (row.id, there.get((row.slide, _content(a, row)), {}))
+        for row in a.rows
+        if row.slide in numbered
+    ]
+    # Of several with the same content (other ROIs, say) those of the same id belong together.
+    found = {slide_id: rows.pop(slide_id) for slide_id, rows in left if slide_id in rows}
+    for slide_id, rows in left:
+        if slide_id not in found and rows:
+            found[slide_id] = rows.pop(next(iter(rows)))
+    return found
 
 
 def _content(run: FinishedRun, row: SlideRow) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from xt_backend.slides.reading import wants_direct
 
 from .configuration import score_configuration
 from .encoding import Encodes, batch_encoder
-from .engines import EngineOptions, open_engine
+from .engaged import run_on
 from .export import export_run
 from .folder import RunFolder
 from .inputs import read_inputs
@@ -214,6 +215,7 @@ def score(
     model: str,
     out: Path | str | None = None,
     *,
+    retry_failed: bool = False,
     engine: str = "local",
     processes: int | None = None,
     address: str | None = None,
@@ -228,6 +230,7 @@ def score(
         slides: A slide, a DICOM folder, a folder, a manifest, or several of them.
         model: Name of a known model or path of a model file.
         out: Run directory; None keeps results in memory only.
+        retry_failed: Leave alone what the run in `out` has finished, without a look at it.
         engine: Who works on the slides: ``local``, ``ray`` or ``slurm``.
         processes: Workers of the engine, each with a model; None for one for each GPU.
         address: HOST:PORT of a Ray cluster, or ``auto``; None starts one on this machine.
@@ -262,7 +265,18 @@ def score(
     """
     listed = [slides] if isinstance(slides, str | Path) else list(slides)
     checked = ScoreOptions.checked(options)
-    asked = EngineOptions.asked(
+    folder = None if out is None else Path(out)
+    plan_for = partial(
+        Batch,
+        [Path(item) for item in listed],
+        str(model),
+        folder,
+        checked,
+        retry_failed=retry_failed,
+    )
+    return run_on(
+        checked,
+        plan_for,
         engine=engine,
         processes=processes,
         address=address,
@@ -270,15 +284,3 @@ def score(
         isolate=isolate,
         give_up_after=give_up_after,
     )
-    folder = None if out is None else Path(out)
-    with open_engine(asked, checked) as opened:
-        paths = [Path(item) for item in listed]
-        batch = Batch(
-            paths,
-            str(model),
-            folder,
-            checked,
-            device=opened.device,
-            isolation=asked.isolation,
-        )
-        return batch.run(execute=opened.executor(batch.device))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal, Protocol, Self
+from typing import Annotated, Literal, Protocol, Self
 
 from pydantic import Field, model_validator
 
@@ -37,19 +37,6 @@ class EngineOptions(Options):
     slurm: tuple[str, ...] = ()
     isolate: bool = False
     give_up_after: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
-
-    @classmethod
-    def asked(cls, *, slurm: Sequence[str], **values: Any) -> Self:
-        """Options from what a function was called with.
-
-        Args:
-            slurm: See `EngineOptions`.
-            **values: The others.
-
-        Raises:
-            UsageError: They are wrong, or do not fit each other.
-        """
-        return cls.checked({**values, "slurm": tuple(slurm)})
 
     @property
     def isolation(self) -> Isolation | None:

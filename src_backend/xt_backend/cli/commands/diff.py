@@ -17,6 +17,7 @@ from ..options import Json
 
 _MOST_DIFFERENCES = 8
 _ONLY = ("n_only_a", "n_only_b")
+_WORDS = {"only_a": "in run A only", "only_b": "in run B only"}
 
 
 @command()
@@ -103,7 +104,7 @@ def _agreement(n: int, same: float | None, kappa: float | None) -> str:
 def _summary(found: Mapping[str, Any]) -> Iterator[str]:
     """All slides together, and what is different about the runs."""
     regions = found["regions"]
-    told = [f"{n:,} {status.replace('_', ' ')}" for status, n in found["counts"].items()]
+    told = [f"{n:,} {_WORDS.get(status, status)}" for status, n in found["counts"].items()]
     told.append(_agreement(regions["compared"], regions["same_class"], regions["kappa"]))
     yield f"{'; '.join(told)}."
     if regions["mean_abs_diff"] is not None:

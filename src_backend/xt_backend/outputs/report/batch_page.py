@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,8 @@ MOST_ROWS = 10_000
 _MOST_NAMES = 50
 _MOST_REASONS = 100
 _SLOWEST = 10
+_PLACE = re.compile(r"^Manifest, (?:line|row) \d+: ")
+"""Another one for each slide, whatever is wrong with them."""
 _BESIDE = {"read": "reading", "decode": "of that decoding", "resample": "resampling"}
 _ABOUT = ("state", "started", "ended", "peak_memory_bytes")
 
@@ -164,7 +167,8 @@ def _reasons(rows: Sequence[SlideRow], status: SlideStatus) -> list[_Reason]:
     for row in rows:
         if row.status == status and row.reason:
             # Names with an extension are no words that a reason may hold for other reasons.
-            named = row.reason.replace(row.slide, "…") if "." in row.slide else row.reason
+            reason = _PLACE.sub("", row.reason)
+            named = reason.replace(row.slide, "…") if "." in row.slide else reason
             found.setdefault(named, []).append(row)
     made = [
         _Reason(text if len(said) > 1 else said[0].reason, tuple(row.slide for row in said))
