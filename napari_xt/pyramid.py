@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Pyramid"]
 
-CACHE_BYTES = 384 * 2**20
+CACHE_BYTES = 320 * 2**20
 
 _SMALLEST_PART_PX = 128
 """How closely an unreadable place is narrowed down before it is hatched."""
