@@ -126,9 +126,10 @@ def preview(spec: RunSpec, card: ModelCard) -> Preview:
     prepared = prepare(spec.slide, model_mpp, card.scored_px, spec)
     with prepared.slide:
         found = _preview(prepared.lattice, prepared.cells, prepared.tissue_shares(), prepared.notes)
+        alone = card.context.kind == "none"
         return replace(
             found,
-            n_tokens=found.n_regions * card.tokens_per_region**2,
+            n_tokens=0 if alone else found.n_regions * card.tokens_per_region**2,
             n_known=known_regions(prepared, card.region_encoder.sha256, spec.cache_dir()),
             regions_per_s=rate_of(card.region_encoder.sha256, machine_of(spec.device, address)),
         )

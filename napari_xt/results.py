@@ -71,6 +71,7 @@ class Results(QWidget):
         while self._legend.count():
             widget = self._legend.takeAt(0).widget()
             if widget is not None:
+                widget.hide()  # it goes later, and would shine through until then
                 widget.deleteLater()
         self._bars, self._shares, self._probabilities = [], [], []
         for column, (words, tip) in enumerate(

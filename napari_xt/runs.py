@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari.utils.notifications import show_error
+from napari.utils.notifications import show_error, show_warning
 from qtpy.QtCore import QObject, Signal
 
 from napari_xt.plain_words import plain
@@ -19,6 +19,7 @@ from napari_xt.words import (
     decoded_words,
     elsewhere_words,
     how_far,
+    nothing_words,
     partial_words,
     progress_words,
     slide_headline,
@@ -210,11 +211,16 @@ class Runs(QObject):
             self._end(None)
             return
         result, score_map = self._result, event.score_map
-        self._say(summary(event), *how_far(event))
+        nothing = ""
+        if not (len(score_map) or event.cancelled or self._now is None):
+            nothing = nothing_words(drawn=self._now.spec.roi is not None)
+        self._say(nothing or summary(event), *how_far(event))
         if result is not None and result.in_run:
             cancelled = partial_words(score_map, "cancelled")
             result.words = cancelled if event.cancelled else slide_headline(score_map)
         self._end(event)
+        if nothing:
+            show_warning(nothing)
 
     def _on_failed(self, error: XTError) -> None:
         result = self._result

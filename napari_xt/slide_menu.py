@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QFileDialog, QMenu, QMessageBox, QPushButton, QWidget
 from napari_xt.drops import Drops
 from napari_xt.plain_words import plain
 from napari_xt.preference import open_slides_here
-from napari_xt.reader import SLIDE_ONLY_SUFFIXES
+from napari_xt.reader import SLIDE_ONLY_SUFFIXES, get_reader, get_result_reader
 from napari_xt.recent import forget_recent, recent_slides
 from napari_xt.slide_layers import layers_of, pyramid_of
 from napari_xt.turns import Turns
@@ -103,6 +103,9 @@ class SlideMenu(QObject):
 
     def open(self, path: Path) -> None:
         """Open a slide as if it had been dropped on the window."""
+        if why := _why_not(path):
+            show_error(why)
+            return
         try:
             self._viewer.open(str(path), plugin=PRODUCT)
         except XTError as error:
@@ -186,7 +189,10 @@ class SlideMenu(QObject):
         if name and is_run(Path(name)):
             self.open(Path(name))
         elif name:
-            show_error(f"{Path(name).name} is no folder of a saved run.")
+            show_error(
+                f"{Path(name).name} is no folder of a saved run. Choose the one that “Save run …” "
+                "or “napari-xt score” wrote."
+            )
 
     def _ask_side_images(self) -> None:
         answer = QMessageBox.question(self._window, "Label and macro images", _WARNING)
@@ -204,3 +210,25 @@ class SlideMenu(QObject):
         if pyramid_of(slide) is not None:
             # Not now: napari may be clearing the whole list.
             self._turns.later(lambda: self._drop_side_images(slide))
+
+
+def _why_not(path: Path) -> str:
+    """Why a file or folder is not opened here, and what to do; empty where it can be tried."""
+    readers = get_reader, get_result_reader
+    if any(reader(str(path)) is not None for reader in readers):
+        return ""
+    try:
+        folder, there = path.is_dir(), path.exists()
+    except OSError:  # a share that is gone
+        folder = there = False
+    if not there:
+        return f"{path.name} is not there any more. Look for it with “Open a slide …”."
+    if folder:
+        return (
+            f"{path.name} holds no slide. Choose the folder in which the DICOM files of one slide "
+            "lie, not one above it."
+        )
+    return (
+        f"{path.name} is no slide. If it is a picture, open it with napari's File > Open and "
+        "choose “Use this image as a slide”."
+    )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_xt.doubts import doubt_words
-from napari_xt.plain_words import plain, plain_source
+from napari_xt.plain_words import HERE, plain, plain_source
 from napari_xt.run_session import CancelledEarly
 from xt_backend.keys import RegionStatus
 from xt_backend.wording import counted
@@ -32,6 +32,7 @@ __all__ = [
     "missing_mpp",
     "mpp_note",
     "mpp_source",
+    "nothing_words",
     "partial_words",
     "progress_words",
     "slide_headline",
@@ -139,8 +140,6 @@ def summary(event: RunFinished | CancelledEarly) -> str:
     if event.cancelled:
         of_all = f"{scored:,} of {counted(total, 'region')}"
         return f"Cancelled: {of_all} are scored, the others are marked."
-    if not total:
-        return "Done: there was nothing to score."
     words = [f"Done: {counted(scored, 'region')}"]
     if event.seconds.get("total"):
         words.append(f"in {duration(event.seconds['total'])}")
@@ -157,6 +156,23 @@ def summary(event: RunFinished | CancelledEarly) -> str:
     done = " ".join(words).replace(" ,", ",").replace(" ;", ";")
     said = ". ".join([done, *(f"Warning: {plain(text)}" for text in score_map.warnings)]) + "."
     return f"{said} {doubt_words(score_map)}".strip()
+
+
+def nothing_words(*, drawn: bool) -> str:
+    """That a run found nothing to score, and what can be done.
+
+    Args:
+        drawn: Whether an area had been drawn.
+    """
+    if drawn:
+        return (
+            "Nothing was scored: there is no tissue in the area. Draw it over the tissue, or "
+            f"choose “All tissue” {HERE}."
+        )
+    return (
+        "Nothing was scored: no tissue was found. Move the slider “Tissue”, or choose “Everything "
+        f"scanned” as the area {HERE}."
+    )
 
 
 def how_far(event: RunFinished) -> tuple[int | None, int | None]:

@@ -32,13 +32,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import psutil
 
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from bench_window_training import train
 from support.score_maps import patchy_map
 
 from napari_xt.display import require_display
 from napari_xt.overlay import Overlay
-from napari_xt.slide_layers import panel_of, pyramid_of, watch_viewer
+from napari_xt.slide_layers import pyramid_of, watch_viewer
 from napari_xt.world import scene_of
 from xt_backend.errors import XTError
 from xt_backend.keys import PRODUCT, RegionStatus
@@ -56,12 +58,10 @@ PAN_SHARE = 0.1
 """Of the canvas' width, from one picture to the next."""
 SAMPLE_PX = 3072
 SAMPLE_SEED = 5
-N_PAINTED = 25
 N_JUMPS = 15
 N_UPDATES = 25
 UPDATES_HZ = 5
 LATE_S = 30.0
-PATIENCE_S = 900.0
 
 Pixels = np.ndarray[Any, Any]
 Row = dict[str, Any]
@@ -174,7 +174,8 @@ def measure(
     viewer = napari.Viewer()
     try:
         rows = _measure(Window(viewer), slide, size_px, seconds)
-        return [*rows, train(viewer, corrected, model)]
+        taken, note = train(viewer, corrected, model)
+        return [*rows, _row("train on one slide", "s", taken, 30, note)]
     finally:
         viewer.close()
 
@@ -263,73 +264,6 @@ def _update(window: Window, slide: Any, score_map: ScoreMap) -> Iterator[float]:
         time.sleep(max(0.0, 1 / UPDATES_HZ - taken))
 
 
-def train(viewer: Any, slide: Path, model: str) -> Row:
-    """How long it takes from the click on `Train` until the new model's prediction is shown.
-
-    Args:
-        viewer: Shows nothing else afterwards.
-        slide: What is corrected.
-        model: Name of the model that judges it.
-    """
-    viewer.layers.clear()
-    viewer.open(str(slide), plugin=PRODUCT)
-    panel = panel_of(viewer)
-    panel.form.model.setCurrentIndex(panel.form.model.findData(model))
-    _wait(panel.run_button.isEnabled)
-    began = time.perf_counter()
-    panel.run_button.click()
-    _wait_for_run(panel)
-    scored = time.perf_counter() - began
-    page, before = panel.pages.pages["Correct"], panel.chosen.score_map
-    panel.pages.turn_to(page)
-    labels = before.labels()
-    most = int(np.bincount(labels[labels >= 0]).argmax())
-    other = (most + 1) % len(before.classes)
-    of_class = np.flatnonzero(labels == most)
-    away = np.abs(before.cells[of_class] - before.cells[of_class[len(of_class) // 2]]).max(axis=1)
-    columns, lines = before.cells[of_class[np.argsort(away, kind="stable")[:N_PAINTED]]].T
-    page.choose_class(other)
-    page.form.paint.click()
-    layer = viewer.layers.selection.active
-    layer.data[lines, columns] = other + 1
-    layer.refresh()
-    results: list[Any] = []
-    page.session.finished.connect(results.append)
-    began = time.perf_counter()
-    page.form.train.click()
-    _wait(lambda: bool(results) or not page.session.running)
-    trained = time.perf_counter() - began
-    if not results:
-        raise SystemExit(page.form.status.text())
-    _wait_for_run(panel)
-    shown = time.perf_counter() - began
-    (result,) = results
-    result.model.unlink()
-    change = result.change
-    note = (
-        f"{trained:.1f} s of it training; scoring its {len(before):,} regions took {scored:.1f} s; "
-        f"{sum(change.right_after.values())} of {len(columns)} painted regions are right, "
-        f"{change.others_changed} of {change.others:,} others changed"
-    )
-    return _row("train on one slide", "s", shown, 30, note)
-
-
-def _wait(sight: Callable[[], bool]) -> None:
-    from qtpy.QtWidgets import QApplication
-
-    began = time.perf_counter()
-    while not sight():
-        if time.perf_counter() - began > PATIENCE_S:
-            raise SystemExit(f"not seen within {PATIENCE_S:g} s")
-        QApplication.processEvents()
-        time.sleep(0.005)
-
-
-def _wait_for_run(panel: Any) -> None:
-    _wait(lambda: not panel.session.running and panel.chosen.complete)
-    _wait(lambda: panel.overlay.complete)
-
-
 def _rss_mb() -> float:
     return psutil.Process().memory_info().rss / 1e6
 
@@ -354,8 +288,9 @@ def main() -> None:
         parser.error(str(error))
     with tempfile.TemporaryDirectory(prefix="bench-window-") as name:
         folder, size = Path(name), tuple(arguments.size)
-        # What an earlier run has kept shall not help, and nobody's settings are changed.
-        for kind in ("CACHE", "CONFIG", "DATA", "STATE"):
+        # What an earlier run has kept shall not help, and nobody's settings are changed. Shaders
+        # that the graphics driver has compiled stay: only the first window ever lacks them.
+        for kind in ("CONFIG", "DATA", "STATE"):
             os.environ[f"XDG_{kind}_HOME"] = str(folder / kind)
         os.environ["NAPARI_XT_CACHE"] = str(folder / "regions")
         corrected = arguments.slide

@@ -83,10 +83,12 @@ class AskForm(QWidget):
         self.alone = style.note_label(ALONE)
         self.numbers = Numbers()
         self.class_ = Choice("The class that is asked about.")
+        # One text for regions and slides: a longer one would widen the panel beyond 300 px.
         self.look = QPushButton("What did it look at?")
         self.look.setToolTip(
             "Shows how much every other region moves the prediction of the region that you have "
-            "clicked: what the model saw when it judged it."
+            "clicked: what the model saw when it judged it. With a model that judges whole slides "
+            "and no region clicked, what moves the prediction of the slide."
         )
         self.paint = QPushButton("Paint out")
         self.paint.setToolTip(
@@ -241,16 +243,14 @@ class AskForm(QWidget):
         else:
             self.meaning.setText(_VIEWS[self.view][1])
 
-    def allow(self, *, look: bool, whole: bool, back: bool, busy: bool) -> None:
+    def allow(self, *, look: bool, back: bool, busy: bool) -> None:
         """Enable what can be asked now.
 
         Args:
             look: Whether there is something whose influences can be asked for.
-            whole: Whether that is the slide as a whole.
             back: Whether another prediction than the run's is shown.
             busy: Whether a question is being answered.
         """
-        self.look.setText("What did the slide look at?" if whole else "What did it look at?")
         for button, wanted in (
             (self.look, look and self._context),
             (self.what_if, self._context),

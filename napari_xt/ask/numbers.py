@@ -16,9 +16,13 @@ if TYPE_CHECKING:
     from xt_backend.engine.questions import SpreadMap
     from xt_backend.store import ScoreMap
 
-__all__ = ["Numbers"]
+__all__ = ["NOTHING", "SLIDE_ASKED", "Numbers"]
 
 NOTHING = "Click a region of the result to see its numbers and to ask about it."
+SLIDE_ASKED = (
+    "No region is chosen: the question is about the slide as a whole. Click a region to ask about "
+    "that one."
+)
 _COLUMNS = (
     ("with context", "Probability from the region together with its surroundings."),
     ("alone", "Probability from the region's own pixels alone."),

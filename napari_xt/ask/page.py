@@ -16,6 +16,7 @@ from napari_xt.ask.flight import fly_to
 from napari_xt.ask.form import AskForm, View
 from napari_xt.ask.known import Known
 from napari_xt.ask.looks import Looks
+from napari_xt.ask.numbers import NOTHING, SLIDE_ASKED
 from napari_xt.ask.sights import lay_view
 from napari_xt.ask.telling import telling_regions
 from napari_xt.models import looks_around
@@ -230,7 +231,9 @@ class AskPage(QWidget):
         if known is None or shown is None:
             return
         if known.row is None:
-            self.form.numbers.show_nothing()
+            self.form.numbers.show_nothing(
+                SLIDE_ASKED if known.score_map.task == "slide" else NOTHING
+            )
         else:
             self.form.numbers.show_region(shown, known.row, known.spread)
 
@@ -240,9 +243,7 @@ class AskPage(QWidget):
             return
         scored = known.row is not None and known.score_map.labels()[known.row] >= 0
         whole = known.row is None and known.score_map.task == "slide"
-        self.form.allow(
-            look=scored or whole, whole=whole, back=result.instead, busy=self.asking.busy
-        )
+        self.form.allow(look=scored or whole, back=result.instead, busy=self.asking.busy)
 
     def _drop_question(self) -> None:
         """Want no answer about what is no longer chosen."""

@@ -12,7 +12,7 @@ import torch
 from support.asked import CLASSES, SIDE, make_asked
 from support.reference import reference_model
 
-from xt_backend.engine import key_of_run
+from xt_backend.engine import Device, key_of_run
 from xt_backend.engine.questions import (
     About,
     Influence,
@@ -25,10 +25,12 @@ from xt_backend.engine.questions import (
     context_change,
     entropy,
     most_telling,
+    respondent,
 )
 from xt_backend.engine.questions.influence import half_influence_um, margin_gradient
+from xt_backend.engine.questions.stored import StoredField
 from xt_backend.engine.questions.views import VIEWS, seen_from
-from xt_backend.errors import ModelError, StoreError, UsageError
+from xt_backend.errors import ModelError, OutOfMemoryError, StoreError, UsageError
 from xt_backend.keys import RegionStatus, RunMeta
 from xt_backend.model import list_contexts, load_model, save_model
 from xt_backend.model.deferred import DeferredEncoder
@@ -246,6 +248,41 @@ def test_a_cancelled_question_has_no_answer(looks: int, tmp_path: Path) -> None:
 
         assert Respondent().answer(question, cancelled) is None
         assert left[0] == -1, "it went on after it was cancelled"
+
+
+def test_where_the_device_is_full_the_processor_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As beside a run on the same graphics card; the next question tries the card again."""
+    about = dataclasses.replace(make_asked(tmp_path), device="auto")
+    asked: list[str] = []
+    answers = respondent.what_if
+
+    def on(model: Any, *rest: Any) -> Any:
+        asked.append(model.device.type)
+        if asked[-1] in full:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return answers(model, *rest)
+
+    card = Device("meta", "fp32", "stands for a card: nothing on it can be computed")
+    monkeypatch.setattr(respondent, "choose_device", lambda asked: card)
+    monkeypatch.setattr(respondent, "what_if", on)
+    monkeypatch.setattr(Respondent, "_load_field", _field_on_the_processor)
+    full, question = {"meta"}, WhatIf(about, np.empty(0, np.int64))
+    one = Respondent()
+    for _ in range(2):
+        answer = one.answer(question)
+        assert isinstance(answer, Repredicted)
+        assert_same(answer.score_map.logits, about.score_map.logits)
+    assert asked == ["meta", "cpu"] * 2
+    full.add("cpu")
+    with pytest.raises(OutOfMemoryError, match=r"not enough memory to ask about .*run that is"):
+        one.answer(question)
+
+
+def _field_on_the_processor(self: Any, about: About, model: Any, cancelled: Any) -> Any:
+    del self
+    return None if model.device.type == "meta" else StoredField.load(about, model, cancelled)
 
 
 def test_one_respondent_answers_about_one_slide_after_the_other(tmp_path: Path) -> None:

@@ -328,7 +328,12 @@ def test_a_slide_is_judged_as_a_whole_and_asked_as_a_whole(
     assert panel.results.headline.text() == said
     page = open_ask(panel)
     assert page.known.row is None
-    answer = answered(qtbot, page, lambda: click(qtbot, panel, "What did the slide look at?"))
+    assert "about the slide as a whole" in page.form.numbers.place.text()
+    words = page.form.look.text()
+    page.choose(3)
+    assert page.form.look.text() == words, "the panel is as wide as before"
+    page.choose(None)
+    answer = answered(qtbot, page, lambda: click(qtbot, panel, "What did it look at?"))
     assert answer.row is None
     assert page.form.answer.text() == influence_words(answer, score_map.classes)
     assert "for the slide as a whole" in page.form.answer.text()

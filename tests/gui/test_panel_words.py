@@ -16,6 +16,7 @@ from support.reference import reference_model
 from napari_xt.choice import Choice
 from napari_xt.models import ModelChoice, explain
 from napari_xt.plain_words import plain
+from napari_xt.results import Results
 from napari_xt.words import about_slide, as_sentences, how_far, partial_words, summary
 from xt_backend import open_slide
 from xt_backend.engine.events import RunFinished
@@ -85,11 +86,23 @@ def test_a_run_off_the_tissue_says_so_and_leaves_the_last_result(
     shapes.add_rectangles([[1536, 64], [1536, 512], [1984, 512], [1984, 64]])
     qtbot.waitUntil(lambda: "Nothing to score" in panel.plan.text(), timeout=PATIENCE_MS)
     assert not len(run_to_end(qtbot, panel).score_map)
-    assert panel.status.text() == "Done: there was nothing to score."
+    assert panel.status.text().startswith("Nothing was scored: there is no tissue in the area.")
     assert "holds no tissue" in panel.plan.text()
     assert panel.progress.value() == 0
     assert list(panel._viewer.layers) == [*layers, shapes]
     assert panel.results._shares[0].text() == shares
+
+
+def test_a_new_legend_leaves_nothing_of_the_old_one_to_be_seen(qtbot: Any) -> None:
+    """Also before Qt has deleted it: two numbers on each other cannot be read."""
+    results = Results()
+    qtbot.addWidget(results)
+    results.begin(score_map())
+    results.show_shares([0.5, 0.25, 0.25])
+    old = [*results._shares, *results._bars]
+    qtbot.waitUntil(lambda: all(one.isVisible() for one in old), timeout=PATIENCE_MS)
+    results.begin(score_map())
+    assert not any(one.isVisible() for one in old)
 
 
 def test_ends_of_runs_in_words() -> None:

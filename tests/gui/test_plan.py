@@ -15,9 +15,10 @@ from qtpy.QtWidgets import QLabel
 from napari_xt import plan as plan_module
 from napari_xt import rates
 from napari_xt.plan import Plan
-from napari_xt.preview import Preview
+from napari_xt.preview import Preview, preview
 from xt_backend.backend import DeviceChoice
-from xt_backend.model import read_card
+from xt_backend.engine import RunSpec
+from xt_backend.model import ContextInfo, read_card
 
 from .conftest import PATIENCE_MS, PURPLE, speckled, write_slide
 from .test_run import open_slide_layer, run_to_end
@@ -78,3 +79,15 @@ def test_the_plan_says_what_is_known_and_how_long_the_rest_takes(
     open_slide_layer(panel, other)
     qtbot.waitUntil(lambda: "as quick as the last run" in said(), timeout=PATIENCE_MS)
     assert re.search(r"This takes about \d+ (s|min), as quick", said())
+
+
+def test_of_a_model_without_context_no_plan_says_that_it_looks_at_regions_together(
+    square_slide: Path, make_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    card = read_card(make_model())
+    spec = RunSpec(slide=square_slide, model="unread", cache=tmp_path)
+    assert "small pieces of them together" in preview(spec, card).in_words()
+    alone = card.model_copy(update={"context": ContextInfo(kind="none", dim=16, layers=1)})
+    words = preview(spec, alone).in_words()
+    assert "regions of 32 µm" in words
+    assert "together" not in words

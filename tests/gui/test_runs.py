@@ -30,6 +30,14 @@ def ended(panel: Any) -> list[Any]:
     return events
 
 
+@pytest.fixture
+def first(long_run: Callable[[], Any], mid_run: Callable[[], None]) -> Any:
+    """The slide that is at work, and stands still."""
+    slide = long_run()
+    mid_run()
+    return slide
+
+
 def look_at(panel: Any, slide: Any) -> None:
     panel.form.slide.setCurrentIndex(panel.form.slide.findData(slide))
 
@@ -41,15 +49,12 @@ def may_click(panel: Any) -> tuple[bool, bool]:
 def test_a_second_slide_waits_for_its_turn(
     qtbot: Any,
     panel: Any,
-    long_run: Callable[[], Any],
-    mid_run: Callable[[], None],
+    first: Any,
     brake: Brake,
     square_slide: Path,
     make_model: Callable[..., Path],
     ended: list[Any],
 ) -> None:
-    first = long_run()
-    mid_run()
     assert may_click(panel) == (False, True)
     second = open_slide_layer(panel, square_slide)
     assert panel.setup.slide_layer is first, "the run that is watched stays in view"
@@ -93,15 +98,12 @@ def test_a_second_slide_waits_for_its_turn(
 def test_those_that_wait_are_taken_out_and_go_on_after_a_failure(
     qtbot: Any,
     panel: Any,
-    long_run: Callable[[], Any],
-    mid_run: Callable[[], None],
+    first: Any,
     brake: Brake,
     square_slide: Path,
     pink_slide: Path,
     ended: list[Any],
 ) -> None:
-    first = long_run()
-    mid_run()
     square, pink = (open_slide_layer(panel, path) for path in (square_slide, pink_slide))
     for number, slide in enumerate((square, pink), start=1):
         look_at(panel, slide)
@@ -127,17 +129,14 @@ def test_those_that_wait_are_taken_out_and_go_on_after_a_failure(
     assert panel.results.headline.text().startswith("Partial: the run failed")
 
 
+@pytest.mark.usefixtures("first")
 def test_a_closed_panel_begins_none_of_those_that_wait(
     qtbot: Any,
     panel: Any,
-    long_run: Callable[[], Any],
-    mid_run: Callable[[], None],
     brake: Brake,
     square_slide: Path,
     ended: list[Any],
 ) -> None:
-    long_run()
-    mid_run()
     second = open_slide_layer(panel, square_slide)
     look_at(panel, second)
     click(qtbot, panel, "Run xT")

@@ -84,7 +84,31 @@ def test_a_folder_that_is_no_saved_run_is_told_of(
     monkeypatch.setattr("napari_xt.slide_menu.show_error", told.append)
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(tmp_path))
     entry(panel, "Open a result …").trigger()
-    assert told == [f"{tmp_path.name} is no folder of a saved run."]
+    (text,) = told
+    assert text.startswith(f"{tmp_path.name} is no folder of a saved run. Choose the one that")
+    assert not len(panel._viewer.layers)
+
+
+def test_what_is_no_slide_is_told_of_with_a_way_out(
+    panel: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is picked in a dialog: napari's own refusal names readers and a traceback."""
+    told: list[str] = []
+    monkeypatch.setattr("napari_xt.slide_menu.show_error", told.append)
+    (tmp_path / "series" / "ct").mkdir(parents=True)
+    (tmp_path / "series" / "notes.txt").write_text("no slide")
+    picture = tmp_path / "picture.tif"
+    tifffile.imwrite(picture, np.zeros((20, 30), np.uint16))
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(tmp_path / "series"))
+    entry(panel, "Open a DICOM folder …").trigger()
+    for path in (picture, tmp_path / "gone.tif"):
+        monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *a, p=path: (str(p), ""))
+        entry(panel, "Open a slide …").trigger()
+    folder, flat, gone = told
+    assert folder.startswith("series holds no slide. Choose the folder in which the DICOM files")
+    assert flat.startswith("picture.tif is no slide.")
+    assert "“Use this image as a slide”" in flat
+    assert "gone.tif is not there any more" in gone
     assert not len(panel._viewer.layers)
 
 

@@ -20,7 +20,7 @@ from xt_backend.engine.encoders.choice import Trial, choice_key, recall_choice
 from xt_backend.engine.events import JobFinished, JobTold
 from xt_backend.errors import AnnotationError, ModelError, OutputConflictError, UsageError
 from xt_backend.keys import RunFile
-from xt_backend.model import load_model, read_card, save_model
+from xt_backend.model import XT, load_model, read_card, save_model
 from xt_backend.store import ScoreMap
 from xt_backend.training import Progress
 from xt_backend.training.tuning import (
@@ -28,7 +28,6 @@ from xt_backend.training.tuning import (
     TuneJob,
     TuneSpec,
     corrections_in,
-    fitting,
     targets,
     tune,
     tuner,
@@ -382,13 +381,27 @@ ALONE = "other"
 N_PAINTED = 25
 
 
+@pytest.mark.parametrize("sureness", [1.0, 0.1], ids=["sure", "undecided"])
 def test_a_single_class_painted_changes_only_what_it_should(
-    lobules: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    lobules: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sureness: float
 ) -> None:
-    """Neighbours of a class that all looks alike are painted as a class that they are not."""
+    """Neighbours of a class that all looks alike are painted as a class that they are not.
+
+    Also where the model is hardly sure of anything, as on slides of a laboratory that it does not
+    know: there, a small step takes most regions to another class.
+    """
     slide, folder = lobules["slide"], lobules["folder"]
-    run = score([slide], "context-demo", folder / "plain", device="cpu", cache=folder / "c")
-    before = ScoreMap.load(folder / "plain" / f"{run.rows[0].id}{RunFile.SCORE_MAP}")
+    made = load_model("context-demo")
+    assert isinstance(made, XT)
+    assert made.region_head is not None
+    with torch.no_grad():
+        for head in (made.region_head, made.region_only_head):
+            head.out.weight *= sureness
+            head.out.bias *= sureness
+    model = tmp_path / "model.safetensors"
+    save_model(made, model)
+    run = score([slide], str(model), tmp_path / "plain", device="cpu", cache=folder / "c")
+    before = ScoreMap.load(tmp_path / "plain" / f"{run.rows[0].id}{RunFile.SCORE_MAP}")
     names = before.classes
     boxes = before.lattice.boxes(before.cells)
     of_class = np.flatnonzero(before.labels() == names.index(ALONE))
@@ -396,7 +409,7 @@ def test_a_single_class_painted_changes_only_what_it_should(
     away = np.abs(boxes[of_class] - middle).max(axis=1)
     painted = of_class[np.argsort(away, kind="stable")[:N_PAINTED]]
     drawn = write_annotations(
-        folder / "painted.geojson",
+        tmp_path / "painted.geojson",
         [(SPOILT, tuple(boxes[row].round().astype(int).tolist())) for row in painted],
     )
 
@@ -404,9 +417,9 @@ def test_a_single_class_painted_changes_only_what_it_should(
         """How many of the others changed class, and how many corrected regions are right."""
         result = tune(
             TuneSpec(
-                model="context-demo",
+                model=str(model),
                 corrections=(Correction(slide=slide, annotations=drawn),),
-                out=folder / f"{name}.safetensors",
+                out=tmp_path / f"{name}.safetensors",
                 device="cpu",
                 cache=folder / "c",
             )
@@ -420,9 +433,8 @@ def test_a_single_class_painted_changes_only_what_it_should(
 
     few, right = changed("few")
     assert right >= 0.8 * N_PAINTED
-    assert few <= 0.08 * len(before)
-    # Where all that looks like them is given up as well, a quarter of the slide goes.
+    assert few <= 0.03 * len(before)
+    # Where all that looks like them is given up as well, a good part of the slide goes.
     monkeypatch.setattr(targets, "APART", (-2.0, -1.0))
-    monkeypatch.setattr(fitting, "HEAD_KEEPS", 1.0)
     many, _ = changed("many")
     assert many > 2 * few

@@ -23,14 +23,9 @@ from .targets import Targets
 
 __all__ = ["fit", "usual_steps"]
 
-HEAD_STEPS, CONTEXT_STEPS = 300, 16
-HEAD_LR, CONTEXT_LR = 2e-3, 5e-4
+HEAD_STEPS, CONTEXT_STEPS = 600, 16
+HEAD_LR, CONTEXT_LR = 6e-3, 5e-4
 CORRECTED_AT_ONCE, HELD_AT_ONCE = 256, 768
-HEAD_KEEPS = 3.0
-"""What all that is held counts beside the corrections while heads learn and `keep` is 1: with less
-of it, a few corrections move the border between two classes further than they need to be right. The
-context encoder's few steps would undo with it what heads have learnt."""
-
 JITTER = 0.1
 """Noise on what heads read, in units of its spread."""
 
@@ -139,7 +134,7 @@ def _head_step(
             noise = rng.standard_normal((len(drawn), values.shape[1]), dtype=np.float32)
             seen.append(values[rows] + spread * torch.from_numpy(noise).to(device))
         logits = (head(seen[0][:, None]), alone(seen[1][:, None]))
-        return targets[rows].loss(logits, HEAD_KEEPS * spec.keep)
+        return targets[rows].loss(logits, spec.keep)
 
     return step
 

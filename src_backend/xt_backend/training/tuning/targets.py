@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..losses import class_weights, soft_cross_entropy
 from .fields import CorrectedField
@@ -20,6 +21,22 @@ BALANCE = 0.5
 
 REGION_ONLY_WEIGHT = 0.5
 """Of the region-only head's loss beside that of the head that reads context."""
+
+ENOUGH = 0.6
+"""Probability of its class from which on a correction asks for no more. What is pushed on to
+certainty takes along whatever looks remotely like it."""
+
+OPINION = 0.2
+"""What the model's probabilities count, in all that is held, beside its classes. Probabilities
+alone hold no class: where they lie near a half, as on slides of another laboratory, hardly any of
+them has to move for a quarter of a slide to change class."""
+
+CLEAR = 0.5
+"""By how much the logit of a held class is to lead the next one, where it led by that before."""
+
+FIRM = 0.9
+"""Share from which on a region is held to its class as well. Those that are held less look like a
+correction: nothing but the probabilities of the others keeps them."""
 
 ALIKE = 0.9
 """Squared distance, of a mean of 2 between any two regions of a slide, at which a region that looks
@@ -46,6 +63,7 @@ class Targets:
         before: (n, C) probabilities that the model gave, with context.
         before_alone: (n, C) those of its region-only head.
         held: (n,) how much each region is held to them.
+        firm: (n,) how much it is held to the class that it had.
     """
 
     soft: Tensor
@@ -53,6 +71,7 @@ class Targets:
     before: Tensor
     before_alone: Tensor
     held: Tensor
+    firm: Tensor
 
     @classmethod
     def of(cls, fields: Sequence[CorrectedField], device: torch.device) -> Targets:
@@ -70,6 +89,7 @@ class Targets:
 
         before = probabilities([one.logits for one in fields])
         held = torch.from_numpy(np.concatenate([held_shares(one) for one in fields]))
+        firm = held >= FIRM
         if held.any():
             held = held * (before * class_weights(before, held, BALANCE)).sum(dim=1)
 
@@ -79,29 +99,56 @@ class Targets:
             before,
             probabilities([one.region_only_logits for one in fields]),
             held,
+            held * firm,
         )
         return cls(*(part.to(device) for part in found))
 
     def __getitem__(self, rows: Tensor) -> Targets:
-        parts = (self.soft, self.weights, self.before, self.before_alone, self.held)
+        parts = (self.soft, self.weights, self.before, self.before_alone, self.held, self.firm)
         return Targets(*(part[rows] for part in parts))
 
     def loss(self, both: tuple[Tensor, Tensor], keep: float) -> Tensor:
-        """Cross entropy against the corrections, and against what the model said elsewhere.
+        """Cross entropy against the corrections, and what leaving the other opinions costs.
 
         Args:
             both: (n, C) logits with context and of the region-only head.
             keep: Weight of the second.
         """
-        one = self.soft.new_ones(self.soft.shape[1])
         total = self.soft.new_zeros(())
         heads = zip(both, (self.before, self.before_alone), (1.0, REGION_ONLY_WEIGHT), strict=True)
         for logits, before, weight in heads:
-            part = soft_cross_entropy(logits, self.soft, self.weights, one)
+            part = self._wrong(logits)
             if keep:
-                part = part + keep * soft_cross_entropy(logits, before, self.held, one)
+                part = part + keep * self._left(logits, before)
             total = total + weight * part
         return total
+
+    def _wrong(self, logits: Tensor) -> Tensor:
+        """Cross entropy of the corrections that do not hold clearly enough."""
+        logs = F.log_softmax(logits, dim=1)
+        right = logs.gather(1, self.soft.argmax(dim=1, keepdim=True))[:, 0].exp()
+        loss = -(self.soft * logs).sum(dim=1) * (right.detach() < ENOUGH)
+        return _mean(loss, self.weights)
+
+    def _left(self, logits: Tensor, before: Tensor) -> Tensor:
+        """How far the others are from their probabilities, and from the class that they had."""
+        one = self.soft.new_ones(self.soft.shape[1])
+        opinion = soft_cross_entropy(logits, before, self.held, one)
+        label = before.argmax(dim=1, keepdim=True)
+        led = _lead(before.clamp_min(torch.finfo(before.dtype).tiny).log(), label)
+        short = F.relu(led.clamp_max(CLEAR) - _lead(logits, label))
+        return OPINION * opinion + _mean(short, self.firm)
+
+
+def _mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Mean of (n,) values by (n,) weights; 0 where all of these are."""
+    return (values * weights).sum() / weights.sum().clamp_min(torch.finfo(values.dtype).tiny)
+
+
+def _lead(logits: Tensor, label: Tensor) -> Tensor:
+    """(n,) by how much the logits of (n, 1) labels lead the next ones."""
+    others = logits.scatter(1, label, -torch.inf).max(dim=1).values
+    return logits.gather(1, label)[:, 0] - others
 
 
 def held_shares(field: CorrectedField) -> npt.NDArray[np.float32]:
