@@ -38,8 +38,11 @@ class Clicks:
 
     def stop(self) -> None:
         """Tell of no more."""
-        if self._follow in self._viewer.mouse_drag_callbacks:
-            self._viewer.mouse_drag_callbacks.remove(self._follow)
+        # As Python ends, the viewer may have been emptied before its window goes; PyQt6 takes an
+        # error in a slot for the end of the process.
+        followers = getattr(self._viewer, "mouse_drag_callbacks", [])
+        if self._follow in followers:
+            followers.remove(self._follow)
 
     def _follow(self, viewer: ViewerModel, event: Any) -> Iterator[None]:
         active = viewer.layers.selection.active
