@@ -189,9 +189,12 @@ def test_warnings_come_before_the_numbers_and_stand_in_json(
     document["features"].append(other)
     (slides / "a.geojson").write_text(json.dumps(document))
     done = evaluate(call, tiny_model, slides)
+    assert done.returncode == 2
+    assert "--leave-out Fold" in done.stderr
+    done = evaluate(call, tiny_model, slides, "--leave-out", "Fold")
     assert done.returncode == 0, done.stderr
     (line,) = [one for one in done.stderr.splitlines() if "Fold" in one]
     assert line.startswith("Warning: annotations of classes that ")
     assert "Fold" not in done.stdout
-    done = evaluate(call, tiny_model, slides, "--json")
+    done = evaluate(call, tiny_model, slides, "--leave-out", "Fold", "--json")
     assert f"Warning: {json.loads(done.stdout)['notes'][0]}" == line

@@ -66,7 +66,8 @@ def test_no_command_breaks_a_line_in_a_name(
     write_annotations(slides / "b\nc.geojson", [("other", (256, 256, 768, 768))])
     out = tmp_path / "m.safetensors"
     for more, code in (
-        (("evaluate", "--model", tiny_model, "--bootstrap", "0"), 3),
+        (("evaluate", "--model", tiny_model), 2),
+        (("evaluate", "--model", tiny_model, "--leave-out", "other", "--bootstrap", "0"), 3),
         (("train", "--classes", "normal", "--out", out), 2),
     ):
         done = call(*more, "--slides", slides)

@@ -277,7 +277,10 @@ def test_areas_of_other_classes_beside_objects(dotted: Path, tmp_path: Path) -> 
     without = make_spec(dotted, tmp_path / "w.safetensors", **changes, name="m")
     assert train(without).counts == result.counts
 
-    report = evaluate(EvaluateSpec(model=str(out), slides=folder, bootstrap=0, **OPTIONS))
+    spec = EvaluateSpec(model=str(out), slides=folder, bootstrap=0, **OPTIONS)
+    with pytest.raises(AnnotationError, match=r"m does not know: Tumor .*--leave-out Tumor"):
+        evaluate(spec)
+    report = evaluate(spec.model_copy(update={"leave_out": ("Tumor",)}))
     assert report.warnings == (
         "annotations of classes that m does not know are left out: Tumor (2, in d0.geojson); "
         "it knows cell",

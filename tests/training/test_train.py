@@ -401,6 +401,12 @@ def test_classes_that_are_not_named_teach_nothing(
         model=str(spec.out), slides=folder, slide_mpp=1.0, tissue="all", device="cpu",
         cache=spec.cache, bootstrap=0,
     )  # fmt: skip
+    way_out = r"know: Fold \(3, in a\.geojson\).*knows: dark, pale\..*--leave-out Fold"
+    with pytest.raises(AnnotationError, match=way_out):
+        evaluate(judged)
+    with pytest.raises(UsageError, match=r"pale is a class of two-colors and cannot"):
+        evaluate(judged.model_copy(update={"leave_out": ("pale", "Fold")}))
+    judged = judged.model_copy(update={"leave_out": ("Fold",)})
     report = evaluate(judged)
     (warning,) = report.warnings
     assert warning.startswith(left_out.format("two-colors does not know"))

@@ -171,7 +171,9 @@ def classes_in(
         raise AnnotationError(
             f"The annotations hold {counted(len(classes), 'class', 'classes')}: "
             f"{listed(classes) or 'none'}",
-            "A model needs at least two; in QuPath, set the class of every annotation",
+            "A model needs at least two; in QuPath, set the class of every annotation"
+            if wanted is None
+            else "A model needs at least two; name more with --classes",
         )
     return classes
 

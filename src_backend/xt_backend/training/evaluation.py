@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,7 @@ from xt_backend.engine import (
 from xt_backend.errors import AnnotationError, EngineError, SlideError, UsageError
 from xt_backend.model import XT, ModelCard, find_model, load_model
 
-from .annotations import AnnotatedSlide, annotated_classes, occurrences, pair_slides
+from .annotations import AnnotatedSlide, annotated_classes, listed, occurrences, pair_slides
 from .dataset import load_field
 from .evaluation_files import prepare_folder, write_evaluation
 from .events import Progress, ProgressCallback, Warnings, ignore
@@ -96,8 +97,8 @@ def evaluate(spec: EvaluateSpec, progress: ProgressCallback = ignore) -> Evaluat
         InputNotFoundError: A folder or the model file does not exist.
         ModelError: The model cannot be used.
         UsageError: Labels for a model that predicts regions, or none for one that predicts slides.
-        AnnotationError: Annotations or labels are missing, all annotations are of classes that the
-            model does not know, or a label is.
+        AnnotationError: Annotations or labels are missing, or hold classes that the model does not
+            know and that are not to be left out.
         SlideError: Not one slide could be judged.
         OutputError: The folder for the files cannot be written.
         DeviceError: A device or encoder backend that cannot be had.
@@ -228,7 +229,7 @@ def _sources(spec: EvaluateSpec, card: ModelCard, warn: Warnings) -> Sequence[So
                 "Give --annotations, or a model of task slide",
             )
         pairs = pair_slides(spec.slides, [spec.annotations or spec.slides])
-        check_known_classes(pairs, card, warn)
+        check_known_classes(pairs, card, warn, spec.leave_out)
         return pairs
     if spec.labels is None:
         raise UsageError(
@@ -250,24 +251,40 @@ def _sources(spec: EvaluateSpec, card: ModelCard, warn: Warnings) -> Sequence[So
     return found[0]
 
 
-def check_known_classes(slides: list[AnnotatedSlide], card: ModelCard, warn: Warnings) -> None:
+def check_known_classes(
+    slides: list[AnnotatedSlide], card: ModelCard, warn: Warnings, leave_out: Sequence[str] = ()
+) -> None:
     """Check all annotation files against the model's classes, before any work.
 
     Args:
         slides: With their annotation files.
         card: Of the model.
-        warn: Is told of other classes, which are left out, and of those that occur nowhere.
+        warn: Is told of classes that are left out, and of the model's that occur nowhere.
+        leave_out: Classes that the model need not know.
 
     Raises:
-        AnnotationError: A file cannot be read, or all classes are unknown to the model.
+        AnnotationError: A file cannot be read, a class is unknown to the model, or all are.
+        UsageError: One of the model's own classes shall be left out.
     """
     annotated = annotated_classes(slides, warn, objects=card.task == "detection")
     known = card.point_kinds if card.task == "detection" else card.class_names
+    if own := [name for name in leave_out if name in known]:
+        raise UsageError(
+            f"{listed(own)} is a class of {card.name} and cannot be left out",
+            "Name in --leave-out classes that the model does not know",
+        )
     unknown = [name for name in annotated if name not in known]
     if unknown and len(unknown) == len(annotated):
         raise AnnotationError(
             f"No annotation is of a class of {card.name}, only {occurrences(annotated, unknown)}",
             f"It knows: {', '.join(known)}; rename the classes of the annotations",
+        )
+    if strange := [name for name in unknown if name not in leave_out]:
+        raise AnnotationError(
+            "The annotations hold classes that "
+            f"{card.name} does not know: {occurrences(annotated, strange)}",
+            f"It knows: {', '.join(known)}. Rename the classes of the annotations, or do "
+            f"without these by --leave-out {shlex.quote(','.join(unknown))}",
         )
     if unknown:
         warn(

@@ -298,6 +298,7 @@ class EvaluateSpec(CommonOptions):
         model: Name of a known model or a model file.
         slides: Folder of slides.
         annotations: Folder with one QuPath GeoJSON a slide; `slides` when None.
+        leave_out: Classes of annotations that the model does not know and that are not judged.
         labels: CSV ``slide,label[,patient]``, for models that predict slides.
         distance_um: How far a point may lie from an object to count as found; the model's own
             radius of an object when None.
@@ -314,6 +315,7 @@ class EvaluateSpec(CommonOptions):
     model: str
     slides: Path
     annotations: Path | None = None
+    leave_out: tuple[str, ...] = ()
     labels: Path | None = None
     distance_um: Annotated[float, Field(gt=0.0)] | None = None
     patients: Path | None = None

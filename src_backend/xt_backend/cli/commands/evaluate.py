@@ -21,6 +21,13 @@ def evaluate(
     ] = None,
     slides: Annotated[Path | None, typer.Option(help="Folder of slides. Needed.")] = None,
     annotations: flags.Annotations = None,
+    leave_out: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma-separated classes of annotations that the model does not know: "
+            "they are not judged."
+        ),
+    ] = None,
     labels: flags.Labels = None,
     compare_context: Annotated[
         bool | None,
@@ -66,7 +73,10 @@ def evaluate(
     Every number has its 95 % interval. Exit codes: 0 all were judged; 2 bad usage; 3 some slides
     or regions could not be judged.
     """
-    given = flags.given_flags(locals())
+    given = flags.given_flags(
+        locals(),
+        leave_out=tuple(part.strip() for part in leave_out.split(",")) if leave_out else None,
+    )
     from xt_backend.training import EvaluateSpec
     from xt_backend.training import evaluate as run
 
