@@ -15,7 +15,15 @@ from xt_backend.errors import UsageError
 
 from .console import want_json
 
-__all__ = ["JsonOption", "OutOption", "check_slide_mpp", "given_flags", "merge_options", "on_off"]
+__all__ = [
+    "JsonOption",
+    "OutOption",
+    "check_slide_mpp",
+    "given_flags",
+    "listed",
+    "merge_options",
+    "on_off",
+]
 
 Json: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout; logs go to stderr.")
@@ -159,6 +167,11 @@ OwnType = TypeVar("OwnType", bound=JsonOption)
 
 _FLAGS = {"stride": "stride_px", "no_cache": "use_cache", "no_resume": "resume"}
 """Flags that have another name than their option; those with ``no_`` are its opposite."""
+
+
+def listed(text: str | None) -> tuple[str, ...] | None:
+    """The names of a comma-separated flag; None where it was not given, or is empty."""
+    return tuple(part.strip() for part in text.split(",")) if text else None
 
 
 def given_flags(parameters: Mapping[str, Any], *others: str, **read: Any) -> dict[str, Any]:

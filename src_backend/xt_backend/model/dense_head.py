@@ -16,6 +16,7 @@ from xt_backend.keys import DENSE_STRIDE
 __all__ = ["DenseHead"]
 
 _RARE = 0.01
+_SMALL = 0.1
 _EPSILON = 1e-6
 
 
@@ -66,10 +67,11 @@ class DenseHead(nn.Module):
         self.blocks = nn.ModuleList(_Block(width, dim) for _ in self.sizes)
         self.out = nn.Conv2d(width, n_channels, 1)
         if rare:
-            # What rises at first where objects are, rises on all the ground between them: with
-            # weights of any size a few steps would call all of it an object.
+            # What rises at first where objects are, rises on all the ground between them: at the
+            # usual size of weights a few steps call all of it an object. From none at all, what
+            # comes before this layer learns nothing at first.
             with torch.no_grad():
-                self.out.weight *= 0.1
+                self.out.weight *= _SMALL
             nn.init.constant_(_bias(self.out), math.log(_RARE / (1 - _RARE)))
 
     def forward(self, pyramid: Sequence[Tensor], context_tokens: Tensor) -> Tensor:

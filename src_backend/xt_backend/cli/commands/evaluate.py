@@ -75,7 +75,7 @@ def evaluate(
     """
     given = flags.given_flags(
         locals(),
-        leave_out=tuple(part.strip() for part in leave_out.split(",")) if leave_out else None,
+        leave_out=flags.listed(leave_out),
     )
     from xt_backend.training import EvaluateSpec
     from xt_backend.training import evaluate as run

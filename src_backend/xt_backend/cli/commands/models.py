@@ -14,7 +14,7 @@ from xt_backend.errors import UsageError
 from ..app import PlainCommand, app
 from ..card_text import card_lines
 from ..console import print_json, say
-from ..options import Json, Offline
+from ..options import Json, Offline, listed
 
 if TYPE_CHECKING:
     from xt_backend.model.library import ModelEntry
@@ -147,7 +147,7 @@ def convert(
         backbone_args=_json_object(backbone_args),
         crop_px=crop_px,
         model_mpp=model_mpp,
-        classes=tuple(part.strip() for part in classes.split(",")) if classes else None,
+        classes=listed(classes),
     )
     if json:
         print_json({"out": str(out), "card": card.model_dump(mode="json")})

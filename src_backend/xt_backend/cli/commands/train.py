@@ -129,7 +129,7 @@ def train(
     """
     given = flags.given_flags(
         locals(),
-        classes=tuple(part.strip() for part in classes.split(",")) if classes else None,
+        classes=flags.listed(classes),
         min_fraction=_fractions(min_fraction),
     )
     from xt_backend.model import read_card
