@@ -45,7 +45,8 @@ class Within:
 PROMISED = {
     Way("openvino", "fp32"): Within(0.001, 0.001, 0.99),
     Way("torch", "bf16"): Within(0.25, 0.1, 0.95),
-    # Where it is this far off it is refused, so that there are no predictions.
+    # Where they are this far off they are refused, so that there are no predictions.
+    Way("openvino", "mixed"): Within(0.15),
     Way("openvino", "bf16"): Within(0.25),
 }
 

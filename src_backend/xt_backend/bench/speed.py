@@ -68,7 +68,7 @@ class Speed(Benchmark):
         """See `Benchmark`."""
         recipe = self.recipe(workplace.spec.quick)
         workplace.tell("the slide")
-        slide = noise_slide(workplace.folder / "speed", recipe["side_px"])
+        slide = noise_slide(workplace.folder / "speed", recipe["side_px"], of_tissue=True)
         asked = {**recipe, **_encoder(workplace.spec.quick), "mpp": MPP, "slide": str(slide)}
         if "peer" in case:
             return self._measure_peer(case["peer"], asked, workplace)
@@ -98,7 +98,7 @@ class Speed(Benchmark):
         peaks = {}
         for side_px in recipe["memory_px"]:
             workplace.tell(f"memory, {side_px} px")
-            path = noise_slide(workplace.folder / "speed", side_px)
+            path = noise_slide(workplace.folder / "speed", side_px, of_tissue=True)
             every = {**asked, "way": "ours", "slide": str(path), "n_regions": None}
             with _child(every, {}) as child:
                 peaks[str(side_px)] = child.ask("walk")["peak_bytes"]
@@ -179,10 +179,11 @@ class Speed(Benchmark):
             [
                 f"{recipe['encoder']} ({values['weights']} weights) on {n} regions of "
                 f"{recipe['region_px']} px of a slide of {recipe['side_px']} x "
-                f"{recipe['side_px']} px in JPEG tiles with grain; {recipe['rounds']} rounds in "
-                "turn, of which the fastest counts. The naive loop is OpenSlide, one region at a "
-                "time, torch in float32; the tuned one raises glibc's thresholds (so that memory "
-                "is not given back and faulted in again) and encodes channels-last batches of 8. "
+                f"{recipe['side_px']} px in JPEG tiles, tissue of a sample slide with grain; "
+                f"{recipe['rounds']} rounds in turn, of which the fastest counts. The naive loop "
+                "is OpenSlide, one region at a time, torch in float32; the tuned one raises "
+                "glibc's thresholds (so that memory is not given back and faulted in again) and "
+                "encodes channels-last batches of 8. "
                 f"Here the encoder ran as {values['encoder']['way']}: "
                 f"{values['encoder']['reason']}. Opening the slide and looking for tissue took "
                 f"{seconds['open']:.2f} s more, once a slide. Seconds of the fastest round by "

@@ -14,6 +14,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,8 @@ from xt_backend.store.store_index import store_folder
 from xt_backend.store.store_key import StoreKey
 
 __all__ = ["RegionStore"]
+
+_READERS = min(4, os.cpu_count() or 1)
 
 Cells = npt.NDArray[np.int32]
 Features = npt.NDArray[np.float16]
@@ -229,8 +232,10 @@ class RegionStore:
             self._known.refresh()
             for shard in list(self._known.shards.values()):
                 shard.verified = False
-                with contextlib.suppress(_ShardLostError):
-                    self._read(shard, 0, len(shard))
+                try:
+                    shard.features(0, len(shard))
+                except StoreError as error:
+                    self._known.set_aside(shard.path, error)
             return list(self.problems)
 
     def _gather(
@@ -246,21 +251,35 @@ class RegionStore:
         order = np.lexsort((row_of, shard_of))
         order = order[found[order]]
         starts = np.flatnonzero(np.diff(shard_of[order], prepend=-1))
-        for places in np.split(order, starts[1:]):
-            if not len(places):
-                continue
-            shard, rows = shards[shard_of[places[0]]], row_of[places]
-            first, last = int(rows[0]), int(rows[-1]) + 1
+        wanted = [
+            (shards[shard_of[places[0]]], row_of[places], places)
+            for places in np.split(order, starts[1:])
+            if len(places)
+        ]
+        for shard, rows, places in wanted:
             status[places] = shard.status[rows]
+
+        def fill(one: tuple[Shard, npt.NDArray[np.int64], npt.NDArray[np.int64]]) -> None:
+            shard, rows, places = one
+            first, last = int(rows[0]), int(rows[-1]) + 1
             if _one_after_another(rows) and _one_after_another(places):
-                self._read(shard, first, last, features[places[0] : places[-1] + 1])
+                shard.features(first, last, features[places[0] : places[-1] + 1])
             else:
-                features[places] = self._read(shard, first, last)[rows - first]
+                features[places] = shard.features(first, last)[rows - first]
+
+        # While the digest of one shard is computed, the next is read.
+        with ThreadPoolExecutor(_READERS) as pool:
+            filled = [pool.submit(fill, one) for one in wanted]
+            try:
+                for (shard, _, _), done in zip(wanted, filled, strict=True):
+                    self._await(shard, done)
+            finally:
+                pool.shutdown(cancel_futures=True)
         return features, status
 
-    def _read(self, shard: Shard, first: int, last: int, out: Features | None = None) -> Features:
+    def _await(self, shard: Shard, done: Future[None]) -> None:
         try:
-            return shard.features(first, last, out)
+            done.result()
         except StoreError as error:
             self._known.set_aside(shard.path, error)
             raise _ShardLostError from error

@@ -23,7 +23,7 @@ __all__ = ["EncoderChoice", "Trial", "choice_key", "keep_choice", "recall_choice
 
 _log = logging.getLogger(__name__)
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 @dataclass(frozen=True)

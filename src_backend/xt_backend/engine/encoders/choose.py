@@ -193,7 +193,7 @@ def _others(device: Device, asked: str, precision: str, usual: Way) -> list[Way]
     able = _openvino_precisions()
     if not able:
         return []
-    found = [Way("openvino", name) for name in ("fp32", "fp16", "bf16") if name in able]
+    found = [Way("openvino", name) for name in ("fp32", "mixed", "fp16", "bf16") if name in able]
     if asked == "auto" and _computes_bf16():
         found.append(Way("torch", "bf16"))
     return [way for way in found if precision in ("auto", way.precision) and way != usual]

@@ -88,28 +88,30 @@ class _FromPixels(nn.Module):
 
 
 def converted(
-    core: Any,
     region_encoder: RegionEncoder,
     shape: tuple[int, ...],
     folder: Path | None,
     *,
     int8: bool = False,
-) -> Any:
+) -> tuple[bytes, bytes]:
     """The encoder for batches of one shape, from its file or converted anew.
 
     Args:
-        core: Of OpenVINO.
         region_encoder: On the CPU.
         shape: (B, R, R, 3).
         folder: Where the file is kept; None keeps none.
         int8: Bring it to 8-bit integers.
+
+    Returns:
+        structure: XML, as OpenVINO reads it.
+        weights: What belongs to it.
 
     Raises:
         NoSpaceError: There is none for temporary files.
     """
     path = None if folder is None else folder / f"{_digest(region_encoder, shape, int8)}.openvino"
     if path is not None and (found := _read(path)) is not None:
-        return core.read_model(model=found[0], weights=found[1])
+        return found
     model = _convert(region_encoder, shape)
     sizes = [part.nbytes for part in region_encoder.state_dict().values()]
     structure, weights = _serialised(model, sum(sizes))
@@ -118,8 +120,8 @@ def converted(
         structure, weights = quantised(structure, weights, batches)
     if path is not None:
         _keep(path, structure, weights)
-    # Also the fresh one goes through its file: both are the same to the last bit.
-    return core.read_model(model=structure, weights=weights)
+    # Also the fresh one is read from its bytes: both are the same to the last bit.
+    return structure, weights
 
 
 def _convert(region_encoder: RegionEncoder, shape: tuple[int, ...]) -> Any:

@@ -10,7 +10,7 @@ from ..device import Device
 __all__ = ["BACKENDS", "Way", "usual_way"]
 
 BACKENDS = ("torch", "torch-compile", "openvino", "openvino-int8")
-_PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+_PRECISIONS = ("fp32", "mixed", "bf16", "fp16", "int8")
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class Way:
 
     Attributes:
         backend: One of `BACKENDS`.
-        precision: ``fp32``, ``bf16`` or ``fp16``; ``int8`` with ``openvino-int8``, and only there.
+        precision: ``fp32``, ``bf16`` or ``fp16``; ``mixed`` (the first layers in fp32, the rest in
+            bf16) with ``openvino``, ``int8`` with ``openvino-int8``, and only there.
         batch: Regions that are computed together; None for the backend's usual number.
     """
 
