@@ -48,6 +48,14 @@ def test_a_row_that_asks_for_the_same_thing_again_fails_and_names_the_first() ->
     problems = {task.source.row: task.source.problem for task in plan(given, OPTIONS)}
     assert "row 0 is the same" in problems[2]
     assert [problems[row] for row in (0, 1, 3)] == [""] * 3
+    # Of a manifest, both are named by their lines.
+    told = rows(
+        InputRow(0, Path("a.svs"), place="Manifest, line 2"),
+        InputRow(1, Path("a.svs"), place="Manifest, line 3"),
+    )
+    (again, _) = plan(told, OPTIONS)
+    assert again.source.problem.startswith("Manifest, line 3: The inputs name this slide twice")
+    assert "Manifest, line 2 is the same" in again.source.problem
     # Without the option, the pixel size of row 2 is that of the file.
     assert not any(task.source.problem for task in plan(given, ScoreOptions()))
 

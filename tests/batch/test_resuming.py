@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support.slides import write_tissue_slide
 
-from xt_backend.batch import Batch, FeatureBatch, Outcome, Run, Task
+from xt_backend.batch import Batch, FeatureBatch, Outcome, Run, Task, verify_run
 from xt_backend.config import FeatureOptions, ScoreOptions
 from xt_backend.errors import NoSpaceError, OutputConflictError
 
@@ -211,3 +211,38 @@ def test_arguments_are_those_of_a_command_line_only(
         Batch(slides[:1], str(tiny_model), tmp_path / name, options, arguments=arguments).run()
         local = json.loads((tmp_path / name / "local.json").read_text(encoding="utf-8"))
         assert local["arguments"] == arguments
+
+
+@pytest.mark.parametrize("suffix", [".regions.csv", ".geojson", ".overlay.png", ".regions.parquet"])
+def test_a_file_that_is_not_as_it_was_written_is_made_anew(
+    suffix: str, slides: list[Path], tiny_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    prepare(slides, tiny_model, out, layouts=("parquet",)).run()
+    path = out / f"b{suffix}"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert verify_run(out).problems == {
+        "b": f"{path.name} is not as it was written; give the command that made it again"
+    }
+    others = [out / f"{name}{suffix}" for name in "ac"]
+    before = [(other.stat().st_mtime_ns, other.stat().st_ino) for other in others]
+    prepare(slides, tiny_model, out, layouts=("parquet",)).run()
+    assert path.read_bytes() == whole
+    assert [(other.stat().st_mtime_ns, other.stat().st_ino) for other in others] == before
+    assert not verify_run(out).problems
+
+
+def test_what_is_asked_for_later_is_known_by_content_too(
+    slides: list[Path], tiny_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    for _ in range(2):
+        prepare(slides, tiny_model, out).run()
+    prepare(slides, tiny_model, out, layouts=("parquet",)).run()
+    path = out / "b.regions.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(b"")
+    assert "b" in verify_run(out).problems
+    prepare(slides, tiny_model, out, layouts=("parquet",)).run()
+    assert path.read_bytes() == whole

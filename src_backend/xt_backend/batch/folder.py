@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import uuid4
@@ -175,6 +177,20 @@ class RunFolder:
         if not (outcome.kept and self.ledger.file(outcome.row.id).is_file()):
             self.ledger.write(outcome, self.call)
 
+    def note_files(self, slide_id: str, files: Mapping[str, str]) -> None:
+        """Add files to what the ledger has of a slide, which else stays what it was.
+
+        Args:
+            slide_id: Stem of its files.
+            files: sha256 by name.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        if (entry := self.ledger.read(slide_id)) is not None:
+            whole = {**entry.outcome.files, **files}
+            self.ledger.write(replace(entry.outcome, files=whole), entry.call)
+
     def write_plan(
         self,
         tasks: Sequence[Task],
@@ -237,6 +253,34 @@ class RunFolder:
         complete &= all(self.file(slide_id, suffix).is_file() for suffix in beside)
         return found if same and complete else None
 
+    def digests(self, slide_id: str, suffixes: Iterable[str]) -> dict[str, str]:
+        """sha256 of files of a slide, by name.
+
+        Raises:
+            OutputError: One cannot be read back.
+        """
+        try:
+            return {
+                path.name: _sha256(path)
+                for path in (self.file(slide_id, suffix) for suffix in suffixes)
+            }
+        except OSError as error:
+            raise OutputError(
+                f"What was just written of {slide_id} cannot be read: {error.strerror or error}",
+                "Check the permissions of the output folder",
+            ) from error
+
+    def is_whole(self, files: Mapping[str, str]) -> bool:
+        """Whether files are as they were written.
+
+        Args:
+            files: sha256 by place below the run directory.
+        """
+        try:
+            return all(_sha256(self.path / name) == digest for name, digest in files.items())
+        except OSError:
+            return False
+
     def remove(self, slide_id: str) -> None:
         """Remove what an earlier run wrote of a slide, if anything.
 
@@ -260,6 +304,11 @@ class RunFolder:
     def write_local(self, details: dict[str, Any]) -> None:
         """Publish local.json (mode 0600): what this machine needs to repeat the run."""
         write_local_json(self.path / RunFile.LOCAL_JSON, details)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _stays(slide_id: str, error: OSError) -> OutputError:

@@ -34,6 +34,7 @@ class InputRow:
     Attributes:
         row: Its place among the inputs, from 0.
         path: Slide file or DICOM folder; may not exist when a manifest names it.
+        place: Where the manifest names it, such as ``Manifest, line 3``; empty where none does.
         shown: Stands for the file name in outputs where that must not be told.
         slide_mpp: Pixel size from the manifest, um/px.
         roi: GeoJSON file from the manifest.
@@ -48,8 +49,13 @@ class InputRow:
     label: str = ""
     patient: str = ""
     problem: str = ""
+    place: str = ""
     shown: str = ""
     n_bytes: int = 0
+
+    def told(self, problem: str) -> str:
+        """A problem with where the manifest names the slide, if one does."""
+        return f"{self.place}: {problem}" if self.place else problem
 
     @property
     def name(self) -> str:
@@ -160,9 +166,8 @@ def _read_manifest(path: Path, first_row: int) -> list[InputRow]:
         row = _manifest_row(record.values, path.parent, first_row + len(rows))
         if record.surplus and not row.problem:
             row = replace(row, problem=_SURPLUS)
-        if row.problem:
-            row = replace(row, problem=f"Manifest, {record.place}: {row.problem}")
-        rows.append(row)
+        row = replace(row, place=f"Manifest, {record.place}")
+        rows.append(replace(row, problem=row.told(row.problem) if row.problem else ""))
     return rows
 
 

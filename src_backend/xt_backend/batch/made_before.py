@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from dataclasses import replace
-from pathlib import Path
 
 from xt_backend.config import FeatureOptions
 from xt_backend.outputs import SlideRow
@@ -41,12 +39,11 @@ def made_before(task: Task, options: FeatureOptions, folder: RunFolder) -> Outco
         with open_slide(task.source.path) as slide:
             if slide.identity() != known.identity:
                 return None
-        whole = all(_sha256(folder.path / name) == digest for name, digest in known.files.items())
     except Exception:
         # Whatever is wrong with the slide is told when its turn comes.
         _log.debug("nothing is known of a slide", exc_info=True)
         return None
-    return replace(known, kept=True) if whole else None
+    return replace(known, kept=True) if folder.is_whole(known.files) else None
 
 
 def _allowed(row: SlideRow, options: FeatureOptions) -> bool:
@@ -54,8 +51,3 @@ def _allowed(row: SlideRow, options: FeatureOptions) -> bool:
     n, n_failed = row.n_regions or 0, row.n_failed_regions or 0
     n_px = (row.width_px or 0) * (row.height_px or 0)
     return n_failed <= options.max_failed_fraction * n and n_px <= options.max_pixels
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -18,7 +18,7 @@ __all__ = ["Task", "in_rows", "plan"]
 OptionsType = TypeVar("OptionsType", bound=CommonOptions)
 
 _TWICE = (
-    "The inputs name this slide twice, with the same pixel size and ROI: row {} is the same. "
+    "The inputs name this slide twice, with the same pixel size and ROI: {} is the same. "
     "Leave one of the two out."
 )
 
@@ -71,16 +71,17 @@ def plan(inputs: Inputs, options: CommonOptions) -> tuple[Task, ...]:
     """
     # Pseudonyms are safe as they are.
     ids = safe_ids([row.name for row in inputs.rows])
-    first: dict[tuple[str, str, str], int] = {}
+    first: dict[tuple[str, str, str], InputRow] = {}
     tasks = []
     for row, slide_id in zip(inputs.rows, ids, strict=True):
         task = Task(row, slide_id)
         if not row.problem:
             own = task.own_options(options)
             key = (os.path.normpath(row.path), str(own.slide_mpp), str(own.roi))
-            earlier = first.setdefault(key, row.row)
-            if earlier != row.row:
-                task = Task(replace(row, problem=_TWICE.format(earlier)), slide_id)
+            earlier = first.setdefault(key, row)
+            if earlier is not row:
+                problem = _TWICE.format(earlier.place or f"row {earlier.row}")
+                task = Task(replace(row, problem=row.told(problem)), slide_id)
         tasks.append(task)
     return tuple(sorted(tasks, key=_urgency))
 

@@ -32,7 +32,7 @@ from xt_backend.outputs import (
 from xt_backend.slides import Thumbnail, open_slide
 from xt_backend.store import ScoreMap
 
-from .dense import DenseResult
+from .dense import DenseResult, dense_files
 from .folder import RunFolder
 from .outcome import Interrupted, Outcome
 from .plan import Task
@@ -76,7 +76,7 @@ def attempt(
         except (Interrupted, OutputError, ModelError):
             raise  # a model that cannot be used is no better for the next slide
         except XTError as error:
-            reason = str(error)
+            reason = task.source.told(str(error))
         except Exception as error:
             if is_out_of_memory(error):
                 reason = "The machine ran out of memory. Close other programs, or use --roi."
@@ -210,12 +210,15 @@ def _kept(
     found = folder.finished(task.slide_id, configuration, stamp[RunH5.META_SLIDE_IDENTITY])
     if found is None or not _allowed(found, options):
         return None
-    parquet = folder.file(task.slide_id, RunFile.PARQUET)
-    if "parquet" in options.layouts and not parquet.is_file():
-        write_regions_parquet(parquet, found)
     known = folder.known(task)
     if known is not None and known.configuration == configuration:
+        if not folder.is_whole(known.files):
+            _log.warning("files of %s are not as they were written; made anew", task.slide_id)
+            return None
+        if added := _asked_for_now(task, found, options, folder):
+            folder.note_files(task.slide_id, added)
         return replace(known, score_map=found, kept=True)
+    _asked_for_now(task, found, options, folder)
     # Made by a version without a ledger, or its entry is damaged.
     return Outcome(
         scored_row(task, found, {}, 0, Encoding.HIT),
@@ -225,6 +228,17 @@ def _kept(
         configuration=configuration,
         kept=True,
     )
+
+
+def _asked_for_now(
+    task: Task, score_map: ScoreMap, options: ScoreOptions, folder: RunFolder
+) -> dict[str, str]:
+    """Write what an earlier call was not asked for; its digests by name."""
+    path = folder.file(task.slide_id, RunFile.PARQUET)
+    if "parquet" not in options.layouts or path.is_file():
+        return {}
+    write_regions_parquet(path, score_map)
+    return folder.digests(task.slide_id, [RunFile.PARQUET])
 
 
 def _allowed(score_map: ScoreMap, options: ScoreOptions) -> bool:
@@ -259,11 +273,12 @@ def _finish(
         meta = score_map.run_meta
         said = {key: meta[key] for key in (RunMeta.NOTES, RunMeta.WARNINGS) if key in meta}
         score_map = replace(score_map, run_meta={**meta, **hidden(said, task.source)})
+    files: dict[str, str] = {}
     if folder is not None:
         score_map = replace(score_map, run_meta={**score_map.run_meta, **stamp})
         folder.reopen(task.slide_id)
         with stages.timed("write"):
-            _write(task, score_map, options, folder, dense, seen[-1].thumbnail)
+            files = _write(task, score_map, options, folder, dense, seen[-1].thumbnail)
     outcome = Outcome(
         row=scored_row(task, score_map, last.seconds, last.encoded_regions, last.cache),
         score_map=score_map,
@@ -275,6 +290,7 @@ def _finish(
         seconds=stages.to_dict(),
         screening=score_map.run_meta.get(RunMeta.SCREENING, {}),
         configuration=stamp.get("configuration", ""),
+        files=files,
     )
     if folder is not None:
         with stages.timed("write"):
@@ -291,8 +307,8 @@ def _write(
     folder: RunFolder,
     dense: DenseResult,
     thumbnail: Thumbnail,
-) -> None:
-    """Write the files of a slide, but for the score map."""
+) -> dict[str, str]:
+    """Write the files of a slide, but for the score map; their digests by name."""
 
     def path(suffix: str) -> Path:
         return folder.file(task.slide_id, suffix)
@@ -310,3 +326,6 @@ def _write(
     if "parquet" in options.layouts:
         write_regions_parquet(path(RunFile.PARQUET), score_map)
     dense.write(path, score_map)
+    written = [*RunFile.of_every_result(), *dense_files(score_map.task)]
+    written += [RunFile.PARQUET] * ("parquet" in options.layouts)
+    return folder.digests(task.slide_id, written)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import filecmp
 import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,10 +90,18 @@ def verify_run(
 
 def _features(run_dir: Path, row: SlideRow) -> str:
     """What is wrong with the files of features of a slide; empty for nothing."""
+    known = _known_files(run_dir, row)
+    return _changed(run_dir, known) if known else "the ledger does not know what its files hold"
+
+
+def _known_files(run_dir: Path, row: SlideRow) -> Mapping[str, str]:
+    """sha256 by file; nothing where a version without digests wrote them."""
     entry = Ledger(run_dir / RunFile.LEDGER).read(row.id)
-    if entry is None or not entry.outcome.files:
-        return "the ledger does not know what its files should hold"
-    for name, digest in entry.outcome.files.items():
+    return {} if entry is None else entry.outcome.files
+
+
+def _changed(run_dir: Path, files: Mapping[str, str]) -> str:
+    for name, digest in files.items():
         path = run_dir / name
         if not path.is_file():
             return f"{name} is gone"
@@ -115,6 +123,8 @@ def _scored(run_dir: Path, row: SlideRow) -> str:
     for suffix in (*RunFile.of_every_result(), *dense_files(score_map.task)):
         if not path(suffix).is_file():
             return f"{path(suffix).name} is gone"
+    if changed := _changed(run_dir, _known_files(run_dir, row)):
+        return changed
     if RunFile.MASK in dense_files(score_map.task):
         read_mask(path(RunFile.MASK))
     if RunFile.POINTS_CSV in dense_files(score_map.task):

@@ -106,7 +106,8 @@ class ContextGain(Benchmark):
                 "`none` has no context at all, and every model also carries a region-only head, "
                 "trained alongside. F1 of both stromas is the mean of the F1 of normal and of "
                 "reactive stroma, over the regions of unseen slides. `hyper` is exact up to 4096 "
-                "tokens, so that it equals `attention` on slides of this size.",
+                "tokens: on slides of this size it computes what `attention` does, to rounding, "
+                "over which long trainings drift apart.",
                 in_words(recipe),
             ],
             [table],

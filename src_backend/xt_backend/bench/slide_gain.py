@@ -128,7 +128,33 @@ class SlideGain(Benchmark):
                     "Mean over the seeds (least to largest).",
                 )
             ],
+            after=list(_verdict(results)),
         )
+
+
+def _verdict(results: Sequence[Result]) -> Iterator[str]:
+    """Where context helps and where it does not, under the same head."""
+    scores: dict[str, dict[str, float]] = {}
+    for kind in dict(MODELS):
+        found = [
+            one.values["context"]
+            for one in results
+            if (one.case["context"], one.case["head"]) == (kind, "attention-mil")
+        ]
+        if found:
+            scores[kind] = {
+                "AUROC": mean(one["auroc"][STROMA[1]] for one in found),
+                "balanced accuracy": mean(one["balanced_accuracy"] for one in found),
+            }
+    baseline = scores.pop("none", None)
+    if baseline is None or not scores:
+        return
+    for name, without in baseline.items():
+        better = [kind for kind, values in scores.items() if values[name] > without]
+        worse = [kind for kind in scores if kind not in better]
+        parts = (("higher", better), ("not higher", worse))
+        told = ", ".join(f"{how} with {' and '.join(kinds)}" for how, kinds in parts if kinds)
+        yield f"Against attention-MIL without context, the {name} is {told}."
 
 
 def _cropped(samples: FieldSet, recipe: dict[str, Any]) -> FieldSet:

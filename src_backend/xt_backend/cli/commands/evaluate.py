@@ -92,6 +92,7 @@ def evaluate(
             say(f"{slide}: FAILED: {reason}")
         if report.pixels is not None:
             say_table(pixels_table(report.pixels, report.region_only_pixels))
+            say("The regions themselves:")
         unit = "region" if spec.labels is None else "slide"
         say_table(metrics_table(report.context, report.region_only, unit))
         if spec.out is not None:

@@ -153,6 +153,7 @@ def train(
         say(f"Trained on {learnt}; on {n_val:,} kept back:")
     if result.pixels is not None:
         say_table(pixels_table(result.pixels, None))
+        say("The regions themselves:")
     unit = "slide" if spec.task == "slide" else "region"
     say_table(metrics_table(result.context, result.region_only, unit))
     say(f"Licence of the region encoder: {encoder_licence(read_card(spec.out))}")
