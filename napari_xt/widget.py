@@ -28,7 +28,7 @@ from napari_xt.runs import Runs, WantedRun
 from napari_xt.slide_layers import pyramid_of, unwrapped
 from napari_xt.slide_result import SlideResult, SlideResults
 from napari_xt.turns import Turns
-from napari_xt.words import judged_alone, mpp_note, slide_headline
+from napari_xt.words import caution_words, judged_alone, mpp_note, slide_headline
 from napari_xt.world import use_mpp
 from xt_backend.errors import XTError
 from xt_backend.keys import RESEARCH_USE
@@ -174,7 +174,8 @@ class RunXT(QWidget):
             result = self._slides.of(slide)
             result.spec, result.in_run = None, False  # a run that goes on shows nothing more here
             note = self._lay_over(result, score_map)
-            result.words = " ".join(filter(None, (slide_headline(score_map), note)))
+            said = (slide_headline(score_map), note, caution_words(score_map))
+            result.words = " ".join(filter(None, said))
             self._show_chosen()
 
     def show_dense(self, data: LayerData) -> None:

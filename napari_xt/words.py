@@ -23,6 +23,7 @@ __all__ = [
     "TAKEN_OUT",
     "about_slide",
     "as_sentences",
+    "caution_words",
     "decoded_words",
     "device_words",
     "duration",
@@ -154,8 +155,13 @@ def summary(event: RunFinished | CancelledEarly) -> str:
     if n_out := score_map.status_counts()[RegionStatus.EXCLUDED]:
         words.append(f"; {n_out:,} were left out as doubtful and are marked")
     done = " ".join(words).replace(" ,", ",").replace(" ;", ";")
-    said = ". ".join([done, *(f"Warning: {plain(text)}" for text in score_map.warnings)]) + "."
-    return f"{said} {doubt_words(score_map)}".strip()
+    return f"{done}. {caution_words(score_map)}".strip()
+
+
+def caution_words(score_map: ScoreMap) -> str:
+    """Why to be careful with a result: what its run warned of, and doubtful regions."""
+    warnings = [f"Warning: {plain(text)}." for text in score_map.warnings]
+    return " ".join(filter(None, [*warnings, doubt_words(score_map)]))
 
 
 def nothing_words(*, drawn: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from napari_xt import layers as lay
 from napari_xt.view import find_result, open_view, save_screenshot
 from xt_backend import open_slide, score
 from xt_backend.errors import InputNotFoundError, OutputConflictError, SlideOpenError, StoreError
-from xt_backend.keys import RunH5
+from xt_backend.keys import Doubt, RunH5, RunMeta
 
 from .conftest import write_slide
 from .maps import score_map
@@ -83,6 +84,25 @@ def test_a_result_of_another_pixel_size_lies_on_the_tissue(
     panel = getattr(panel, "inner_widget", lambda: panel)()
     assert "0.5 µm per pixel" in panel.results.headline.text()
     assert "the file states 0.25" in panel.results.headline.text()
+
+
+def test_what_a_run_warned_of_is_told_again(
+    viewers: list[Any], slide: Path, tmp_path: Path
+) -> None:
+    with open_slide(slide) as opened:
+        identity = opened.identity()
+    meta = {RunH5.META_SLIDE_IDENTITY: identity, RunMeta.WARNINGS: ["Its colours are others"]}
+    found = score_map(name="slide.tiff", run_meta=meta)
+    blurred = np.zeros(len(found), np.uint8)
+    blurred[0] = Doubt.BLURRED
+    dataclasses.replace(found, quality=blurred).save(tmp_path / "slide.run.h5")
+    viewer = open_view(slide, tmp_path, show=False)
+    viewers.append(viewer)
+    (panel,) = viewer.window.dock_widgets.values()
+    panel = getattr(panel, "inner_widget", lambda: panel)()
+    told = panel.results.headline.text()
+    assert "Warning: Its colours are others." in told
+    assert "1 region looks doubtful" in told
 
 
 def test_without_a_run_there_is_just_the_slide(viewers: list[Any], slide: Path) -> None:
