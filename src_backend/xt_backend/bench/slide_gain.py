@@ -153,7 +153,7 @@ def _verdict(results: Sequence[Result]) -> Iterator[str]:
         better = [kind for kind, values in scores.items() if values[name] > without]
         worse = [kind for kind in scores if kind not in better]
         parts = (("higher", better), ("not higher", worse))
-        told = ", ".join(f"{how} with {' and '.join(kinds)}" for how, kinds in parts if kinds)
+        told = "; ".join(f"{how} with {', '.join(kinds)}" for how, kinds in parts if kinds)
         yield f"Against attention-MIL without context, the {name} is {told}."
 
 
