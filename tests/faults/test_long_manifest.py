@@ -37,7 +37,9 @@ def test_case_35_a_long_manifest_with_bad_slides(
     assert [row["slide"] for row in table] == [f"{i}.tiff" for i in range(n)]
     assert {int(row["row"]) for row in table if row["status"] == "failed"} == bad
     assert {row["reason"] for row in table if row["status"] == "failed"} == {
-        "the file is empty (0 bytes). Copy the slide again from its source."
+        f"Manifest, line {i + 2}: the file is empty (0 bytes). "
+        "Copy the slide again from its source."
+        for i in bad
     }
     stamps = {path: path.stat().st_mtime_ns for path in out.glob("*.run.h5")}
     for i in bad:

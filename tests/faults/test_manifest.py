@@ -198,4 +198,5 @@ def test_a_slide_that_is_named_twice_is_scored_once(
     assert done.returncode == 3
     first, second = rows(tmp_path / "run")
     assert (first["status"], second["status"]) == ("done", "failed")
-    assert "row 0 is the same" in second["reason"]
+    assert second["reason"].startswith("Manifest, line 3: ")
+    assert "Manifest, line 2 is the same" in second["reason"]
