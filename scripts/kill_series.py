@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -256,6 +257,7 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="folder for everything, which stays there")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
+    torch.set_num_threads(1)  # a fork would wait for ever for OpenMP's other threads
     with folder_for(given.keep) as folder:
         found = Series(folder, given.slides, given.seed).run(given.kills)
     if given.json:

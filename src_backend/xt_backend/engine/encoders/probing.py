@@ -133,13 +133,14 @@ def _judge(ways: Sequence[Way], trials: dict[Way, Trial], n_regions: int) -> Enc
     usual, tried = ways[0], tuple(trials.values())
     speed = {way: one.regions_per_s or 0.0 for way, one in trials.items() if not one.problem}
     best = usual if usual in speed else next(iter(speed), None)
+    others = [f"{way}: {one.problem}" for way, one in trials.items() if one.problem]
     if best is None:
-        return EncoderChoice(usual, "nothing that was tried can be used", tried, n_regions)
+        reason = "; ".join(["it is the usual one, and nothing that was tried is better", *others])
+        return EncoderChoice(usual, reason, tried, n_regions)
     for way in speed:
         if speed[way] > LEAST_GAIN * speed[best]:
             best = way
     if best == usual:
-        others = [f"{way}: {one.problem}" for way, one in trials.items() if one.problem]
         reason = "; ".join(["no other that was tried is faster and as faithful", *others])
         return EncoderChoice(usual, reason, tried, n_regions)
     gain = speed[best] / (trials[usual].regions_per_s or speed[best])
