@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from uuid import uuid4
 from xt_backend.config import CommonOptions
 from xt_backend.errors import OutputConflictError, OutputError, StoreError
 from xt_backend.keys import RunFile, RunH5
+from xt_backend.model import file_sha256
 from xt_backend.outputs import write_local_json, write_run_json
 from xt_backend.store import ScoreMap, differences, make_folder, sweep_partials
 
@@ -261,7 +261,7 @@ class RunFolder:
         """
         try:
             return {
-                path.name: _sha256(path)
+                path.name: file_sha256(path)
                 for path in (self.file(slide_id, suffix) for suffix in suffixes)
             }
         except OSError as error:
@@ -277,7 +277,7 @@ class RunFolder:
             files: sha256 by place below the run directory.
         """
         try:
-            return all(_sha256(self.path / name) == digest for name, digest in files.items())
+            return all(file_sha256(self.path / name) == digest for name, digest in files.items())
         except OSError:
             return False
 
@@ -304,11 +304,6 @@ class RunFolder:
     def write_local(self, details: dict[str, Any]) -> None:
         """Publish local.json (mode 0600): what this machine needs to repeat the run."""
         write_local_json(self.path / RunFile.LOCAL_JSON, details)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _stays(slide_id: str, error: OSError) -> OutputError:

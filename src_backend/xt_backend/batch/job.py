@@ -84,7 +84,9 @@ class Job(ABC):
         Raises:
             OutputError: It cannot be written.
         """
-        return failed(task, str(error), self.options, self.folder, list(self.files.values()))
+        return failed(
+            task, task.source.told(str(error)), self.options, self.folder, list(self.files.values())
+        )
 
 
 class Worker(ABC):

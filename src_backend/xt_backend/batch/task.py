@@ -82,6 +82,7 @@ def attempt(
                 reason = "The machine ran out of memory. Close other programs, or use --roi."
             else:
                 reason = _unexpected(task, error)
+            reason = task.source.told(reason)
     if outcome is None:
         return failed(task, reason, options, folder, files, known_facts(task, options))
     if folder is not None and outcome.kept:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import filecmp
-import hashlib
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from PIL import Image
 
 from xt_backend.errors import InputNotFoundError, StoreError, UsageError, XTError
 from xt_backend.keys import RunFile, SlideStatus
+from xt_backend.model import file_sha256
 from xt_backend.outputs import (
     SlideRow,
     point_kinds,
@@ -105,9 +105,8 @@ def _changed(run_dir: Path, files: Mapping[str, str]) -> str:
         path = run_dir / name
         if not path.is_file():
             return f"{name} is gone"
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-                return f"{name} is not as it was written"
+        if file_sha256(path) != digest:
+            return f"{name} is not as it was written"
     return ""
 
 

@@ -14,7 +14,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -272,17 +272,14 @@ class RegionStore:
             filled = [pool.submit(fill, one) for one in wanted]
             try:
                 for (shard, _, _), done in zip(wanted, filled, strict=True):
-                    self._await(shard, done)
+                    try:
+                        done.result()
+                    except StoreError as error:
+                        self._known.set_aside(shard.path, error)
+                        raise _ShardLostError from error
             finally:
                 pool.shutdown(cancel_futures=True)
         return features, status
-
-    def _await(self, shard: Shard, done: Future[None]) -> None:
-        try:
-            done.result()
-        except StoreError as error:
-            self._known.set_aside(shard.path, error)
-            raise _ShardLostError from error
 
     def _check_tokens(self, features: Features) -> None:
         known = self._known.tokens
