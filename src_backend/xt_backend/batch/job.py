@@ -84,9 +84,7 @@ class Job(ABC):
         Raises:
             OutputError: It cannot be written.
         """
-        return failed(
-            task, task.source.told(str(error)), self.options, self.folder, list(self.files.values())
-        )
+        return failed(task, str(error), self.options, self.folder, list(self.files.values()))
 
 
 class Worker(ABC):
