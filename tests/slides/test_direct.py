@@ -20,7 +20,7 @@ from PIL import Image
 from support.jpeg_slides import encode, place_of_tile, rewrite, write_coded, write_jpeg_slide
 
 from xt_backend.errors import RegionReadError, UsageError
-from xt_backend.slides import Slide, direct, open_slide
+from xt_backend.slides import Lattice, Reader, Slide, direct, open_slide
 from xt_backend.slides.jpeg_tile import JpegTiles
 from xt_backend.slides.reading import READER_VARIABLE, tell_once
 from xt_backend.slides.tile_memory import TileMemory
@@ -406,6 +406,47 @@ def test_the_cache_is_bounded_and_every_read_is_right(
                 np.testing.assert_array_equal(seen, oracle.read_level(0, 0, y, 128, 60))
                 assert slide._tiles._memory.n_bytes <= 10 * 64 * 64 * 3
         assert len(decoded) == 2 * 2 * 9, "a row of tiles is decoded once"
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_a_walk_in_rows_decodes_every_tile_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    decoded: list[tuple[int, int]] = []
+    decode = direct.DirectTiles._decode
+
+    def counted(self: Any, file: Any, level: int, index: int, out: Any) -> bool:
+        decoded.append((level, index))
+        return decode(self, file, level, index, out)
+
+    monkeypatch.setattr(direct, "_LEAST_BYTES", 0)
+    path = write_jpeg_slide(tmp_path / "wide.tiff", [texture(2560, 520)])
+    with open_slide(path) as slide:
+        assert slide.reading.direct_levels
+        monkeypatch.setattr(direct.DirectTiles, "_decode", counted)
+        mpp = slide.require_mpp()
+        lattice = Lattice.for_bounds((20, 20, 2516, 468), (mpp.x, mpp.y), mpp.x, 64)
+        cells = lattice.all_cells()
+        with Reader(slide, lattice, cells, batch_size=4, threads=threads) as reader:
+            assert sum(len(batch.rows) for batch in reader) == len(cells)
+    assert len(set(decoded)) >= 40 * 8
+    assert len(decoded) == len(set(decoded)), "those ahead push out what the row below needs"
+
+
+def test_a_decoder_that_breaks_later_leaves_its_tiles_to_openslide(
+    two_levels: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tell_once.cache_clear()
+
+    def broken(self: Any, data: bytes, out: Any) -> bool:
+        raise RuntimeError("late")
+
+    with open_slide(two_levels) as slide, _oracle(two_levels) as oracle:
+        assert slide.reading.direct_levels
+        monkeypatch.setattr(JpegTiles, "decode", broken)
+        seen = slide.read_level(0, 0, 0, 300, 200)
+        np.testing.assert_array_equal(seen, oracle.read_level(0, 0, 0, 300, 200))
+    assert "direct decoding does not work (RuntimeError)" in caplog.text
 
 
 @pytest.mark.parametrize("how", ["decoded", "refused", "raised"])

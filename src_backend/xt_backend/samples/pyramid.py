@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import tifffile
 from PIL import Image
 
 from xt_backend.errors import UsageError
@@ -159,6 +158,8 @@ def write_pyramid(
     )
     tiles = first_level()
     count = -(-width_px // tile_px) * -(-height_px // tile_px)
+    import tifffile  # needed to write alone, and slow to load
+
     with tifffile.TiffWriter(path, bigtiff=width_px * height_px > _BIG_TIFF_FROM_PX) as tiff:
         for number, (level, (width, height)) in enumerate(zip(levels, sizes, strict=True)):
             scale = (width_px / width, height_px / height)

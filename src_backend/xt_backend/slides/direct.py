@@ -27,9 +27,10 @@ from xt_backend.slides.tile_pieces import Box, Piece, around, pieces_of
 __all__ = ["CACHE_BYTES", "DirectTiles"]
 
 CACHE_BYTES = 128 * 2**20
-"""Decoded tiles that are kept of one slide at most: two rows of a slide 80 000 px wide."""
+"""Decoded tiles that are kept of one slide at most: three rows of a slide 55 000 px wide."""
 
 _LEAST_BYTES = 16 * 2**20
+_ROWS = 3
 _AT_ONCE_BYTES = 8 * 2**20
 _SAMPLES = 4
 _TRIES = 12
@@ -188,8 +189,12 @@ class DirectTiles:
         if data is None:
             return False
         began = time.perf_counter()
-        known = layout.tiles.signature(data) in self._known[level]
-        good = known and layout.tiles.decode(data, out)
+        try:
+            known = layout.tiles.signature(data) in self._known[level]
+            good = known and layout.tiles.decode(data, out)
+        except Exception as error:
+            good = False
+            tell_once(_broken(error))
         self.decoding.add(time.perf_counter() - began)
         if not good:
             self._doubtful.add((level, index))
@@ -217,20 +222,23 @@ class DirectTiles:
             return Reading("", (f"the file cannot be opened a second time ({error.strerror})",) * n)
         except Exception as error:
             # A library that is there but broken must not stop what OpenSlide can read.
-            reason = f"direct decoding does not work ({type(error).__name__})"
+            reason = _broken(error)
             tell_once(reason)
             return Reading("", (reason,) * n)
         if "" not in reasons:
             return Reading("", tuple(reasons))
         with self._lock:
             self._file = None if self._closed else file
-        self._memory.max_bytes = min(self._memory.max_bytes, max(_LEAST_BYTES, self._two_rows()))
+        self._memory.max_bytes = min(self._memory.max_bytes, max(_LEAST_BYTES, self._rows_bytes()))
         return Reading(" and ".join(dict.fromkeys(decoders)), tuple(reasons))
 
-    def _two_rows(self) -> int:
-        """Bytes of two rows of the largest level's tiles: what a walk in rows comes back to."""
+    def _rows_bytes(self) -> int:
+        """Bytes of the rows of the largest level's tiles that a walk in rows comes back to.
+
+        Two for one thread; with several, those ahead already decode the row after it.
+        """
         return max(
-            2 * layout.n_cols * layout.tiles.width_px * layout.tiles.height_px * 3
+            _ROWS * layout.n_cols * layout.tiles.width_px * layout.tiles.height_px * 3
             for layout in self._layouts.values()
         )
 
@@ -285,6 +293,11 @@ def _bytes_of(file: _File, layout: TileLayout, index: int) -> bytes | None:
     except (OSError, ValueError, OverflowError):
         return None
     return data if len(data) == count else None
+
+
+def _broken(error: Exception) -> str:
+    """Why OpenSlide reads in place of a library that is there but broken."""
+    return f"direct decoding does not work ({type(error).__name__})"
 
 
 def _sampled(counts: npt.NDArray[np.int64]) -> list[int]:
