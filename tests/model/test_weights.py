@@ -181,6 +181,17 @@ def test_pickles_with_code_in_them_never_run(
         assert marker.exists()
 
 
+def test_bytes_that_are_no_pickle_are_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def load(*args: Any, **options: Any) -> Any:
+        return [].pop()  # as the unpickler does on some bytes
+
+    monkeypatch.setattr(torch, "load", load)
+    assert unpickle(str(tmp_path / "x.pth"), str(tmp_path / "x.safetensors")) == 3
+    assert capfd.readouterr().err == "ValueError: it is damaged, or no checkpoint\n"
+
+
 def test_weights_that_do_not_fit_are_refused_with_their_keys(
     tmp_path: Path, timm_weights: tuple[Path, nn.Module]
 ) -> None:

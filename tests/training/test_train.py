@@ -301,9 +301,11 @@ def test_a_training_that_fails_leaves_the_log_of_the_older_model(spec: TrainSpec
         with pytest.raises(InterruptedError):
             train(spec.model_copy(update={"seed": 1, "resume": False}), stop)
         assert (spec.out.read_bytes(), log.read_bytes()) == (model, older)
+        if not running.exists():
+            return []
         return [json.loads(line)["event"] for line in running.read_text().splitlines()]
 
-    assert fail("encode") == ["start"]
+    assert fail("encode") == [], "nothing was done that a log could tell"
     assert fail("train") == ["start", "epoch", "broken off"]
     train(spec.model_copy(update={"seed": 1, "resume": False}))
     assert not running.exists()

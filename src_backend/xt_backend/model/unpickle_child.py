@@ -34,6 +34,10 @@ def main(source: str, target: str) -> int:
     except pickle.UnpicklingError:
         sys.stderr.write(f"UnpicklingError: {unsafe(source)}\n")
         return 3
+    except (IndexError, KeyError, AttributeError, TypeError):
+        # The unpickler's own words about bytes that are no pickle tell nobody anything.
+        sys.stderr.write("ValueError: it is damaged, or no checkpoint\n")
+        return 3
     except Exception as error:
         sys.stderr.write(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}\n")
         return 3

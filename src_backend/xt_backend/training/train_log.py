@@ -28,14 +28,17 @@ class TrainLog:
         self._lines: list[str] = []
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Add a row to `M.running.jsonl`, which the first one begins anew.
+        """Add a row to `M.running.jsonl`, which is begun anew with the second one.
+
+        The first says what is trained; what is refused before there is more to say leaves no file.
 
         Raises:
             OutputError: It cannot be written.
         """
         if self._writes:
             self._lines.append(json.dumps(row) + "\n")
-            publish_bytes(self._running, self._text(), durable=False)
+            if len(self._lines) > 1:
+                publish_bytes(self._running, self._text(), durable=False)
 
     def finish(self) -> None:
         """Let the rows be those of the model, which is written now.
