@@ -285,9 +285,12 @@ def test_real_sets_are_left_out_without_data(bench: Bench, tmp_path: Path) -> No
 def test_real_sets(bench: Bench, labelled_images: Path, tmp_path: Path) -> None:
     printed = bench("real-sets", "--seeds", "1", "--data", labelled_images)
     assert printed["measured"] == {"real-sets": 2 * len(list_contexts())}
-    tumour, tissue = printed["tables"]["real-sets"]
+    tumour, tissue, bundled = printed["tables"]["real-sets"]
     assert {row[0] for row in tumour["rows"]} == set(list_contexts())
     assert {row[0] for row in tissue["rows"]} == set(list_contexts())
+    for _, _, auroc, balanced in bundled["rows"]:
+        assert float(auroc) >= 0.88
+        assert float(balanced) >= 0.75
     for row in results(tmp_path / "out", "real-sets"):
         expected = (7, 25) if row["case"]["set"] == "tumour" else (4, 4)
         assert (row["values"]["images"], row["values"]["regions"]) == expected
