@@ -142,7 +142,7 @@ class _Ours:
         return {"way": str(self._choice.way), "reason": self._choice.reason}
 
     def run(self) -> dict[str, Any]:
-        """Slide to features; opening the slide and looking for tissue are told apart."""
+        """Slide to features; opening the slide is told apart."""
         started = time.perf_counter()
         prepared = self._prepared(self._options)
         opened = time.perf_counter()
