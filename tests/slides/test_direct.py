@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
 import sys
 import threading
 import types
@@ -431,6 +432,22 @@ def test_a_walk_in_rows_decodes_every_tile_once(
             assert sum(len(batch.rows) for batch in reader) == len(cells)
     assert len(set(decoded)) >= 40 * 8
     assert len(decoded) == len(set(decoded)), "those ahead push out what the row below needs"
+
+
+@pytest.mark.parametrize("broken", ["tifffile", "imagecodecs", "simplejpeg"])
+def test_what_scores_loads_without_a_library_that_only_makes_it_faster(broken: str) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"import sys; sys.modules[{broken!r}] = None\n"
+            "import xt_backend.batch, xt_backend.cli.app, xt_backend.engine, xt_backend.outputs\n"
+            "from xt_backend.outputs import outlines",
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_decoder_that_breaks_later_leaves_its_tiles_to_openslide(

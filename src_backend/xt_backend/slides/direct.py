@@ -192,6 +192,8 @@ class DirectTiles:
         try:
             known = layout.tiles.signature(data) in self._known[level]
             good = known and layout.tiles.decode(data, out)
+        except MemoryError:
+            raise
         except Exception as error:
             good = False
             tell_once(_broken(error))
