@@ -14,6 +14,7 @@ from xt_backend import RunFinished, RunPlanned, RunSpec
 from xt_backend.batch import Batch, FeatureBatch
 from xt_backend.config import FeatureOptions, ScoreOptions
 from xt_backend.engine import Device, EncoderChoice, Engine, Way
+from xt_backend.engine import prepare as prepare_slide
 from xt_backend.engine.encoders import Done
 from xt_backend.engine.encoders.plain import TorchBackend
 from xt_backend.engine.encoding import sample_regions
@@ -275,6 +276,26 @@ def test_the_next_slide_is_tried_where_one_is_odd(
     batch = prepare(slides, tiny_model, None, encoder_backend="openvino")
     assert tried == [slide.name for slide in slides]
     assert {one.way for one in batch.choice.tried} == {WAY, Way("torch", "fp32")}
+
+
+def test_what_is_broken_is_the_reason_though_a_later_slide_is_odd(
+    slides: list[Path], tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Path] = []
+
+    def odd_later(path: Path, *args: Any) -> Any:
+        seen.append(path)
+        if len(seen) > 1:
+            raise ZeroDivisionError("a slide like no other")
+        return prepare_slide(path, *args)
+
+    broken = EncoderChoice(Way("torch", "fp32"), "OpenVINO is broken")
+    monkeypatch.setattr("xt_backend.batch.encoding.known_choice", lambda *args: None)
+    monkeypatch.setattr("xt_backend.batch.encoding.settle_encoder", lambda *args: broken)
+    monkeypatch.setattr("xt_backend.batch.encoding.prepare", odd_later)
+    batch = prepare(slides, tiny_model, None, encoder_backend="openvino")
+    assert len(seen) == 2
+    assert batch.choice.reason == "OpenVINO is broken"
 
 
 @pytest.mark.parametrize("place", ["prepare", "settle_encoder"])

@@ -164,8 +164,8 @@ def _tried(
     """What is found on the first slide on which ways can be tried."""
     asked = options.encoder_backend
     usual = usual_way(device)
-    found = EncoderChoice(usual, f"nothing was tried for fewer than {ENOUGH_REGIONS:,} regions")
-    settled = False
+    found: EncoderChoice | None = None
+    reason = f"nothing was tried for fewer than {ENOUGH_REGIONS:,} regions"
     sound = [task for task in tasks if not task.source.problem]
     for task in [] if dry_run else sound[:_LOOKED_AT]:
         own = task.own_options(options)
@@ -179,8 +179,7 @@ def _tried(
             raise  # as with any other slide
         except Exception:
             _log.debug("a slide cannot be tried", exc_info=True)  # told in its row
-            if not settled:
-                found = EncoderChoice(usual, "no slide could be read to try others")
+            reason = "no slide could be read to try others"
             continue
         with prepared.slide:
             n_regions = len(prepared.cells) * len(tasks)
@@ -188,10 +187,9 @@ def _tried(
                 continue
             net, judge = encodes.load()
             found = settle_encoder(net, encodes.what, device, own, prepared, n_regions, judge)
-            settled = True
         if found.tried:
             break  # else its regions could not be read, or broke what was tried
-    return found
+    return found or EncoderChoice(usual, reason)
 
 
 def _began_with(

@@ -135,6 +135,8 @@ def write_pyramid(
         UsageError: The strips are not of the announced size.
         OSError: The file cannot be written.
     """
+    import tifffile  # scoring, which writes no slide, does without it
+
     sizes = level_sizes(width_px, height_px, factor)
     levels: list[_Level] = []
     for size in reversed(sizes):
@@ -158,8 +160,6 @@ def write_pyramid(
     )
     tiles = first_level()
     count = -(-width_px // tile_px) * -(-height_px // tile_px)
-    import tifffile  # needed to write alone, and slow to load
-
     with tifffile.TiffWriter(path, bigtiff=width_px * height_px > _BIG_TIFF_FROM_PX) as tiff:
         for number, (level, (width, height)) in enumerate(zip(levels, sizes, strict=True)):
             scale = (width_px / width, height_px / height)
